@@ -1,0 +1,3 @@
+"""Where data come from: one LightningDataModule a method."""
+
+DISTRIBUTION = "astrolit"

@@ -1,0 +1,1 @@
+"""Metrics that two or more methods use (torchmetrics and numpy; no Lightning)."""
