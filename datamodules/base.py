@@ -1,0 +1,183 @@
+"""The base of all LightningDataModules: sources, splits by object, whole-batch loaders."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.loading import Batch, EpochBatchSampler, ShardSampler, make_loader
+from datamodules.splits import SPLIT_CODES, split_by_object
+from datamodules.store import RowStore
+
+
+class Source(ABC):
+    """Where data come from: a simulator, a file reader, an archive query.
+
+    A new survey is one new subclass.
+    """
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """Return plain values that determine the data; they key the cache and go into reports."""
+
+    @abstractmethod
+    def prepare(self, path: Path, seed: int) -> None:
+        """Write the row store `path`, atomically.
+
+        Args:
+            path: The file to write.
+            seed: `data.seed`; anything random is a function of it alone.
+        """
+
+
+class BaseDataModule(LightningDataModule, ABC):
+    """Base of all datamodules.
+
+    Args:
+        source: Where the data come from.
+        batch_size: Objects in one process's batch.
+        num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
+        seed: Fixes simulation, split and shuffle (`seed_everything` fixes training only).
+        val_fraction: Share of objects for validation.
+        test_fraction: Share of objects held out.
+        cache_dir: Folder of the prepared row stores.
+    """
+
+    method: ClassVar[str]
+    schema: ClassVar[str]
+    id_column: ClassVar[str] = "name"
+    evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        cache_dir: str = ".astrolit",
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.cache_dir = Path(cache_dir)
+        self.columns: dict[str, Tensor] = {}
+        self.rows: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def load(self, store: RowStore) -> dict[str, Tensor]:
+        """Return the arrays of the batch for every row kept, with `index`, the row in the store."""
+
+    @abstractmethod
+    def training_statistics(self) -> dict[str, Tensor]:
+        """Return what modules fit their buffers from; computed on the training split alone."""
+
+    @property
+    def store_path(self) -> Path:
+        """The prepared row store, named by a hash of all that determines it."""
+        key = {"source": type(self.source).__qualname__, "parameters": self.source.parameters()}
+        text = json.dumps({**key, "schema": self.schema, "seed": self.seed}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.cache_dir / self.method / f"{type(self.source).__name__}-{digest}.h5"
+
+    def prepare_data(self) -> None:
+        """Simulate, convert or download once."""
+        if not self.store_path.exists():
+            self.source.prepare(self.store_path, self.seed)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store, load the arrays and split by object (once)."""
+        if self.columns:
+            return
+        self.store = RowStore(self.store_path, self.schema)
+        columns = self.load(self.store)
+        ids = self.names(columns["index"])
+        codes = torch.from_numpy(
+            split_by_object(ids, self.seed, self.val_fraction, self.test_fraction)
+        )
+        self.columns = {**columns, "split": codes}
+        self.rows = {name: torch.where(codes == code)[0] for name, code in SPLIT_CODES.items()}
+        self.rows["all"] = torch.arange(len(codes))
+        if not len(self.rows["train"]):
+            raise ValueError(
+                f"{self.store.path}: no object of {len(codes)} fell into the training split; "
+                "lower data.val_fraction and data.test_fraction or bring more data"
+            )
+
+    @property
+    def sample_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one object's entry under each key of the batch, known after `setup`."""
+        return {name: tuple(values.shape[1:]) for name, values in self.columns.items()}
+
+    def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
+        """Return the ids (int64 or string) of rows of the store."""
+        return self.store.read([self.id_column], np.asarray(index))[self.id_column]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return plain values that say what the data are, for reports."""
+        return {
+            "source": type(self.source).__name__,
+            "parameters": self.source.parameters(),
+            "store": str(self.store_path),
+            "num_objects": {name: len(rows) for name, rows in self.rows.items()},
+        }
+
+    def batches(self, split: str, keys: Sequence[str] | None = None) -> Iterator[Batch]:
+        """Yield whole batches of a split in order, every row on every rank.
+
+        Args:
+            split: `train`, `val`, `test` or `all`.
+            keys: Keys of the batch; all but the evaluation's by default.
+        """
+        columns = self._columns(labels=False)
+        for rows in self.rows[split].split(max(self.batch_size, 4096)):
+            yield {name: columns[name][rows] for name in keys or columns}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the shuffled training batches, without labels."""
+        sampler = EpochBatchSampler(
+            self.rows["train"], self.batch_size, self.seed, *self._rank_and_world_size()
+        )
+        return make_loader(self._columns(labels=False), sampler, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the validation batches, or none if there is no validation split."""
+        return self._evaluation_loader("val", labels=True) if len(self.rows["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return all objects, labelled, with their `split` code: 0 train, 1 val, 2 test."""
+        return self._evaluation_loader("all", labels=True)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return all objects, without labels."""
+        return self._evaluation_loader("all", labels=False)
+
+    def _evaluation_loader(self, split: str, labels: bool) -> DataLoader[Batch]:
+        """Return a loader over one split in order."""
+        sampler = ShardSampler(self.rows[split], self.batch_size, *self._rank_and_world_size())
+        return make_loader(self._columns(labels), sampler, self.num_workers)
+
+    def _columns(self, labels: bool) -> dict[str, Tensor]:
+        """Return the arrays of a batch; without labels unless the stage may see them."""
+        hidden = () if labels else (*self.evaluation_only, "split")
+        return {name: values for name, values in self.columns.items() if name not in hidden}
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

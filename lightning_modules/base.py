@@ -1,0 +1,164 @@
+"""The base of all LightningModules: one shared step, exact means, shape check, AdamW."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from lightning_modules.metrics.means import NamedMeans
+
+Batch = dict[str, Tensor]
+
+
+class BaseModule(LightningModule, ABC):
+    """Base of all models.
+
+    A subclass calls `save_hyperparameters()`, then this constructor, then builds its network, and
+    implements `step` and `predict_step`. Means over all objects are logged at epoch end as
+    `train/<term>`, `val/<term>` and `test/<term>`.
+
+    Args:
+        lr: Learning rate of AdamW.
+        weight_decay: Decoupled weight decay of AdamW.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("loss",)
+    statistics_fitted: Tensor
+
+    def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+        super().__init__()
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.register_buffer("statistics_fitted", torch.tensor(False))
+        self.means = nn.ModuleDict(
+            {f"{stage}_means": NamedMeans(self.terms) for stage in ("train", "val", "test")}
+        )
+        self.last_terms: dict[str, Tensor] = {}
+        self.run_record: dict[str, Any] = {}
+
+    @abstractmethod
+    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Return the loss and its terms, each a mean over the batch's objects.
+
+        Args:
+            batch: The dict that the datamodule documents.
+            stage: `train`, `val` or `test`.
+
+        Returns:
+            One scalar for each name in `terms`; `loss` is what training minimises.
+        """
+
+    @abstractmethod
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Return predictions with `index`, each with first axis the objects of the batch."""
+
+    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return batch key to (shape of one object's entry, argument that sets it)."""
+        return {}
+
+    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:  # noqa: B027
+        """Fill buffers from `datamodule.training_statistics()`, once, before training."""
+
+    def setup(self, stage: str) -> None:
+        """Compare shapes with the data and fit buffers before the first training."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        shapes = datamodule.sample_shapes
+        for key, (shape, argument) in self.expected_shapes().items():
+            check_shape(type(self).__name__, key, shape, shapes.get(key), argument)
+        if stage == "fit" and not self.statistics_fitted:
+            self.fit_statistics(datamodule.training_statistics())
+            self.statistics_fitted.fill_(True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss, scaled to this rank's share of the global batch."""
+        loss = self._measure(batch, "train")["loss"]
+        return loss * batch["loss_scale"] if "loss_scale" in batch else loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation means."""
+        self._measure(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Add a batch to the test means and return its predictions."""
+        self._measure(batch, "test")
+        return self.predict_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training means."""
+        self._log_means("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation means."""
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test means."""
+        self._log_means("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the means of an epoch in progress and the run's record."""
+        means = self._means("train")
+        checkpoint["astrolit"] = {
+            "train_means": {"total": means.total.clone(), "count": means.count.clone()},
+            "run_record": dict(self.run_record),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `on_save_checkpoint` saved; this run's record wins."""
+        saved = checkpoint.get("astrolit")
+        if saved is None:
+            return
+        self.run_record = {**saved["run_record"], **self.run_record}
+        means, state = self._means("train"), saved["train_means"]
+        if state["total"].shape == means.total.shape:
+            means.total.copy_(state["total"])
+            means.count.copy_(state["count"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW; override, or use the command line's `--optimizer`, for another."""
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Run the step and add its terms to the means."""
+        terms = self.step(batch, stage)
+        self.last_terms = {name: value.detach() for name, value in terms.items()}
+        # A rank without rows in the last global batch repeats one at scale 0: it does not count.
+        repeated = "loss_scale" in batch and not batch["loss_scale"]
+        self._means(stage).update(terms, 0 if repeated else len(batch["index"]))
+        return terms
+
+    def _means(self, stage: str) -> NamedMeans:
+        """Return the means of a stage."""
+        means = self.means[f"{stage}_means"]
+        assert isinstance(means, NamedMeans)
+        return means
+
+    def _log_means(self, stage: str) -> None:
+        """Log and reset the means of a stage."""
+        means = self._means(stage)
+        values = {f"{stage}/{name}": value for name, value in means.compute().items()}
+        self.log_dict(values, prog_bar=stage != "test", rank_zero_only=False)
+        means.reset()
+
+
+def check_shape(
+    owner: str, key: str, expected: tuple[int, ...], found: tuple[int, ...] | None, argument: str
+) -> None:
+    """Refuse data of another shape than the model was built for.
+
+    Raises:
+        ValueError: If the key is absent or its shape differs; names the argument to set.
+    """
+    if found is None:
+        raise ValueError(f"{owner} needs {key!r} in the batch, but the data do not have it")
+    if tuple(found) != tuple(expected):
+        value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
+        raise ValueError(
+            f"{owner} expects {argument}={value} but the data have {data} in {key!r}; "
+            f"set model.{argument}"
+        )

@@ -1,0 +1,45 @@
+"""Exact means of named quantities over an epoch and over all processes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class NamedMeans(Metric):
+    """Means of several named quantities, each weighted by the number of objects.
+
+    Sums over batches and processes, so that the value is the mean over all objects whatever the
+    batch sizes (a mean of batch means is not).
+
+    Args:
+        names: What is averaged.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        zeros = torch.zeros(len(self.names), dtype=torch.float64)
+        self.add_state("total", zeros, dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, values: dict[str, Tensor], num_objects: int) -> None:
+        """Add one batch.
+
+        Args:
+            values: Name to mean over the batch, each a scalar.
+            num_objects: Objects in the batch.
+        """
+        stacked = torch.stack([values[name].detach() for name in self.names])
+        self.total.add_(stacked.to(self.total), alpha=num_objects)
+        self.count.add_(num_objects)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return name to mean; NaN where nothing was seen."""
+        means = (self.total / self.count).float()
+        return dict(zip(self.names, means.unbind(), strict=True))
