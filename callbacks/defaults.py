@@ -1,0 +1,118 @@
+"""Lightning's callbacks with the defaults of every astrolit run; each is set from the command line."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer, callbacks
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from typing_extensions import override
+
+
+class BestCheckpoint(callbacks.ModelCheckpoint):
+    """Keep the checkpoint of the best epoch as best.ckpt.
+
+    Args:
+        monitor: Metric to compare; null keeps the newest epoch.
+        mode: `min` or `max`.
+        save_top_k: How many to keep; 0 keeps none.
+        filename: Name without the suffix.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = "val/loss",
+        mode: str = "min",
+        save_top_k: int = 1,
+        filename: str = "best",
+    ) -> None:
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            filename=filename,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(callbacks.ModelCheckpoint):
+    """Keep the newest state as last.ckpt, to resume from.
+
+    Lightning's `save_last` beside a monitored metric is refreshed only when that metric improves;
+    hence a callback of its own.
+
+    Args:
+        every_n_epochs: How often to save.
+        every_n_train_steps: Save every so many optimizer steps instead.
+    """
+
+    def __init__(
+        self, every_n_epochs: int | None = None, every_n_train_steps: int | None = None
+    ) -> None:
+        super().__init__(
+            monitor=None,
+            filename="last",
+            every_n_epochs=every_n_epochs,
+            every_n_train_steps=every_n_train_steps,
+            enable_version_counter=False,
+        )
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Stop when the monitored metric no longer improves.
+
+    Args:
+        monitor: Metric to watch.
+        patience: Epochs without improvement; null never stops.
+        min_delta: Least change that counts as an improvement.
+        mode: `min` or `max`.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        patience: int | None = 20,
+        min_delta: float = 0.0,
+        mode: str = "min",
+    ) -> None:
+        self.enabled = patience is not None
+        # NonFiniteGuard reports a non-finite value with its objects; a quiet stop would hide it.
+        super().__init__(monitor, min_delta, patience or 0, mode=mode, check_finite=False)
+        self.strict = False
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # The patience typed for this run wins over the one that the checkpoint remembers.
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    @override
+    def _should_skip_check(self, trainer: Trainer) -> bool:
+        return not self.enabled or super()._should_skip_check(trainer)
+
+
+class LearningRateMonitor(callbacks.LearningRateMonitor):
+    """Log the learning rate of each optimizer, where there is a logger.
+
+    Args:
+        logging_interval: `step`, `epoch` or null for the schedule's own.
+        log_momentum: Log the momentum too.
+    """
+
+    def __init__(self, logging_interval: str | None = "epoch", log_momentum: bool = False) -> None:
+        super().__init__(logging_interval, log_momentum)  # type: ignore[arg-type]
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.loggers:
+            super().on_train_start(trainer, pl_module)
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.loggers:
+            super().on_train_epoch_start(trainer, pl_module)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: STEP_OUTPUT, batch_idx: int
+    ) -> None:
+        if trainer.loggers:
+            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)

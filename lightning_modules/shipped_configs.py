@@ -1,0 +1,69 @@
+"""The configuration files shipped with astrolit, found by name from any folder."""
+
+from pathlib import Path
+
+
+def config_folder() -> Path:
+    """Return the folder of shipped YAML files: inside the wheel, or of the checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def list_configs() -> dict[str, str]:
+    """Return the name of every shipped file and what its first line, a comment, says of it."""
+    folder = config_folder()
+    return {
+        path.relative_to(folder).as_posix(): path.read_text().split("\n", 1)[0].lstrip("# ")
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+
+
+def resolve_config(name: str) -> str:
+    """Return an existing path as it is, and a shipped name, such as clustering/demo.yaml, as a path.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+    """
+    if Path(name).is_file() or name.lstrip().startswith("{"):
+        return name
+    shipped = config_folder() / name
+    if shipped.is_file():
+        return str(shipped)
+    raise FileNotFoundError(
+        f"-c {name}: neither a file in {Path.cwd()} nor a shipped configuration; "
+        "`astrolit configs` lists those"
+    )
+
+
+def run_name(configs: list[str], method: str, model: str) -> str:
+    """Return the run's folder below runs/: <method>/<first configuration's name, else the model's>.
+
+    Args:
+        configs: What the user gave with -c, in order.
+        method: Name of the method, such as clustering.
+        model: Name of the model's class.
+    """
+    stem = next((Path(name).stem for name in configs if not name.lstrip().startswith("{")), model)
+    return f"{method}/{stem}"
+
+
+def find_checkpoint(path: str) -> str:
+    """Return a checkpoint file; in a folder of runs or of one run, the newest run's best, else last.
+
+    Args:
+        path: A file, a run's folder, or a folder of versions; a keyword such as `last` is kept.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint there.
+    """
+    place = Path(path)
+    if place.is_file() or path in ("best", "last", "hpc", "registry"):
+        return path
+    if place.is_dir():
+        for name in ("best.ckpt", "last.ckpt"):
+            found = [*place.rglob(f"checkpoints/{name}"), *place.glob(name)]
+            if found:
+                return str(max(found, key=lambda file: file.stat().st_mtime))
+        raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
+    raise FileNotFoundError(f"{path}: no such checkpoint; give a .ckpt file or a run's folder")
