@@ -15,12 +15,12 @@ class ReliabilityTable(NamedTuple):
     Attributes:
         probability: Mean predicted probability.
         frequency: Share of objects that are members.
-        count: Number of objects.
+        num_objects: Number of objects.
     """
 
     probability: NDArray[np.float64]
     frequency: NDArray[np.float64]
-    count: NDArray[np.int64]
+    num_objects: NDArray[np.int64]
 
 
 def match_labels(label: ArrayLike, assignment: ArrayLike) -> dict[int, int]:
@@ -123,7 +123,7 @@ def expected_calibration_error(
     """
     table = reliability_table(member, probability, num_bins)
     gaps = np.abs(table.frequency - table.probability)
-    return float(np.average(gaps, weights=table.count))
+    return float(np.average(gaps, weights=table.num_objects))
 
 
 def _paired(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -61,9 +61,9 @@ def test_bins_have_equal_mass_and_ignore_the_order() -> None:
     rng = np.random.default_rng(1)
     probability, member = rng.beta(0.3, 0.3, 1500), rng.integers(0, 2, 1500)
     table = reliability_table(member, probability)
-    assert len(table.count) == 15
-    assert table.count.sum() == 1500
-    assert table.count.min() >= 99
+    assert len(table.num_objects) == 15
+    assert table.num_objects.sum() == 1500
+    assert table.num_objects.min() >= 99
     order = rng.permutation(1500)
     again = reliability_table(member[order], probability[order])
     np.testing.assert_allclose(again.frequency, table.frequency)
@@ -71,9 +71,9 @@ def test_bins_have_equal_mass_and_ignore_the_order() -> None:
 
 def test_tied_probabilities_share_a_bin() -> None:
     table = reliability_table([0, 1, 1, 1, 0, 0], [0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    assert table.count.tolist() == [3, 3]
+    assert table.num_objects.tolist() == [3, 3]
     assert table.frequency.tolist() == [0.0, 1.0]
-    assert reliability_table([0, 1], [0.5, 0.5]).count.tolist() == [2]
+    assert reliability_table([0, 1], [0.5, 0.5]).num_objects.tolist() == [2]
 
 
 @pytest.mark.parametrize(

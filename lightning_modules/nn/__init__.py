@@ -1,0 +1,1 @@
+"""Network blocks that two or more methods use (torch only; no Lightning)."""
