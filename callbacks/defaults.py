@@ -1,4 +1,4 @@
-"""Lightning's callbacks with the defaults of every astrolit run; each is set from the command line."""
+"""Lightning's callbacks with astrolit's defaults; each value is set from the command line."""
 
 from typing import Any
 

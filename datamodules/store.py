@@ -6,7 +6,7 @@ checksum. Nothing read from a store is ever unpickled.
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -168,7 +166,9 @@ class RowStore:
         """Read arbitrary rows, chunk by chunk in file order."""
         result = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(dataset)):
-            raise ValueError(f"row numbers {rows.min()}..{rows.max()} outside 0..{len(dataset) - 1}")
+            raise ValueError(
+                f"row numbers {rows.min()}..{rows.max()} outside 0..{len(dataset) - 1}"
+            )
         order = np.argsort(rows, kind="stable")
         blocks = rows[order] // dataset.chunks[0]
         edges = np.flatnonzero(np.diff(blocks)) + 1

@@ -1,6 +1,7 @@
 """The base of all LightningModules: one shared step, exact means, shape check, AdamW."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -59,7 +60,7 @@ class BaseModule(LightningModule, ABC):
         """Return batch key to (shape of one object's entry, argument that sets it)."""
         return {}
 
-    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:  # noqa: B027
+    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Fill buffers from `datamodule.training_statistics()`, once, before training."""
 
     def setup(self, stage: str) -> None:
@@ -110,6 +111,7 @@ class BaseModule(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` saved; this run's record wins."""
+        self._retune_optimizers(checkpoint)
         saved = checkpoint.get("astrolit")
         if saved is None:
             return
@@ -119,9 +121,41 @@ class BaseModule(LightningModule, ABC):
             means.total.copy_(state["total"])
             means.count.copy_(state["count"])
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights; refuse those of another size in one sentence.
+
+        Raises:
+            ValueError: If a tensor has another shape than this model's.
+        """
+        for name, own in self.state_dict().items():
+            if name in state_dict and state_dict[name].shape != own.shape:
+                raise ValueError(
+                    f"the checkpoint does not fit this {type(self).__name__}: {name} is "
+                    f"{tuple(state_dict[name].shape)} there and {tuple(own.shape)} here; "
+                    "give the model the sizes that the checkpoint was trained with"
+                )
+        return super().load_state_dict(state_dict, strict, assign)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW; override, or use the command line's `--optimizer`, for another."""
         return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def _retune_optimizers(self, checkpoint: dict[str, Any]) -> None:
+        """Put this run's learning rate and weight decay into the optimizer states to be restored.
+
+        What the user typed wins over what the checkpoint remembers; a group whose rate is not the
+        checkpoint's `lr` (a later phase, another optimizer) keeps its own.
+        """
+        before = checkpoint.get("hyper_parameters", {})
+        for state in checkpoint.get("optimizer_states", []):
+            for group in state["param_groups"]:
+                if group.get("weight_decay") == before.get("weight_decay"):
+                    group["weight_decay"] = self.weight_decay
+                if before.get("lr") and group.get("initial_lr", group["lr"]) == before["lr"]:
+                    ratio = self.lr / before["lr"]
+                    group.update({k: group[k] * ratio for k in ("lr", "initial_lr") if k in group})
 
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""

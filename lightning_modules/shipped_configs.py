@@ -20,7 +20,7 @@ def list_configs() -> dict[str, str]:
 
 
 def resolve_config(name: str) -> str:
-    """Return an existing path as it is, and a shipped name, such as clustering/demo.yaml, as a path.
+    """Return an existing path as it is and a shipped name (clustering/demo.yaml) as a path.
 
     Raises:
         FileNotFoundError: If it is neither.
@@ -49,21 +49,38 @@ def run_name(configs: list[str], method: str, model: str) -> str:
 
 
 def find_checkpoint(path: str) -> str:
-    """Return a checkpoint file; in a folder of runs or of one run, the newest run's best, else last.
+    """Return a checkpoint to use: a file as it is; in a folder the newest run's best, else last.
 
     Args:
-        path: A file, a run's folder, or a folder of versions; a keyword such as `last` is kept.
+        path: A file, a run's folder, or a folder of runs; a keyword such as `last` is kept.
 
     Raises:
         FileNotFoundError: If there is no checkpoint there.
     """
+    return _find(path, [["best.ckpt"], ["last.ckpt", "preempted.ckpt"]])
+
+
+def find_newest(path: str) -> str:
+    """Return a checkpoint to resume from: like `find_checkpoint`, but a folder's newest state."""
+    return _find(path, [["last.ckpt", "preempted.ckpt"], ["best.ckpt"]])
+
+
+def _find(path: str, preferred: list[list[str]]) -> str:
+    """Return the newest file of the first group of names that a folder holds."""
     place = Path(path)
-    if place.is_file() or path in ("best", "last", "hpc", "registry"):
+    if place.is_file() or path in ("best", "last", "hpc", "registry", "null"):
         return path
-    if place.is_dir():
-        for name in ("best.ckpt", "last.ckpt"):
-            found = [*place.rglob(f"checkpoints/{name}"), *place.glob(name)]
-            if found:
-                return str(max(found, key=lambda file: file.stat().st_mtime))
-        raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
-    raise FileNotFoundError(f"{path}: no such checkpoint; give a .ckpt file or a run's folder")
+    if not place.is_dir():
+        raise FileNotFoundError(f"{path}: no such checkpoint; give a .ckpt file or a run's folder")
+    for names in preferred:
+        found = [file for name in names for file in place.rglob(name)]
+        if found:
+            return str(max(found, key=lambda file: file.stat().st_mtime))
+    raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
+
+
+def run_folder(checkpoint: str | None) -> Path | None:
+    """Return the run's folder, version_N, whose checkpoints/ holds a checkpoint, if it is one."""
+    folder = Path(checkpoint).resolve().parent if checkpoint else Path()
+    is_run = folder.name == "checkpoints" and folder.parent.name.startswith("version_")
+    return folder.parent if is_run else None

@@ -1,0 +1,136 @@
+"""Training speed under Lightning against a bare loop over the same network and loader.
+
+Prints one JSON object a line. Run alone: `python benchmarks/clustering.py`.
+"""
+
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from datamodules import ClusteringDataModule
+from lightning_modules import StellarAutoencoder
+from lightning_modules.cli import AstroCLI, make_cli
+
+CASES = ((2048, 60), (256, 300), (2048, 10))  # (batch size, steps an epoch)
+REPETITIONS = 5
+EPOCHS = 2
+
+
+class Stopwatch(Callback):
+    """CPU seconds from the first training step to the end of training, first epoch left out."""
+
+    def __init__(self) -> None:
+        self.start = self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start at the second epoch: the first one warms up."""
+        if trainer.current_epoch == 1:
+            self.start = time.process_time()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
+        self.seconds = time.process_time() - self.start
+
+
+def command_line(batch_size: int, num_stars: int, folder: Path) -> AstroCLI:
+    """Return the model, data and trainer as `astrolit fit` makes them, default callbacks on."""
+    return make_cli(
+        {
+            "model": {"class_path": "StellarAutoencoder"},
+            "data": {
+                "class_path": "ClusteringDataModule",
+                "init_args": {
+                    "source": {
+                        "class_path": "SyntheticField",
+                        "init_args": {"num_field": num_stars},
+                    },
+                    "batch_size": batch_size,
+                    "val_fraction": 0.0,
+                    "test_fraction": 0.0,
+                    "cache_dir": str(folder),
+                },
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": EPOCHS + 1,
+                "default_root_dir": str(folder),
+                "enable_model_summary": False,
+            },
+            "early_stopping": {"patience": None},
+        },
+        run=False,
+    )
+
+
+def lightning_seconds(batch_size: int, num_stars: int, folder: Path) -> float:
+    """Return CPU seconds of EPOCHS epochs under the Trainer."""
+    cli = command_line(batch_size, num_stars, folder)
+    stopwatch = Stopwatch()
+    cli.trainer.callbacks.append(stopwatch)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    return stopwatch.seconds
+
+
+def bare_seconds(batch_size: int, num_stars: int, folder: Path) -> float:
+    """Return CPU seconds of EPOCHS epochs of a plain loop over the same network and loader."""
+    cli = command_line(batch_size, num_stars, folder)
+    model, data = cli.model, cli.datamodule
+    assert isinstance(model, StellarAutoencoder)
+    assert isinstance(data, ClusteringDataModule)
+    data.setup("fit")
+    model.fit_statistics(data.training_statistics())
+    model.train()
+    optimizer: Any = model.configure_optimizers()
+    loader: Any = data.train_dataloader()
+    start = 0.0
+    for epoch in range(EPOCHS + 1):
+        loader.sampler.set_epoch(epoch)
+        if epoch == 1:
+            start = time.process_time()
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = model.step(batch, "train")["loss"]
+            loss.backward()
+            optimizer.step()
+    return time.process_time() - start
+
+
+def measure(batch_size: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Return one case: the median of alternated repetitions."""
+    num_stars = batch_size * steps
+    command_line(batch_size, num_stars, folder).datamodule.prepare_data()
+    ours, peer = [], []
+    for _ in range(REPETITIONS):
+        peer.append(bare_seconds(batch_size, num_stars, folder))
+        ours.append(lightning_seconds(batch_size, num_stars, folder))
+    rates = [EPOCHS * num_stars / statistics.median(times) for times in (ours, peer)]
+    return {
+        "benchmark": f"clustering/training batch={batch_size} steps={steps}",
+        "value": round(rates[0]),
+        "unit": "samples / CPU s",
+        "peer": "bare PyTorch loop",
+        "peer_value": round(rates[1]),
+        "ratio": round(rates[0] / rates[1], 3),
+    }
+
+
+def main() -> None:
+    """Print every case."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for batch_size, steps in CASES:
+            print(json.dumps(measure(batch_size, steps, Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What a checkpoint remembers: hyper-parameters and weights, read without unpickling."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.base import BaseModule
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint on the CPU; refuses pickled objects.
+
+    Raises:
+        ValueError: If it is broken or holds anything but tensors and plain values.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = str(error).split("\n", 1)[0]
+        raise ValueError(f"{path}: not a readable astrolit checkpoint ({first})") from error
+    if "state_dict" not in checkpoint:
+        raise ValueError(f"{path}: not a Lightning checkpoint (no state_dict in it)")
+    return checkpoint
+
+
+def read_hyper_parameters(path: str | Path) -> dict[str, Any] | None:
+    """Return the model's class path and arguments as a checkpoint remembers them.
+
+    Returns:
+        `class_path` and `init_args`, or None if it was not made through the command line.
+    """
+    saved = dict(read_checkpoint(path).get("hyper_parameters", {}))
+    class_path = saved.pop("_class_path", None)
+    arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
+    return {"class_path": class_path, "init_args": arguments} if class_path else None
+
+
+def changed_hyper_parameters(
+    now: dict[str, Any], before: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Return name to (value now, value before) of every argument that both know and differs."""
+    return {
+        name: (now[name], before[name])
+        for name in sorted(set(now) & set(before))
+        if now[name] != before[name]
+    }
+
+
+def load_weights(model: BaseModule, path: str | Path) -> list[str]:
+    """Load the weights and buffers that a checkpoint shares with a model (`--init_from`).
+
+    The path and the file's sha256 go into the model's `run_record`.
+
+    Args:
+        model: Receives the weights.
+        path: The checkpoint.
+
+    Returns:
+        Lines that say what was taken, left and not found.
+
+    Raises:
+        ValueError: If nothing matches or a shared tensor has another shape.
+    """
+    saved: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+    own = model.state_dict()
+    shared = [name for name in own if name in saved]
+    if not shared:
+        raise ValueError(f"--init_from {path}: shares no weights with {type(model).__name__}")
+    try:
+        model.load_state_dict({name: saved[name] for name in shared}, strict=False)
+    except ValueError as error:
+        raise ValueError(f"--init_from {path}: {error}") from None
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    model.run_record["init_from"] = {"path": str(path), "sha256": digest}
+    lines = [f"init_from {path}: {len(shared)} tensors taken"]
+    fresh, unused = sorted(set(own) - set(saved)), sorted(set(saved) - set(own))
+    if fresh:
+        lines.append(f"  not in the checkpoint, start afresh: {', '.join(fresh)}")
+    if unused:
+        lines.append(f"  in the checkpoint only, left out: {', '.join(unused)}")
+    return lines
