@@ -24,12 +24,12 @@ FORMAT = "astrolit.rows"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` and rename it to `path` only if all went well.
 
-    The temporary file is fsynced before the rename and removed on any error, so that `path`
-    either does not change or is complete.
+    The temporary file keeps the suffixes of `path` (writers look at them), is fsynced before the
+    rename and removed on any error, so that `path` either does not change or is complete.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
         with temporary.open("rb") as file:
