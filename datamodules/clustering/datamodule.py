@@ -1,0 +1,258 @@
+"""Star catalogues as a LightningDataModule: quality cuts, one frame, features and covariance."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from astropy.table import Table
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from datamodules.base import BaseDataModule
+from datamodules.clustering import transforms
+from datamodules.clustering.columns import CORRELATIONS, ERRORS, UNITS, Array
+from datamodules.clustering.quality import apply_cuts, check_cuts
+from datamodules.clustering.source import SCHEMA, ClusteringSource
+from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
+from datamodules.store import RowStore
+
+ASTROMETRIC = ("x", "y", "parallax", "pmra", "pmdec")
+FEATURES = (*ASTROMETRIC, "magnitude", "colour")
+ZERO_POINT_COLUMNS = ("phot_g_mean_mag", "nu_eff_used_in_astrometry", "pseudocolour")
+MAD_TO_SIGMA = 1.4826
+
+
+class ClusteringDataModule(BaseDataModule):
+    """Stars for clustering: positions, parallaxes and proper motions with their covariance.
+
+    A batch is a dict:
+
+    | key | shape, type | meaning |
+    |---|---|---|
+    | `index` | (B,) int64 | row in the prepared store (before cuts); `names(index)` are ids |
+    | `features` | (B, F) float32 | what `features` lists, in physical units, NaN where absent |
+    | `covariance` | (B, 5, 5) float32 | of (x, y, parallax, pmra, pmdec), squares of their units |
+    | `magnitude`, `colour` | (B,) float32 | G and BP-RP, NaN where absent |
+    | `good` | (B, F) bool | features that are usable |
+    | `label` | (B,) int64 | evaluation only: 0 field, 1..K clusters, -1 unknown |
+
+    Features: `x`, `y` (gnomonic, degrees, east and north), `parallax` (mas, corrected for the zero
+    point of Lindegren et al. 2021 where its columns exist), `pmra` and `pmdec` (mas/yr along the
+    axes of the centre), and on wish `magnitude` and `colour`. The covariance is rotated with the
+    proper motions and inflated: errors times error_inflation x (1 + density / 10)^density_slope,
+    with density in stars per square arcminute from the column `source_density`, else estimated.
+
+    Args:
+        source: Where the stars come from.
+        centre: Tangent point (ra, dec) in degrees. If None the middle of the stars kept, or, with
+            a checkpoint, the centre it was trained with.
+        features: Columns of `features`.
+        cuts: Quality cuts: column to `min` and `max`, for example `{ruwe: {max: 1.4}}`.
+        zero_point: Whether to correct the parallax zero point.
+        error_inflation: Factor on all formal errors.
+        density_slope: Power of the error inflation with density; 0 for none.
+        batch_size: Stars in one process's batch.
+        num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
+        seed: Fixes simulation, split and shuffle.
+        val_fraction: Share of stars for validation.
+        test_fraction: Share of stars held out.
+        cache_dir: Folder of the prepared row stores.
+    """
+
+    method: ClassVar[str] = "clustering"
+    schema: ClassVar[str] = SCHEMA
+    id_column: ClassVar[str] = "source_id"
+
+    def __init__(
+        self,
+        source: ClusteringSource,
+        centre: list[float] | None = None,
+        features: list[str] | None = None,
+        cuts: dict[str, dict[str, float]] | None = None,
+        zero_point: bool = True,
+        error_inflation: float = 1.0,
+        density_slope: float = 0.0,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        cache_dir: str = ".astrolit",
+    ) -> None:
+        super().__init__(
+            source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
+        )
+        self.features = list(features or ASTROMETRIC)
+        unknown = sorted(set(self.features) - set(FEATURES))
+        if unknown or len(set(self.features)) < len(self.features):
+            raise ValueError(
+                f"data.features={self.features}: choose from {list(FEATURES)}, each at most once"
+            )
+        if centre is not None and (len(centre) != 2 or not -90 <= centre[1] <= 90):
+            raise ValueError(f"data.centre={centre} must be [ra, dec] in degrees")
+        if error_inflation <= 0:
+            raise ValueError(f"data.error_inflation={error_inflation} must be positive")
+        self.cuts = dict(cuts or {})
+        check_cuts(self.cuts)
+        self.zero_point = zero_point
+        self.error_inflation = error_inflation
+        self.density_slope = density_slope
+        self.given_centre = None if centre is None else np.array(centre, dtype=np.float64)
+        self.trained_centre: Array | None = None
+        self.record: dict[str, Any] = {}
+
+    def load(self, store: RowStore) -> dict[str, Tensor]:
+        """Cut, correct and rotate the stars of a store; say what was done."""
+        raw = store.read()
+        keep, cuts = apply_cuts(raw, self.cuts, str(store.path))
+        stars = {name: values[keep] for name, values in raw.items()}
+        absent = np.full(len(stars["ra"]), np.nan, dtype=np.float32)
+        self.centre = self._find_centre(stars)
+        parallax, correction = self._corrected_parallax(stars)
+        jacobian = transforms.frame_jacobian(stars["ra"], stars["dec"], self.centre)
+        x, y = transforms.tangent_plane(stars["ra"], stars["dec"], self.centre)
+        motion = transforms.rotate_proper_motions(stars["pmra"], stars["pmdec"], jacobian)
+        values = dict(zip(ASTROMETRIC, (x, y, parallax, *motion), strict=True))
+        values["magnitude"] = stars.get("phot_g_mean_mag", absent)
+        values["colour"] = stars.get("bp_rp", absent)
+        features = np.stack([values[name] for name in self.features], axis=1)
+        self.record = {
+            "centre": self.centre.tolist(),
+            "origin": store.attributes.get("origin", []),
+            "num_stars": {"prepared": len(keep), "kept": int(keep.sum())},
+            "cuts": cuts,
+            "dropped": store.attributes.get("dropped", {}),
+            "repeated_stars": store.attributes.get("repeated_stars", 0),
+            "label_conflicts": store.attributes.get("label_conflicts", 0),
+            "defaults": store.attributes.get("defaults", []),
+            "zero_point": correction,
+            "query": store.attributes.get("query"),
+        }
+        self._say()
+        arrays = {
+            "index": np.flatnonzero(keep),
+            "features": features.astype(np.float32),
+            "covariance": self._covariance(stars, jacobian, x, y).astype(np.float32),
+            "magnitude": values["magnitude"],
+            "colour": values["colour"],
+            "good": np.isfinite(features),
+            "label": stars.get("label", np.full(len(absent), -1)),
+        }
+        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
+
+    def training_statistics(self) -> dict[str, Tensor]:
+        """Give median and robust scale of each feature, and the centre of the frame.
+
+        The training split alone counts. `scale` is 1.4826 x MAD, or the standard deviation if more
+        than half of the values are equal, or 1 if all are.
+
+        Returns:
+            `location` and `scale` of shape (F,) float32, `centre` (ra, dec) in degrees, float64.
+
+        Raises:
+            ValueError: A feature has no value in the training split.
+        """
+        features = self.columns["features"][self.rows["train"]].double()
+        empty = [n for n, v in zip(self.features, features.T, strict=True) if v.isnan().all()]
+        if empty:
+            raise ValueError(
+                f"features {empty} are absent from {self.record['origin']}; remove them from "
+                "data.features or map their columns"
+            )
+        location = features.nanmedian(dim=0).values
+        deviation = (features - location).abs()
+        scale = MAD_TO_SIGMA * deviation.nanmedian(dim=0).values
+        spread = deviation.square().nanmean(dim=0).sqrt()
+        scale = torch.where(scale > 0, scale, torch.where(spread > 0, spread, 1.0))
+        return {
+            "location": location.float(),
+            "scale": scale.float(),
+            "centre": torch.from_numpy(self.centre),
+        }
+
+    def input_table(self, index: Tensor | Array) -> Table:
+        """Give the stored columns of rows of the store, with canonical names and units.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        stored = self.store.read(rows=np.asarray(index, dtype=np.int64))
+        first = ["source_id", *(name for name in UNITS if name in stored)]
+        names = first + [name for name in stored if name not in first]
+        units = {name: unit for name, unit in UNITS.items() if name in stored and unit}
+        units |= {"true_parallax": "mas", "true_pmra": "mas/yr", "true_pmdec": "mas/yr"}
+        units |= {"true_radius": "deg"}
+        known = {name: unit for name, unit in units.items() if name in stored}
+        return Table({name: stored[name] for name in names}, units=known)
+
+    def provenance(self) -> dict[str, Any]:
+        """Give what the data are and what was done to them."""
+        settings = {
+            "features": self.features,
+            "error_inflation": self.error_inflation,
+            "density_slope": self.density_slope,
+        }
+        return {**super().provenance(), **settings, **self.record}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the frame in the checkpoint."""
+        return {"centre": self.centre.tolist()} if self.columns else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the frame of a checkpoint, unless `data.centre` was given."""
+        if "centre" not in state_dict or self.given_centre is not None:
+            return
+        self.trained_centre = np.array(state_dict["centre"], dtype=np.float64)
+        if self.columns and not np.array_equal(self.centre, self.trained_centre):
+            self.columns, self.rows = {}, {}
+            self.setup()
+
+    def _find_centre(self, stars: dict[str, Array]) -> Array:
+        """Choose the tangent point: the user's, else the checkpoint's, else the middle."""
+        if self.given_centre is not None:
+            return self.given_centre
+        if self.trained_centre is not None:
+            return self.trained_centre
+        return transforms.centre_of(stars["ra"], stars["dec"])
+
+    def _corrected_parallax(self, stars: dict[str, Array]) -> tuple[Array, str]:
+        """Subtract the zero point where it is known; say for how many stars."""
+        parallax = stars["parallax"].astype(np.float64)
+        if not self.zero_point:
+            return parallax, "not corrected (data.zero_point: false)"
+        absent = np.full(len(parallax), np.nan)
+        magnitude, nu_eff, pseudocolour = (stars.get(name, absent) for name in ZERO_POINT_COLUMNS)
+        latitude = ecliptic_latitude(stars["ra"], stars["dec"])
+        offset = parallax_zero_point(magnitude, nu_eff, pseudocolour, latitude)
+        known = np.isfinite(offset)
+        if not known.any():
+            return parallax, f"not corrected (columns {', '.join(ZERO_POINT_COLUMNS)} are needed)"
+        text = f"Lindegren et al. 2021 for {int(known.sum())} of {len(known)} stars, "
+        text += f"mean {offset[known].mean():.4f} mas"
+        return parallax - np.where(known, offset, 0.0), text
+
+    def _covariance(self, stars: dict[str, Array], jacobian: Array, x: Array, y: Array) -> Array:
+        """Build the covariance of the features' frame, inflated, positions in degrees."""
+        used = {name: stars[name] for name in (*ERRORS, *CORRELATIONS)}
+        rotated = transforms.rotate_covariance(transforms.covariance_matrix(used), jacobian)
+        factor = np.full(len(x), self.error_inflation)
+        if self.density_slope:
+            density = stars.get("source_density")
+            density = transforms.local_density(x, y) if density is None else density
+            factor = transforms.inflation_factor(density, self.error_inflation, self.density_slope)
+        return transforms.positions_to_degrees(rotated) * (factor**2)[:, None, None]
+
+    def _say(self) -> None:
+        """Print what was read, removed and taken by default, once."""
+        record = self.record
+        counts = record["num_stars"]
+        lines = [f"{counts['kept']} of {counts['prepared']} stars from {record['origin']}"]
+        for cut in record["cuts"]:
+            bounds = ", ".join(f"{k} {cut[k]:g}" for k in ("min", "max") if k in cut)
+            lines.append(f"cut {cut['column']} ({bounds}): {cut['removed']} fail")
+        lines += [f"dropped {number}: {text}" for text, number in record["dropped"].items()]
+        for name in ("repeated_stars", "label_conflicts"):
+            lines += [f"{name.replace('_', ' ')}: {record[name]}"] if record[name] else []
+        lines += [f"default: {text}" for text in record["defaults"]]
+        lines.append(f"parallax zero point: {record['zero_point']}")
+        rank_zero_info("\n".join(lines))
