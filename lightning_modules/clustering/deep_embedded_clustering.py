@@ -1,0 +1,309 @@
+"""Deep embedded clustering (DEC) and its improved variant (IDEC)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_modules.base import Batch
+from lightning_modules.clustering.losses import kl_divergence, reconstruction_error
+from lightning_modules.clustering.module import StellarAutoencoder
+from lightning_modules.clustering.network import soft_assignment, target_distribution
+from lightning_modules.clustering.progress import (
+    Phase,
+    Progress,
+    forget_best_checkpoints,
+    forget_early_stopping,
+    restart_optimizers,
+)
+from lightning_modules.clustering.targets import Targets, kmeans_centres
+from lightning_modules.nn.mlp import Variant
+
+
+class DeepEmbeddedClustering(StellarAutoencoder):
+    """Clusters stars in the latent space of an autoencoder by self-training: DEC and IDEC.
+
+    Three phases in one run. **Pretraining** for `pretrain_epochs`: the autoencoder's
+    reconstruction loss L_r; early stopping waits until it is over.
+    **Clustering**: centres from k-means (20 starts) on the latent of the whole training split; then
+    L = KL(P‖Q) for `dec`, whose decoder is left as it is, or L = L_r + γ KL(P‖Q) for `idec`; Q are
+    Student's-t memberships and P their sharpened form, computed from the whole training split with
+    dropout off and running batch statistics, kept by star index and refreshed every
+    `update_interval` optimizer steps. It ends when fewer than `tolerance` of the stars change
+    cluster between two refreshes. **Fine-tuning** for `finetune_epochs`: L_r + γ KL(P‖Q) with P
+    as it is, for both methods, so that the decoder fits the embedding again; it begins when
+    clustering ends or, at the latest, that many epochs before `max_epochs`.
+
+    With `pretrain_epochs: 0` clustering starts at once, for instance from a `StellarAutoencoder`
+    (`--init_from`); centres of a `DeepEmbeddedClustering` checkpoint already clustering are kept.
+
+    Logged terms: `loss`, `reconstruction`, `kl`, and `train/label_change` at each refresh. In
+    pretraining `val/loss` is the reconstruction error; after it, the loss of the phase with P from
+    the star's own Q and the soft cluster frequencies of the training split. The two do not compare,
+    so best checkpoint and early stopping start afresh with each phase. `run_record["stop_reason"]`
+    says why training ended.
+
+    Reference: Xie, Girshick & Farhadi 2016 (arXiv:1511.06335); Guo et al. 2017 (IJCAI, 1753).
+
+    Args:
+        num_features: Features of a star; must match the data.
+        num_clusters: Number of clusters K. The field is not modelled: it takes clusters too.
+        hidden_dims: Widths of the encoder's hidden layers; the decoder mirrors them.
+        latent_dim: Width of the latent space.
+        batch_norm: Normalise hidden layers over the batch.
+        dropout: Dropout in the hidden layers.
+        corruption: Share of input features set to the median in pretraining (denoising).
+        variant: `plain`, `residual` or `attention`.
+        method: `dec` or `idec`.
+        alpha: Degrees of freedom α of the Student's-t memberships.
+        gamma: Weight γ of the clustering term in `idec` and in fine-tuning.
+        balance: Divide P by the cluster frequencies, as published; evens out cluster sizes and
+            breaks rare clusters. False leaves it out.
+        pretrain_epochs: Epochs of pretraining.
+        cluster_lr: Learning rate after pretraining; the optimizer starts afresh with it.
+        update_interval: Optimizer steps between refreshes of P.
+        tolerance: Share of stars changing cluster below which clustering ends; 0 never ends it.
+        finetune_epochs: Epochs of fine-tuning.
+        kmeans_seed: Seed of the k-means starts.
+        gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
+        compile: Compile the network with `torch.compile`.
+        lr: Learning rate of AdamW in pretraining.
+        weight_decay: Decoupled weight decay of AdamW.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("loss", "reconstruction", "kl")
+    frequency: Tensor
+
+    def __init__(
+        self,
+        num_features: int = 5,
+        num_clusters: int = 2,
+        hidden_dims: Sequence[int] = (128, 64, 32),
+        latent_dim: int = 16,
+        batch_norm: bool = True,
+        dropout: float = 0.1,
+        corruption: float = 0.0,
+        variant: Variant = "plain",
+        method: Literal["dec", "idec"] = "idec",
+        alpha: float = 1.0,
+        gamma: float = 0.1,
+        balance: bool = True,
+        pretrain_epochs: int = 50,
+        cluster_lr: float = 1e-4,
+        update_interval: int = 100,
+        tolerance: float = 0.001,
+        finetune_epochs: int = 0,
+        kmeans_seed: int = 0,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            num_features, hidden_dims, latent_dim, batch_norm, dropout, corruption, variant,
+            gradient_checkpointing, compile, lr, weight_decay,
+        )  # fmt: skip
+        self.save_hyperparameters()
+        if num_clusters < 1 or update_interval < 1:
+            raise ValueError(
+                f"num_clusters={num_clusters} and update_interval={update_interval} must be >= 1"
+            )
+        self.num_clusters, self.method, self.alpha, self.gamma = num_clusters, method, alpha, gamma
+        self.balance, self.pretrain_epochs, self.cluster_lr = balance, pretrain_epochs, cluster_lr
+        self.update_interval, self.tolerance = update_interval, tolerance
+        self.finetune_epochs, self.kmeans_seed = finetune_epochs, kmeans_seed
+        self.centres = nn.Parameter(torch.zeros(num_clusters, latent_dim))
+        self.register_buffer("frequency", torch.ones(num_clusters))
+        self.progress = Progress()
+        self.targets: Targets | None = None
+
+    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Return the loss of the phase and its terms."""
+        x, good = self.scaled(batch)
+        if self.progress.phase is Phase.PRETRAINING:
+            reconstruction, _ = self.net(self.corrupted(x, stage))
+            error = reconstruction_error(x, reconstruction, good).mean()
+            loss = error + zero_from([self.centres])
+            return {"loss": loss, "reconstruction": error, "kl": torch.zeros_like(error)}
+        latent = self.net.encode(x)
+        q = soft_assignment(latent, self.centres, self.alpha)
+        kl = kl_divergence(self._target(batch["index"], q, stage), q)
+        alone = self.method == "dec" and self.progress.phase is Phase.CLUSTERING
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
+            error = reconstruction_error(x, self.net.decode(latent), good).mean()
+        loss = kl + zero_from(self.net.decoder.parameters()) if alone else error + self.gamma * kl
+        return {"loss": loss, "reconstruction": error, "kl": kl}
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Return the autoencoder's predictions, `probability` (batch, K) and `assignment`.
+
+        The stars may be new. Before the clustering phase there are no clusters to tell of.
+        """
+        prediction = super().predict_step(batch, batch_idx)
+        if self.progress.phase is not Phase.PRETRAINING:
+            q = soft_assignment(prediction["latent"], self.centres, self.alpha)
+            prediction |= {"probability": q, "assignment": q.argmax(dim=1)}
+        return prediction
+
+    def on_train_start(self) -> None:
+        """Bring the targets of a resumed run to the device, or forget those of another run."""
+        self.run_record.pop("stop_reason", None)
+        if self.trainer.global_step == 0:
+            self.targets = None
+            if self.progress.phase is not Phase.PRETRAINING:  # from a clustered checkpoint
+                self._enter(Phase.CLUSTERING, 0)
+        elif self.targets is not None:
+            self.targets = self.targets.to(self.device)
+        self._hold_early_stopping()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the next phase and refresh the targets where they are due."""
+        epoch, last = self.trainer.current_epoch, self.trainer.max_epochs or -1
+        if epoch + 1 == last:
+            self.run_record.setdefault("stop_reason", "max_epochs")
+        if self.progress.phase is Phase.PRETRAINING and epoch >= self.pretrain_epochs:
+            self._start_clustering(epoch)
+        if self.progress.phase is not Phase.CLUSTERING:
+            return
+        waited = self.trainer.global_step - self.progress.refreshed_step
+        if self.targets is None or waited >= self.update_interval:
+            converged = self._refresh_targets()
+            assert self.targets is not None
+            self.targets.check(batch["index"])
+            if converged and not self.finetune_epochs:
+                self.trainer.should_stop = True
+            elif converged:
+                self._enter(Phase.FINETUNING, epoch + (batch_idx > 0))
+        if self.finetune_epochs and 0 < last <= epoch + self.finetune_epochs:
+            self._enter(Phase.FINETUNING, epoch)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means and end the run after fine-tuning."""
+        super().on_train_epoch_end()
+        self._hold_early_stopping()
+        done = self.trainer.current_epoch + 1 - self.progress.since_epoch
+        if self.progress.phase is Phase.FINETUNING and done >= self.finetune_epochs:
+            self.trainer.should_stop = True
+
+    def on_validation_end(self) -> None:
+        """Keep early stopping from ending a run in pretraining."""
+        self._hold_early_stopping()
+
+    def on_train_end(self) -> None:
+        """Report why training ended."""
+        reason = self.run_record.setdefault(
+            "stop_reason", "stopped by the trainer: a limit, early stopping or a signal"
+        )
+        rank_zero_info(f"{type(self).__name__} stopped: {reason}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the targets beside what the base saves; their size varies with the data."""
+        super().on_save_checkpoint(checkpoint)
+        if self.targets is not None:
+            checkpoint["astrolit"]["targets"] = self.targets.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the targets."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint.get("astrolit", {}).get("targets")
+        self.targets = None if state is None else Targets(**state)
+
+    def _target(self, index: Tensor, q: Tensor, stage: str) -> Tensor:
+        """Return P of a batch: kept by star in training, from its own Q in evaluation."""
+        if stage == "train":
+            if self.targets is None:
+                raise ValueError("there are no targets yet; they are computed by Trainer.fit")
+            return self.targets.of(index)
+        return target_distribution(q, self.balance, self.frequency)
+
+    def _start_clustering(self, epoch: int) -> None:
+        """Place the centres by k-means on the latent of the whole training split."""
+        _, latent = self._embed_training_split()
+        centres = kmeans_centres(latent, self.num_clusters, self.kmeans_seed)
+        with torch.no_grad():
+            self.centres.copy_(self.trainer.strategy.broadcast(centres))
+        self._enter(Phase.CLUSTERING, epoch)
+
+    def _enter(self, phase: Phase, epoch: int) -> None:
+        """Enter a phase: a fresh optimizer at `cluster_lr`, fresh records of the best score."""
+        self.progress.enter(phase, epoch)
+        restart_optimizers(self.trainer, self.cluster_lr)
+        forget_best_checkpoints(self.trainer)
+        forget_early_stopping(self.trainer)
+
+    def _hold_early_stopping(self) -> None:
+        """Forget early stopping's patience after each look it takes in pretraining."""
+        if self.progress.phase is Phase.PRETRAINING:
+            forget_early_stopping(self.trainer)
+
+    @torch.no_grad()
+    def _refresh_targets(self) -> bool:
+        """Compute P of the whole training split; return whether the clusters have settled."""
+        index, latent = self._embed_training_split()
+        q = soft_assignment(latent, self.centres, self.alpha)
+        self.frequency.copy_(q.sum(dim=0))
+        before, step = self.targets, self.trainer.global_step
+        self.targets = Targets(index, target_distribution(q, self.balance), q.argmax(dim=1))
+        self.progress.refresh(step)
+        sizes = self.targets.assignment.bincount(minlength=self.num_clusters)
+        if not sizes.all():
+            dead = torch.where(sizes == 0)[0].tolist()
+            rank_zero_warn(f"clusters {dead} hold no star at step {step}; lower num_clusters?")
+        if before is None:
+            return False
+        change = self.trainer.strategy.broadcast(self.targets.label_change(before))
+        self.log("train/label_change", change, rank_zero_only=False)
+        if change >= self.tolerance:
+            return False
+        self.run_record["stop_reason"] = (
+            f"label change {change:.4f} < {self.tolerance:g} at step {step}"
+        )
+        return True
+
+    @torch.no_grad()
+    def _embed_training_split(self) -> tuple[Tensor, Tensor]:
+        """Return index (stars,) and latent (stars, latent) of the whole training split.
+
+        Dropout is off and batch normalisation uses its running statistics, those of the first
+        process, so that every process finds the same.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ValueError(
+                "DeepEmbeddedClustering computes its targets from the whole training split: "
+                "call Trainer.fit(module, datamodule=...), not with bare loaders"
+            )
+        buffers = dict(self.net.named_buffers())
+        for name, values in self.trainer.strategy.broadcast(buffers).items():
+            buffers[name].copy_(values)
+        keys = [name for name in ("index", "features", "good") if name in datamodule.sample_shapes]
+        index, latent = [], []
+        with evaluation(self.net):
+            for batch in datamodule.batches("train", keys):
+                x, _ = self.scaled({name: values.to(self.device) for name, values in batch.items()})
+                index.append(batch["index"])
+                latent.append(self.embed(x))
+        return torch.cat(index).to(self.device), torch.cat(latent)
+
+
+@contextmanager
+def evaluation(net: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode and leave each of its modules as it was."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def zero_from(parameters: Iterable[Tensor]) -> Tensor:
+    """Return 0 in such a way that the parameters get a gradient of zero.
+
+    DDP demands a gradient of every parameter in every step; a phase uses only some.
+    """
+    return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0

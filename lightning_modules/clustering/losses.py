@@ -1,0 +1,73 @@
+"""Losses of the clustering models (torch only)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def reconstruction_error(x: Tensor, reconstruction: Tensor, good: Tensor) -> Tensor:
+    """Return each object's mean squared error over its good features.
+
+    e_i = Σ_f g_if (x_if - x̂_if)² / Σ_f g_if. Features that are not good carry no weight and no
+    gradient, whatever they hold (NaN too); an object without a good feature has error 0.
+
+    Args:
+        x: Scaled features, shape (batch, features).
+        reconstruction: x̂, shape (batch, features).
+        good: Which features count, bool, shape (batch, features).
+
+    Returns:
+        Errors in scaled units, shape (batch,).
+    """
+    residual = torch.where(good, x, 0.0) - torch.where(good, reconstruction, 0.0)
+    return residual.square().sum(dim=1) / good.sum(dim=1).clamp_min(1)
+
+
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Return the mean over objects of KL(P‖Q) = Σ_j p_ij log(p_ij / q_ij).
+
+    The clustering loss of DEC and IDEC (Xie et al. 2016, eq. 2; Guo et al. 2017, eq. 8), as a mean
+    over the batch so that its scale does not depend on the batch size.
+
+    Args:
+        p: Target distribution, shape (batch, clusters); carries no gradient.
+        q: Memberships, shape (batch, clusters).
+
+    Returns:
+        A scalar.
+    """
+    p = p.detach()
+    q = q.clamp_min(torch.finfo(q.dtype).tiny)
+    return (torch.xlogy(p, p) - p * q.log()).sum(dim=1).mean()
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(m, σ²) ‖ N(0, 1)) summed over the latent, shape (batch,).
+
+    ½ Σ_d (m_d² + σ_d² - 1 - log σ_d²): Kingma & Welling 2014 (arXiv:1312.6114), appendix B.
+
+    Args:
+        mean: m, shape (batch, latent).
+        log_variance: log σ², shape (batch, latent).
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1)
+
+
+def gaussian_log_likelihood(
+    x: Tensor, reconstruction: Tensor, good: Tensor, log_noise: Tensor
+) -> Tensor:
+    """Return log p(x|z) = -½ Σ_f [((x_f - x̂_f)/s_f)² + log 2πs_f²] over good features.
+
+    Args:
+        x: Scaled features, shape (batch, features).
+        reconstruction: x̂, shape (batch, features).
+        good: Which features count, bool, shape (batch, features).
+        log_noise: log s, shape (features,).
+
+    Returns:
+        Log-likelihoods, shape (batch,).
+    """
+    residual = torch.where(good, x, 0.0) - torch.where(good, reconstruction, 0.0)
+    terms = (residual / log_noise.exp()).square() + 2.0 * log_noise + math.log(2.0 * math.pi)
+    return -0.5 * torch.where(good, terms, 0.0).sum(dim=1)
