@@ -3,6 +3,7 @@
 Prints one JSON object a line. Run alone: `python benchmarks/clustering.py`.
 """
 
+import contextlib
 import json
 import logging
 import statistics
@@ -127,7 +128,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for batch_size, steps in CASES:
             print(json.dumps(measure(batch_size, steps, Path(folder))), flush=True)
 

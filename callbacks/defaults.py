@@ -57,7 +57,7 @@ class LastCheckpoint(callbacks.ModelCheckpoint):
         )
 
 
-class EarlyStopping(callbacks.EarlyStopping):
+class DefaultEarlyStopping(callbacks.EarlyStopping):
     """Stop when the monitored metric no longer improves.
 
     Args:
@@ -89,7 +89,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         return not self.enabled or super()._should_skip_check(trainer)
 
 
-class LearningRateMonitor(callbacks.LearningRateMonitor):
+class DefaultLearningRateMonitor(callbacks.LearningRateMonitor):
     """Log the learning rate of each optimizer, where there is a logger.
 
     Args:

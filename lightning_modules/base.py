@@ -105,7 +105,10 @@ class BaseModule(LightningModule, ABC):
         """Save the means of an epoch in progress and the run's record."""
         means = self._means("train")
         checkpoint["astrolit"] = {
-            "train_means": {"total": means.total.clone(), "count": means.count.clone()},
+            "train_means": {
+                name: self.trainer.strategy.all_gather(value).reshape(-1, *value.shape).clone()
+                for name, value in (("total", means.total), ("count", means.count))
+            },
             "run_record": dict(self.run_record),
         }
 
@@ -117,9 +120,11 @@ class BaseModule(LightningModule, ABC):
             return
         self.run_record = {**saved["run_record"], **self.run_record}
         means, state = self._means("train"), saved["train_means"]
-        if state["total"].shape == means.total.shape:
-            means.total.copy_(state["total"])
-            means.count.copy_(state["count"])
+        if state["total"].shape[1:] == means.total.shape and self._trainer is not None:
+            rank, same = self.global_rank, len(state["count"]) == self.trainer.world_size
+            for name, own in (("total", means.total), ("count", means.count)):
+                of_rank = state[name][rank] if same else state[name].sum(0) * (rank == 0)
+                own.copy_(of_rank)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -175,8 +180,8 @@ class BaseModule(LightningModule, ABC):
     def _log_means(self, stage: str) -> None:
         """Log and reset the means of a stage."""
         means = self._means(stage)
-        values = {f"{stage}/{name}": value for name, value in means.compute().items()}
-        self.log_dict(values, prog_bar=stage != "test", rank_zero_only=False)
+        for name, value in means.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
         means.reset()
 
 

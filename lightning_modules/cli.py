@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.nonfinite import NonFiniteGuard
-from callbacks.preemption import PreemptionCheckpoint
-from callbacks.rng_state import RNGState
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -29,10 +26,13 @@ from rich.table import Table
 
 from callbacks.defaults import (
     BestCheckpoint,
-    EarlyStopping,
+    DefaultEarlyStopping,
+    DefaultLearningRateMonitor,
     LastCheckpoint,
-    LearningRateMonitor,
 )
+from callbacks.nonfinite import NonFiniteGuard
+from callbacks.preemption import PreemptionCheckpoint
+from callbacks.rng_state import RNGState
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
 from lightning_modules.checkpoints import (
@@ -90,6 +90,7 @@ class AstroCLI(LightningCLI):
     """LightningCLI whose typed values win over a checkpoint's, with astrolit's defaults."""
 
     configs: Sequence[str] = ()
+    checkpoint: str | None = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -100,8 +101,8 @@ class AstroCLI(LightningCLI):
         """Add the callbacks that each value of is set by name, and `--init_from`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(LearningRateMonitor, "learning_rate_monitor")
+        parser.add_lightning_class_args(DefaultEarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(DefaultLearningRateMonitor, "learning_rate_monitor")
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -142,7 +143,7 @@ class AstroCLI(LightningCLI):
         folder = run_folder(self.checkpoint) if self.subcommand != "fit" else None
         ours = isinstance(logger, Namespace) and logger.get("class_path") == TENSORBOARD
         if folder is not None and ours and logger.init_args.get("version") is None:
-            place = {"save_dir": str(folder.parent.parent), "name": folder.parent.name}
+            place = {"save_dir": str(folder.parents[1]), "name": folder.parent.name}
             logger.init_args.update(Namespace(**place, version=folder.name))
 
     def after_instantiate_classes(self) -> None:

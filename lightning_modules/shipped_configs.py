@@ -81,6 +81,6 @@ def _find(path: str, preferred: list[list[str]]) -> str:
 
 def run_folder(checkpoint: str | None) -> Path | None:
     """Return the run's folder, version_N, whose checkpoints/ holds a checkpoint, if it is one."""
-    folder = Path(checkpoint).resolve().parent if checkpoint else Path()
+    folder = Path(checkpoint).parent if checkpoint else Path()
     is_run = folder.name == "checkpoints" and folder.parent.name.startswith("version_")
     return folder.parent if is_run else None
