@@ -1,7 +1,6 @@
 """Deep embedded clustering (DEC) and its improved variant (IDEC)."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch
-from lightning_modules.clustering.losses import kl_divergence, reconstruction_error
+from lightning_modules.clustering.losses import kl_divergence, reconstruction_error, zero_from
 from lightning_modules.clustering.module import StellarAutoencoder
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.progress import (
@@ -21,6 +20,7 @@ from lightning_modules.clustering.progress import (
 )
 from lightning_modules.clustering.targets import Targets, kmeans_centres
 from lightning_modules.nn.mlp import Variant
+from lightning_modules.nn.modes import evaluation
 
 
 class DeepEmbeddedClustering(StellarAutoencoder):
@@ -287,23 +287,3 @@ class DeepEmbeddedClustering(StellarAutoencoder):
                 index.append(batch["index"])
                 latent.append(self.embed(x))
         return torch.cat(index).to(self.device), torch.cat(latent)
-
-
-@contextmanager
-def evaluation(net: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode and leave each of its modules as it was."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def zero_from(parameters: Iterable[Tensor]) -> Tensor:
-    """Return 0 in such a way that the parameters get a gradient of zero.
-
-    DDP demands a gradient of every parameter in every step; a phase uses only some.
-    """
-    return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0

@@ -1,6 +1,7 @@
 """Losses of the clustering models (torch only)."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -71,3 +72,11 @@ def gaussian_log_likelihood(
     residual = torch.where(good, x, 0.0) - torch.where(good, reconstruction, 0.0)
     terms = (residual / log_noise.exp()).square() + 2.0 * log_noise + math.log(2.0 * math.pi)
     return -0.5 * torch.where(good, terms, 0.0).sum(dim=1)
+
+
+def zero_from(parameters: Iterable[Tensor]) -> Tensor:
+    """Return 0 in such a way that the parameters get a gradient of zero.
+
+    DDP demands a gradient of every parameter in every step; a phase uses only some.
+    """
+    return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0
