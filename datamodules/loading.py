@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 Batch = dict[str, Tensor]
 BatchRequest = tuple[Tensor, float]
 
 
-class EpochBatchSampler(Sampler[BatchRequest]):
+class EpochBatchSampler(DistributedSampler[BatchRequest]):
     """Shuffled training batches of row positions, one shard a rank, the same number on each.
+
+    A DistributedSampler by name, so that Lightning does not wrap it in another one.
 
     Yields (positions, loss scale). The scale is this rank's share of the global batch times
     `world_size`: multiplied into a mean over the local rows, the average of gradients over ranks
@@ -60,26 +62,31 @@ class EpochBatchSampler(Sampler[BatchRequest]):
             yield (part, scale) if len(part) else (group[:1], 0.0)
 
 
-class ShardSampler(Sampler[BatchRequest]):
+class ShardSampler(DistributedSampler[BatchRequest]):
     """Evaluation batches in order: every `world_size`-th row, each row exactly once.
+
+    Every rank has the same number of batches, for DDP exchanges buffers at each of them. Only
+    where a rank has fewer rows than batches (more ranks than rows, or `batch_size` 1) does it
+    repeat a row, with loss scale 0: such a batch does not count in any mean.
 
     Args:
         rows: Positions, int64, shape (num_rows,).
-        batch_size: Rows in a batch.
+        batch_size: Most rows in a batch.
         rank: This process.
         world_size: Number of processes.
     """
 
     def __init__(self, rows: Tensor, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.rows = rows[rank::world_size]
-        self.batch_size = batch_size
+        self.repeated = rows[:1]
+        self.num_batches = -(-len(rows) // (batch_size * world_size))
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return self.num_batches
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        for part in self.rows.split(self.batch_size) if len(self.rows) else ():
-            yield part, 1.0
+        for part in self.rows.tensor_split(self.num_batches) if self.num_batches else ():
+            yield (part, 1.0) if len(part) else (self.repeated, 0.0)
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -112,15 +119,15 @@ class ResumableDataLoader(DataLoader[Batch]):
     """
 
     _done = 0
-    _resume: tuple[int, int] | None = None
+    _resume: dict[str, int] | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator: its body runs at the first batch, when Lightning has set the epoch.
         sampler = self.sampler
         assert isinstance(sampler, EpochBatchSampler)
-        self._done = 0
-        if self._resume is not None and self._resume[0] == sampler.epoch:
-            self._done = sampler.first_batch = self._resume[1]
-        self._resume = None
+        resume, self._resume = self._resume, None
+        resumes_here = resume is not None and resume["epoch"] == sampler.epoch
+        self._done = sampler.first_batch = resume["batches"] if resume and resumes_here else 0
         # Worker seeds must not be drawn from the global generator: a resumed run would differ.
         assert self.generator is not None
         self.generator.manual_seed(sampler.seed * 1_000_003 + sampler.epoch)
@@ -131,11 +138,17 @@ class ResumableDataLoader(DataLoader[Batch]):
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches handed out."""
         assert isinstance(self.sampler, EpochBatchSampler)
-        return {"epoch": self.sampler.epoch, "batches": self._done}
+        return self._resume or {"epoch": self.sampler.epoch, "batches": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches already handed out, if that epoch is resumed."""
-        self._resume = (state["epoch"], state["batches"])
+        """Continue after the batches already handed out, if that epoch is resumed.
+
+        Args:
+            state: What `state_dict` returned; with `finished` the epoch has no further batch
+                (it was cut short by `limit_train_batches`).
+        """
+        batches = len(self) if state.get("finished") else state["batches"]
+        self._resume = {"epoch": state["epoch"], "batches": batches}
 
 
 def make_loader(
