@@ -125,6 +125,7 @@ class BaseModule(LightningModule, ABC):
             for name, own in (("total", means.total), ("count", means.count)):
                 of_rank = state[name][rank] if same else state[name].sum(0) * (rank == 0)
                 own.copy_(of_rank)
+            means._update_count = 1  # else torchmetrics warns that nothing was added
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
