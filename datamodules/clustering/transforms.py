@@ -150,7 +150,9 @@ def inflation_factor(
 
 
 def local_density(x: Array, y: Array, neighbours: int = 10) -> Array:
-    """Estimate the stars per square arcminute around each star from its k-th neighbour.
+    """Estimate the stars per square arcminute around each star: (k - 1) / (pi r_k^2).
+
+    The factor k - 1 makes the mean right for a uniform field.
 
     Args:
         x: East, degrees.
@@ -159,10 +161,10 @@ def local_density(x: Array, y: Array, neighbours: int = 10) -> Array:
     """
     points = np.stack([x, y], axis=1) * 60.0
     k = min(neighbours, len(points) - 1)
-    if k < 1:
+    if k < 2:
         return np.zeros(len(points))
     radius = KDTree(points).query(points, k=k + 1)[0][:, -1]
-    return k / (np.pi * np.maximum(radius, 1e-4) ** 2)
+    return (k - 1) / (np.pi * np.maximum(radius, 1e-4) ** 2)
 
 
 def centre_of(ra: Array, dec: Array) -> Array:

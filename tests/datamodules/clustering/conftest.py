@@ -56,7 +56,9 @@ def _write_text(table: Table, path: Path) -> None:
     """Write whitespace columns below a `#` line, masked values as `nan`."""
     lines = ["# " + "\t".join(table.colnames)]
     for row in table:
-        lines.append("\t".join("nan" if row[n] is np.ma.masked else str(row[n]) for n in row.colnames))
+        lines.append(
+            "\t".join("nan" if row[n] is np.ma.masked else str(row[n]) for n in row.colnames)
+        )
     path.write_text("\n".join(lines) + "\n")
 
 

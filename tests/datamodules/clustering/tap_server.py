@@ -51,7 +51,7 @@ def _votable(table: Table, overflow: bool) -> bytes:
     from_table(table).to_xml(buffer)
     text = buffer.getvalue().decode()
     status = '<INFO name="QUERY_STATUS" value="{}"/>'
-    text = re.sub(r"(<RESOURCE[^>]*)>", r'\1 type="results">' + status.format("OK"), text, count=1)
+    text = re.sub(r"(<RESOURCE[^>]*>)", r"\1" + status.format("OK"), text, count=1)
     if overflow:
         text = text.replace("</RESOURCE>", status.format("OVERFLOW") + "</RESOURCE>")
     return text.encode()
@@ -64,7 +64,9 @@ def serve(archive: Archive) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             pass
 
-        def answer(self, code: int, body: bytes = b"", kind: str = "text/xml", to: str = "") -> None:
+        def answer(
+            self, code: int, body: bytes = b"", kind: str = "text/xml", to: str = ""
+        ) -> None:
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

@@ -118,7 +118,9 @@ def test_spellings_of_a_unit(stars: Table, write: Write, tmp_path: Path, unit: s
 
 def test_units_in_parquet_metadata(stars: Table, tmp_path: Path) -> None:
     fields = [
-        pa.field(n, pa.array(np.asarray(c)).type, metadata={"unit": "arcsec"} if n == "parallax" else {})
+        pa.field(
+            n, pa.array(np.asarray(c)).type, metadata={"unit": "arcsec"} if n == "parallax" else {}
+        )
         for n, c in stars.columns.items()
     ]
     arrays = [pa.array(np.asarray(column)) for column in stars.columns.values()]
