@@ -68,7 +68,7 @@ class ClusteringReport(Callback):
         num_resamples: int = 200,
         max_fit: int = 50000,
         max_silhouette: int = 5000,
-        max_tsne: int = 2000,
+        max_tsne: int = 1500,
         seed: int = 0,
     ) -> None:
         self.baselines = baselines
@@ -124,13 +124,13 @@ class ClusteringReport(Callback):
         """
         answers: dict[str, list[Answer]] = {}
         for part in slices:
-            self._add_reconstruction(report, rows, part)
             answers[part.name] = []
             for subject in self._subjects(objects, rows, part):
                 alignment = add_subject(report, subject, objects, part, self.resampling)
                 answers[part.name].append(Answer(subject, alignment))
                 seed = self.resampling.seed
                 add_silhouette(report, subject, objects.scaled, part, self.max_silhouette, seed)
+            self._add_reconstruction(report, rows, part)
         self._add_notes(report, objects, rows, slices)
         latent = rows.get("latent")
         return clustering_figures(report, objects, slices, answers, latent, self.max_tsne)

@@ -87,7 +87,7 @@ def reliability_figure(curves: Curves, title: str) -> Figure:
         curves: Subject to probability and outcome, shape (n,) each.
         title: What the event is.
     """
-    figure, (top, bottom) = new_figure(2, 1, panel=(5.2, 3.0))
+    figure, (top, bottom) = new_figure(2, 1, panel=(5.2, 3.1))
     grid = top.get_subplotspec()
     assert grid is not None
     grid.get_gridspec().set_height_ratios([3, 1])
@@ -108,7 +108,7 @@ def reliability_figure(curves: Curves, title: str) -> Figure:
         )
         bottom.hist(p, bins, histtype="step", linewidth=1.6, color=colour)
     top.set(ylabel="true frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
-    top.legend(loc="upper left")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     bottom.set(xlabel="stated probability", ylabel="objects", xlim=(-0.02, 1.02), yscale="log")
     return figure
 

@@ -45,7 +45,8 @@ def contrasts(clustering: Clustering, features: Array, parallax_error: Array) ->
     for group in groups:
         inside = clustering.assignment == group
         d = _distances(features, parallax_error, inside)
-        ratio = _medians(d[:, inside]) / _medians(d[:, outside])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = _medians(d[:, inside]) / _medians(d[:, outside])
         total += inside.sum() * (1 - ratio)
         stars += inside.sum()
     return dict(zip(CONTRASTS, (total / stars).tolist(), strict=True))

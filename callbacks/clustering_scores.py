@@ -65,13 +65,21 @@ def add_subject(
     Returns:
         The class of each column, shape (K,); None if no label in reach gives one.
     """
-    scored = clustering.take(part.scored)
+    alignment = None
+    if objects.label is not None:
+        alignment = add_labelled(report, clustering, objects, part, resampling)
     if objects.astrometry is not None and objects.parallax_error is not None:
         stars, errors = objects.astrometry[part.scored], objects.parallax_error[part.scored]
-        for name, value in contrasts(scored, stars, errors).items():
+        for name, value in contrasts(clustering.take(part.scored), stars, errors).items():
             report.add(clustering.subject, name, value, part.name, n=len(errors))
-    if objects.label is None:
-        return None
+    return alignment
+
+
+def add_labelled(
+    report: Report, clustering: Clustering, objects: Objects, part: Slice, resampling: Resampling
+) -> Array | None:
+    """Add the scores that need labels; see `add_subject`."""
+    assert objects.label is not None
     known, names = objects.label >= 0, objects.label[part.aligned]
     if not (known & part.aligned).any() or not (known & part.scored).any():
         report.note(f"{part.name}: too few labels to score {clustering.subject}")

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
 
 from callbacks.files import atomic_path
 
@@ -26,7 +29,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "figure.dpi": 100,
     "figure.facecolor": "white",
     "font.size": 10,
@@ -58,7 +61,6 @@ def new_figure(
     """
     width, height = panel
     figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
     return figure, list(axes.flat)
 
@@ -80,7 +82,7 @@ def style_sky(axes: Axes, unit: str = "deg") -> None:
     """
     axes.set_xlabel(f"x, east of the centre [{unit}]")
     axes.set_ylabel(f"y, north of the centre [{unit}]")
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     axes.xaxis.set_inverted(True)
 
 
@@ -88,7 +90,7 @@ def style_proper_motion(axes: Axes) -> None:
     """Label a proper-motion panel."""
     axes.set_xlabel(r"proper motion $\mu_x$ (east) [mas yr$^{-1}$]")
     axes.set_ylabel(r"proper motion $\mu_y$ (north) [mas yr$^{-1}$]")
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
 
 
 def style_colour_magnitude(axes: Axes) -> None:
@@ -115,12 +117,22 @@ def save_figures(
     paths = []
     for name, figure in figures.items():
         path = folder / "figures" / f"{name}.png"
-        with style(), atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=STYLE["savefig.dpi"], facecolor="white")
+        pixels = render(figure)
+        with atomic_path(path) as temporary:
+            imsave(temporary, pixels, format="png")
         for writer in tensorboard_writers(trainer):
-            writer.add_figure(f"{prefix}{name}", figure, trainer.global_step, close=False)
+            writer.add_image(f"{prefix}{name}", pixels, trainer.global_step, dataformats="HWC")
         paths.append(path)
     return paths
+
+
+def render(figure: Figure) -> NDArray[np.uint8]:
+    """Draw a figure once, as RGB pixels of shape (height, width, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    with style():
+        figure.set_dpi(STYLE["savefig.dpi"])
+        canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def tensorboard_writers(trainer: Trainer) -> Sequence[Any]:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,8 @@ class Report:
 
     def print(self, slices: Iterable[str], console: Console | None = None) -> None:
         """Print the tables of the slices and the notes."""
-        console = console or Console()
+        # A log file has no width of its own; wide enough for a model and its baselines.
+        console = console or (Console() if sys.stdout.isatty() else Console(width=110))
         for table in self.tables(slices):
             console.print(table)
         for line in self.notes:
@@ -154,9 +156,10 @@ class Report:
         metrics = list(dict.fromkeys(metric for metric, _ in rows))
         subjects = list(dict.fromkeys(subject for _, subject in rows))
         table = Table(title=f"{self.header['method']} · {slice or 'all objects'}")
-        table.add_column("metric")
+        table.add_column("metric", no_wrap=True)
         for subject in subjects:
-            table.add_column(subject, justify="right")
+            name = subject.replace("/", "/\n").replace("model_", "model\n")
+            table.add_column(name, justify="right", no_wrap=True)
         for metric in metrics:
             cells = (rows.get((metric, subject)) for subject in subjects)
             table.add_row(metric, *(format_row(row) for row in cells))
@@ -167,9 +170,10 @@ def format_row(row: Row | None) -> str:
     """Return `value ± std` for a table; a dash for what does not exist or is not defined."""
     if row is None or not math.isfinite(row.value):
         return "-"
+    digits = 3 if abs(row.value) < 100 else 0
     if row.std is None or not math.isfinite(row.std):
-        return f"{row.value:.4g}"
-    return f"{row.value:.3f} ± {row.std:.3f}"
+        return f"{row.value:.{digits}f}"
+    return f"{row.value:.{digits}f} ± {row.std:.{digits}f}"
 
 
 def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

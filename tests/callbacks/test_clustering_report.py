@@ -32,7 +32,7 @@ def report(run: Path) -> dict[str, Any]:
 def test_header_says_what_was_run(report: dict[str, Any]) -> None:
     assert report["schema"] == "astrolit.report/1"
     assert (report["method"], report["split"]) == ("clustering", "all,held_out")
-    assert report["num_objects"] == 500
+    assert report["num_objects"] == 501
     assert report["checkpoint"] is None
     assert report["run_record"]["init_from"] == "a.ckpt"
     assert report["provenance"]["source"] == "TinyField"
@@ -95,7 +95,7 @@ def test_reconstruction_error_is_the_mean_over_objects(report: dict[str, Any], s
     data.setup()
     expected = data.columns["features"].square().mean(1)
     assert report["model/reconstruction_error/split=all"] == pytest.approx(float(expected.mean()))
-    error = float(expected.std()) / 500**0.5
+    error = float(expected.std()) / 501**0.5
     assert report["model/reconstruction_error/split=all_std"] == pytest.approx(error, rel=0.35)
 
 
