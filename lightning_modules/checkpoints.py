@@ -1,38 +1,24 @@
-"""What a checkpoint remembers: hyper-parameters and weights, read without unpickling."""
+"""What a checkpoint remembers: hyper-parameters and weights."""
 
 import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU; refuses pickled objects.
-
-    Raises:
-        ValueError: If it is broken or holds anything but tensors and plain values.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = str(error).split("\n", 1)[0]
-        raise ValueError(f"{path}: not a readable astrolit checkpoint ({first})") from error
-    if "state_dict" not in checkpoint:
-        raise ValueError(f"{path}: not a Lightning checkpoint (no state_dict in it)")
-    return checkpoint
-
-
-def read_hyper_parameters(path: str | Path) -> dict[str, Any] | None:
+def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """Return the model's class path and arguments as a checkpoint remembers them.
+
+    Args:
+        checkpoint: As loaded.
 
     Returns:
         `class_path` and `init_args`, or None if it was not made through the command line.
     """
-    saved = dict(read_checkpoint(path).get("hyper_parameters", {}))
+    saved = dict(checkpoint.get("hyper_parameters", {}))
     class_path = saved.pop("_class_path", None)
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
     return {"class_path": class_path, "init_args": arguments} if class_path else None
@@ -49,14 +35,15 @@ def changed_hyper_parameters(
     }
 
 
-def load_weights(model: BaseModule, path: str | Path) -> list[str]:
+def load_weights(model: BaseModule, checkpoint: dict[str, Any], path: str | Path) -> list[str]:
     """Load the weights and buffers that a checkpoint shares with a model (`--init_from`).
 
     The path and the file's sha256 go into the model's `run_record`.
 
     Args:
         model: Receives the weights.
-        path: The checkpoint.
+        checkpoint: As loaded.
+        path: Where it was loaded from.
 
     Returns:
         Lines that say what was taken, left and not found.
@@ -64,7 +51,7 @@ def load_weights(model: BaseModule, path: str | Path) -> list[str]:
     Raises:
         ValueError: If nothing matches or a shared tensor has another shape.
     """
-    saved: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+    saved: dict[str, Tensor] = checkpoint["state_dict"]
     own = model.state_dict()
     shared = [name for name in own if name in saved]
     if not shared:

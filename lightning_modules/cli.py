@@ -24,6 +24,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.checkpoint_io import AtomicCheckpointIO
 from callbacks.defaults import (
     BestCheckpoint,
     DefaultEarlyStopping,
@@ -38,7 +39,7 @@ from lightning_modules.base import BaseModule
 from lightning_modules.checkpoints import (
     changed_hyper_parameters,
     load_weights,
-    read_hyper_parameters,
+    remembered_model,
 )
 from lightning_modules.shipped_configs import (
     find_checkpoint,
@@ -119,7 +120,7 @@ class AstroCLI(LightningCLI):
         self.checkpoint = _option(typed, "--ckpt_path")
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
-            remembered = read_hyper_parameters(self.checkpoint)
+            remembered = remembered_model(read_checkpoint(self.checkpoint))
         self.config = parser.parse_args(_with_remembered(typed, remembered))
         if remembered and self._get_parsed("model.class_path") != remembered["class_path"]:
             # Another model: same-named values of the checkpoint's must not carry over.
@@ -152,7 +153,7 @@ class AstroCLI(LightningCLI):
         origin = self.checkpoint or init_from
         if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
             return
-        remembered = read_hyper_parameters(origin)
+        remembered = remembered_model(read_checkpoint(origin))
         typed = self._get(self.config, "model").get("init_args", Namespace()).as_dict()
         changed = changed_hyper_parameters(typed, remembered["init_args"] if remembered else {})
         for name, (now, before) in changed.items():
@@ -165,7 +166,7 @@ class AstroCLI(LightningCLI):
         init_from = self._get(self.config, "init_from")
         if init_from is not None:
             assert isinstance(self.model, BaseModule)
-            for line in load_weights(self.model, init_from):
+            for line in load_weights(self.model, read_checkpoint(init_from), init_from):
                 _print(line)
 
     def after_fit(self) -> None:
@@ -226,6 +227,11 @@ class SaveConfig(SaveConfigCallback):
         if stage != "fit":
             self.config_filename = f"config_{TrainerFn(stage).value}.yaml"
         super().setup(trainer, pl_module, stage)
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
+    return AtomicCheckpointIO().load_checkpoint(path)
 
 
 def _option(args: list[str], name: str) -> str | None:
@@ -296,6 +302,11 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
     )
 
 
+def _silence(logger: str, text: str) -> None:
+    """Drop a logger's messages that contain a text."""
+    logging.getLogger(logger).addFilter(lambda record: text not in record.getMessage())
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command `astrolit`; an expected error is one sentence and exit code 2."""
     words = sys.argv[1:] if args is None else args
@@ -305,9 +316,9 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
+    _silence("lightning.pytorch.utilities.rank_zero", "litlogger")
+    # AtomicCheckpointIO always loads with weights_only=True, whatever Lightning says here.
+    _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
     try:
         make_cli(args)
     except (ValueError, FileNotFoundError, MisconfigurationException, FloatingPointError) as error:

@@ -167,11 +167,11 @@ def test_learning_rate_finder_and_batch_size_finder_from_yaml() -> None:
     Path("find.yaml").write_text(
         "trainer:\n  callbacks:\n"
         "    - class_path: LearningRateFinder\n"
-        "      init_args: {num_training_steps: 10}\n"
+        "      init_args: {num_training_steps: 20, early_stop_threshold: null}\n"
         "    - class_path: BatchSizeFinder\n"
         "      init_args: {max_trials: 2, steps_per_trial: 1, init_val: 16}\n"
     )
-    main([*FIT, "-c", "find.yaml"])
+    main([*FIT, "-c", "find.yaml", "--data.batch_size", "4"])
     state = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] != 1e-3
 

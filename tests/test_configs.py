@@ -4,18 +4,66 @@
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 
+from datamodules import StarCluster, SyntheticField
+from datamodules.clustering.columns import OPTIONAL, REQUIRED
 from lightning_modules import BaseModule
 from lightning_modules.cli import main
 from lightning_modules.shipped_configs import config_folder, list_configs
+from tests.datamodules.clustering.tap_server import Archive, serve
 
 HERE = Path(__file__).parent
 METHOD_CONFIGS = [name for name in list_configs() if not name.startswith("trainer/")]
 OVERLAYS = [name for name in list_configs() if name.startswith("trainer/")]
+
+
+@pytest.fixture
+def stars() -> Table:
+    """A small simulated field as a table with Gaia's column names."""
+    cluster = StarCluster(num_stars=200, scale=0.05)
+    return Table(dict(SyntheticField(300, [cluster]).table(0).columns))
+
+
+@pytest.fixture
+def catalog(stars: Table) -> Path:
+    """The stars as a FITS file."""
+    stars.write("stars.fits")
+    return Path("stars.fits")
+
+
+@pytest.fixture
+def vasiliev_baumgardt(stars: Table) -> Path:
+    """The stars in the layout of Vasiliev & Baumgardt's catalogues."""
+    names = ["source_id", "ra", "dec", "parallax", "pmra", "pmdec", "parallax_error"]
+    names += ["pmra_error", "pmdec_error", "pmra_pmdec_corr", "phot_g_mean_mag", "bp_rp"]
+    heads = ["source_id", "ra", "dec", "plx", "pmra", "pmdec", "plxe"]
+    heads += ["pmrae", "pmdece", "pmcorr", "g_mag", "bp_rp", "memberprob"]
+    member = (stars["label"] > 0).astype(float)
+    lines = ["\t".join([*map(repr, row), str(p)]) for row, p in zip(
+        zip(*(stars[name].tolist() for name in names), strict=True), member, strict=True
+    )]  # fmt: skip
+    Path("stars.txt").write_text("\n".join(["# " + "\t".join(heads), *lines]) + "\n")
+    return Path("stars.txt")
+
+
+@pytest.fixture
+def gaia(stars: Table) -> Iterator[str]:
+    """Address of a loopback TAP server that holds the stars."""
+    for name in (*REQUIRED, *OPTIONAL):
+        if name not in stars.colnames:
+            stars[name] = np.full(len(stars), 0.1, dtype=np.float32)
+    archive = Archive(stars)
+    server = serve(archive)
+    yield archive.url
+    server.shutdown()
+    server.server_close()
 
 
 def data_arguments(name: str, request: pytest.FixtureRequest) -> list[str]:
@@ -23,7 +71,7 @@ def data_arguments(name: str, request: pytest.FixtureRequest) -> list[str]:
     if name in ("clustering/catalog.yaml", "clustering/vasiliev_baumgardt.yaml"):
         return ["--data.source.path", str(request.getfixturevalue(Path(name).stem))]
     if name == "clustering/gaia.yaml":
-        return ["--data.source.url", str(request.getfixturevalue("tap_url"))]
+        return ["--data.source.url", str(request.getfixturevalue("gaia"))]
     small = "[{num_stars: 200, scale: 0.05}]"
     return ["--data.source.num_field", "300", "--data.source.clusters", small]
 
