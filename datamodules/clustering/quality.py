@@ -24,8 +24,7 @@ def apply_cuts(
 
     Returns:
         Mask of the stars kept, shape (n,), and for each cut a plain dict: `column`, `min`, `max`,
-        `removed` (stars that fail this cut, whatever the others do) and `missing` (those of them
-        without a value).
+        `removed` (stars that fail this cut) and `missing` (those of them without a value).
 
     Raises:
         ValueError: A cut is malformed, names a column that is not there, or nothing is left.
@@ -40,8 +39,7 @@ def apply_cuts(
                 "cut, or map the column by data.source.column_map or extra_columns"
             )
         values = columns[name]
-        passed = values >= bounds.get("min", -np.inf)
-        passed &= values <= bounds.get("max", np.inf)
+        passed = (values >= bounds.get("min", -np.inf)) & (values <= bounds.get("max", np.inf))
         missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
         removed = int((~passed).sum())
         report.append({"column": name, **bounds, "removed": removed, "missing": missing})

@@ -6,6 +6,7 @@ through a float, so that 64-bit source ids stay exact beside masked values.
 
 import gzip
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Callable
@@ -28,6 +29,7 @@ SUFFIXES: dict[str, Format] = {
     ".fit": "fits",
     ".ecsv": "ecsv",
     ".csv": "csv",
+    ".tsv": "csv",
     ".vot": "votable",
     ".votable": "votable",
     ".xml": "votable",
@@ -35,7 +37,6 @@ SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
     ".txt": "text",
     ".dat": "text",
-    ".tsv": "text",
     ".asc": "text",
     ".tab": "text",
 }
@@ -147,7 +148,9 @@ def _read_parquet(content: bytes) -> RawTable:
 
 
 def _read_votable(content: bytes) -> RawTable:
-    """Read the first table of a VOTable."""
+    """Read the first table of a VOTable, which must hold its rows itself."""
+    if re.search(rb"<STREAM[^>]*\bhref", content):
+        raise ValueError("it keeps its rows elsewhere (a STREAM with href); save it as one file")
     table = votable.parse_single_table(io.BytesIO(content), verify="ignore")
     return from_astropy(table.to_table(use_names_over_ids=True))
 

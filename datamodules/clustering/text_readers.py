@@ -48,13 +48,18 @@ def _arrow_type(name: str) -> pa.DataType:
 
 
 def read_csv(content: bytes) -> RawTable:
-    """Read comma-separated values below a header line; leading `#` lines are skipped."""
-    return from_arrow(_arrow_csv(content, ",", {}), {})
+    """Read values below a header line; leading `#` lines are skipped.
+
+    The delimiter is whichever of comma, tab, semicolon and bar is most frequent in the header.
+    """
+    text = content.decode("utf-8-sig")
+    header = text[_header_end(text) :].split("\n", 1)[0]
+    return from_arrow(_arrow_csv(content, max(",\t;|", key=header.count), {}), {})
 
 
 def _arrow_csv(content: bytes, delimiter: str, types: dict[str, pa.DataType]) -> pa.Table:
     """Parse delimited text; integers stay integers beside missing values."""
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     rows = text[_header_end(text) :].encode()
     block = min(len(rows) + 1, 2**31 - 1)  # one block: types are inferred from all rows
     return pa.csv.read_csv(
@@ -102,7 +107,7 @@ def _fill(column: pa.Array) -> pa.Array:
 
 def read_text(content: bytes) -> RawTable:
     """Read a whitespace table: names in its first line, or in the last `#` line above the rows."""
-    lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
+    lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     first = next((i for i, line in enumerate(lines) if not line.lstrip().startswith("#")), None)
     if first is None:
         return {}

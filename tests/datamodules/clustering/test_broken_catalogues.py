@@ -231,3 +231,11 @@ def test_all_values_masked(stars: Table, write: Write, tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         path = str(write(table, tmp_path / f"s{suffix}"))
         refuse(CatalogFile(path, missing="drop"), tmp_path, path, "every row", "parallax")
+
+
+def test_votable_that_points_elsewhere(stars: Table, tmp_path: Path) -> None:
+    path = tmp_path / "s.vot"
+    stars.write(path, format="votable", tabledata_format="binary2")
+    text = path.read_text().replace("<STREAM ", '<STREAM href="file:///etc/hostname" ')
+    path.write_text(text)
+    refuse(CatalogFile(str(path)), tmp_path, "rows elsewhere")

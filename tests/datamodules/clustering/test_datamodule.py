@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import Table
+from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.clustering import (
     CatalogFile,
@@ -174,6 +175,38 @@ def test_centre_travels_with_the_checkpoint() -> None:
     given.load_state_dict(state)
     np.testing.assert_array_equal(given.centre, [245.0, -26.0])
     assert ClusteringDataModule(other).state_dict() == {}
+
+
+class Mean(LightningModule):
+    """A module of one parameter, to run a Trainer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.zeros(5))
+
+    def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+        return (batch["features"] - self.value).square().mean()
+
+    def predict_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+        return batch["features"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+
+def test_new_stars_are_predicted_in_the_frame_of_the_checkpoint(tmp_path: Path) -> None:
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    quiet |= {"enable_model_summary": False, "enable_checkpointing": False}
+    trained = ClusteringDataModule(SMALL)
+    trainer = Trainer(max_epochs=1, **quiet)
+    trainer.fit(Mean(), trained)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fresh = ClusteringDataModule(SyntheticField(90, [StarCluster(num_stars=50, offset=(0.2, 0.1))]))
+    predicted = Trainer(**quiet).predict(Mean(), fresh, ckpt_path=str(tmp_path / "last.ckpt"))
+    stored = fresh.store.read(["ra", "dec"])
+    x, _ = tangent_plane(stored["ra"], stored["dec"], trained.centre)
+    found = torch.cat([part[:, 0] for part in predicted]).numpy()
+    np.testing.assert_allclose(found, x, atol=1e-6)
 
 
 def test_input_table_has_names_units_and_exact_ids() -> None:

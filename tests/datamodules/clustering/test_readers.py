@@ -137,6 +137,25 @@ def test_gaia_bulk_files_are_ecsv_named_csv(stars: Table, write: Write, tmp_path
     np.testing.assert_array_equal(read.columns["source_id"], np.asarray(stars["source_id"]))
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_delimiters_and_byte_order_marks(
+    stars: Table, write: Write, tmp_path: Path, delimiter: str
+) -> None:
+    text = write(stars, tmp_path / "a.csv").read_text().replace(",", delimiter)
+    (tmp_path / "s.tsv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    read = CatalogFile(str(tmp_path / "s.tsv")).table()
+    np.testing.assert_array_equal(read.columns["source_id"], np.asarray(stars["source_id"]))
+
+
+def test_unsigned_and_big_endian_columns(stars: Table, write: Write, tmp_path: Path) -> None:
+    expected = np.array(stars["source_id"])
+    stars["source_id"] = stars["source_id"].astype(np.uint64)
+    stars["parallax"] = np.asarray(stars["parallax"]).astype(">f8")
+    read = CatalogFile(str(write(stars, tmp_path / "s.fits"))).table()
+    np.testing.assert_array_equal(read.columns["source_id"], expected)
+    assert read.columns["parallax"].dtype == np.dtype("=f4")
+
+
 def test_integer_labels(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["cluster"] = np.array([0, 1, 2, -1] * 3)
     read = CatalogFile(str(write(stars, tmp_path / "s.fits")), label_column="cluster").table()
