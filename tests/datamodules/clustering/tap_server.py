@@ -57,58 +57,63 @@ def _votable(table: Table, overflow: bool) -> bytes:
     return text.encode()
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers requests from `archive`."""
+
+    archive: Archive
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, code: int, body: bytes = b"", kind: str = "text/xml", to: str = "") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if to:
+            self.send_header("Location", to)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        archive = self.archive
+        archive.requests += 1
+        length = int(self.headers.get("Content-Length", 0))
+        form = {k: v[0] for k, v in parse_qs(self.rfile.read(length).decode()).items()}
+        if self.path == "/tap/sync":
+            return self.answer(200, archive.result(form["QUERY"]))
+        if self.path == "/tap/async":
+            archive.queries.append(form["QUERY"])
+            archive.maxrecs.append(form.get("MAXREC", ""))
+            archive.phases.append("PENDING")
+            return self.answer(303, to=f"{archive.url}/async/{len(archive.queries) - 1}")
+        job = int(self.path.split("/")[3])
+        archive.phases[job] = "ERROR" if archive.error else "COMPLETED"
+        if archive.stuck:
+            archive.phases[job] = "EXECUTING"
+        return self.answer(303, to=f"{archive.url}/async/{job}")
+
+    def do_GET(self) -> None:
+        archive = self.archive
+        archive.requests += 1
+        job = int(self.path.split("?")[0].split("/")[3])
+        if self.path.endswith("/phase"):
+            return self.answer(200, archive.phases[job].encode(), "text/plain")
+        if self.path.endswith("/results/result"):
+            return self.answer(200, archive.result(archive.queries[job]))
+        url, error = f"{archive.url}/async/{job}", ERROR.format(archive.error)
+        xml = UWS.format(
+            job=job, phase=archive.phases[job], url=url, error=error if archive.error else ""
+        )
+        return self.answer(200, xml.encode())
+
+    def do_DELETE(self) -> None:
+        self.answer(200)
+
+
 def serve(archive: Archive) -> ThreadingHTTPServer:
     """Start the server in a thread; `archive.url` is its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def answer(
-            self, code: int, body: bytes = b"", kind: str = "text/xml", to: str = ""
-        ) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            if to:
-                self.send_header("Location", to)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            archive.requests += 1
-            length = int(self.headers.get("Content-Length", 0))
-            form = {k: v[0] for k, v in parse_qs(self.rfile.read(length).decode()).items()}
-            if self.path == "/tap/sync":
-                return self.answer(200, archive.result(form["QUERY"]))
-            if self.path == "/tap/async":
-                archive.queries.append(form["QUERY"])
-                archive.maxrecs.append(form.get("MAXREC", ""))
-                archive.phases.append("PENDING")
-                return self.answer(303, to=f"{archive.url}/async/{len(archive.queries) - 1}")
-            job = int(self.path.split("/")[3])
-            archive.phases[job] = "ERROR" if archive.error else "COMPLETED"
-            if archive.stuck:
-                archive.phases[job] = "EXECUTING"
-            return self.answer(303, to=f"{archive.url}/async/{job}")
-
-        def do_GET(self) -> None:
-            archive.requests += 1
-            job = int(self.path.split("?")[0].split("/")[3])
-            if self.path.endswith("/phase"):
-                return self.answer(200, archive.phases[job].encode(), "text/plain")
-            if self.path.endswith("/results/result"):
-                return self.answer(200, archive.result(archive.queries[job]))
-            url, error = f"{archive.url}/async/{job}", ERROR.format(archive.error)
-            xml = UWS.format(
-                job=job, phase=archive.phases[job], url=url, error=error if archive.error else ""
-            )
-            return self.answer(200, xml.encode())
-
-        def do_DELETE(self) -> None:
-            self.answer(200)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    bound = type("Bound", (Handler,), {"archive": archive})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
     archive.url = f"http://127.0.0.1:{server.server_port}/tap"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return server
