@@ -40,14 +40,13 @@ def apply_cuts(
             )
         values = columns[name]
         passed = (values >= bounds.get("min", -np.inf)) & (values <= bounds.get("max", np.inf))
-        missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
-        removed = int((~passed).sum())
-        report.append({"column": name, **bounds, "removed": removed, "missing": missing})
+        counts = {"removed": int((~passed).sum()), "missing": int(np.isnan(values).sum())}
+        report.append({"column": name, **bounds, **counts})
         keep &= passed
     if not keep.any():
-        counts = {entry["column"]: entry["removed"] for entry in report}
+        failed = {entry["column"]: entry["removed"] for entry in report}
         raise ValueError(
-            f"{origin}: data.cuts leave none of {len(keep)} stars (removed by each: {counts}); "
+            f"{origin}: data.cuts leave none of {len(keep)} stars (removed by each: {failed}); "
             "loosen them"
         )
     return keep, report

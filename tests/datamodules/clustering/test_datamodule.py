@@ -196,7 +196,7 @@ class Mean(LightningModule):
 
 def test_new_stars_are_predicted_in_the_frame_of_the_checkpoint(tmp_path: Path) -> None:
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    quiet |= {"enable_model_summary": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "enable_checkpointing": False, "limit_val_batches": 0}
     trained = ClusteringDataModule(SMALL)
     trainer = Trainer(max_epochs=1, **quiet)
     trainer.fit(Mean(), trained)
