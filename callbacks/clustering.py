@@ -24,7 +24,7 @@ from callbacks.clustering_subjects import (
 from callbacks.figures import save_figures, style
 from callbacks.files import log_folder
 from callbacks.report import Report, bootstrap_std
-from callbacks.rows import RowCollector, Rows
+from callbacks.rows import RowCollector, Rows, check_finite
 
 Array = NDArray[Any]
 OUTPUTS = ("index", "latent", "probability", "assignment", "reconstruction_error")
@@ -45,7 +45,7 @@ class ClusteringReport(Callback):
 
     Columns of a clustering have no names. They are aligned with the classes by the Hungarian
     method on all labelled stars for `split=all` and on the training and validation splits for
-    `split=held_out`; HDBSCAN's noise is the field. Columns left over count as wrong in the accuracy
+    `split=held_out`; HDBSCAN's noise is field. Columns left over count as wrong in the accuracy
     and as field in the membership probability, which is the sum over columns aligned with a
     cluster. ARI and NMI need no alignment. Labels serve to score, never to fit.
 
@@ -78,6 +78,10 @@ class ClusteringReport(Callback):
         self.resampling = Resampling(num_resamples, seed)
         self._rows = RowCollector()
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an interrupted run left."""
+        self._rows.clear()
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -100,6 +104,7 @@ class ClusteringReport(Callback):
         folder = log_folder(trainer)
         if not trainer.is_global_zero:
             return
+        check_finite(rows, OUTPUTS)
         objects = Objects.from_rows(rows, getattr(trainer, "datamodule", None))
         slices = make_slices(objects)
         covered = ",".join(part.name.removeprefix("split=") for part in slices)

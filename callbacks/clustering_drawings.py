@@ -77,7 +77,7 @@ def latent_figure(points: Array, panels: Panels, names: Sequence[str]) -> Figure
         """Name the axes after the projection."""
         axes.set(xlabel=names[0], ylabel=names[1])
 
-    return _star_panels(points[:, 0], points[:, 1], panels, label, trim=0.0)
+    return _star_panels(points[:, 0], points[:, 1], panels, label, trim=0.1)
 
 
 def reliability_figure(curves: Curves, title: str) -> Figure:

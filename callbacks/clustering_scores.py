@@ -65,6 +65,9 @@ def add_subject(
     Returns:
         The class of each column, shape (K,); None if no label in reach gives one.
     """
+    found = np.unique(clustering.assignment[part.scored])
+    count = int((found != clustering.field_column).sum())
+    report.add(clustering.subject, "num_clusters", count, part.name, n=int(part.scored.sum()))
     alignment = None
     if objects.label is not None:
         alignment = add_labelled(report, clustering, objects, part, resampling)

@@ -51,6 +51,7 @@ class Objects:
                 and the scale robust.
         """
         features, label = rows["features"].astype(np.float64), rows.get("label")
+        features = features.reshape(len(features), -1)
         names = getattr(datamodule, "features", ASTROMETRY)
         labelled = label is not None and bool((label >= 0).any())
         stars = "parallax_error" in rows
@@ -93,7 +94,7 @@ def scale_features(features: Array, split: Array | None, datamodule: object = No
     if hasattr(datamodule, "training_statistics"):
         statistics = datamodule.training_statistics()
         if {"location", "scale"} <= statistics.keys():
-            location, scale = (statistics[key].numpy() for key in ("location", "scale"))
+            location, scale = (statistics[key].numpy().ravel() for key in ("location", "scale"))
             return np.nan_to_num((features - location) / scale)
     reference = features if split is None or not (split == 0).any() else features[split == 0]
     scaler = RobustScaler(unit_variance=True).fit(reference)
@@ -155,7 +156,8 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """Return the class of each column by Hungarian on labelled objects.
 
     Columns carry no names, so this is the one place where labels meet a clustering. A column that
-    is the field by construction is class 0 and takes no part.
+    means "no cluster" (HDBSCAN's noise) is field, and the others compete for all classes, the
+    field among them, since a method may find the field both as noise and as a cluster.
 
     Args:
         clustering: The answer for the objects to align on.
@@ -167,14 +169,11 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    if clustering.field_column is None or not has_field:
-        return align(table)
-    alignment = np.full(clustering.num_columns, -1, dtype=np.int64)
-    others = np.arange(clustering.num_columns) != clustering.field_column
-    if others.any():
-        found = align(table[1:, others])
-        alignment[others] = np.where(found >= 0, found + 1, -1)
-    alignment[clustering.field_column] = 0
+    free = np.ones(clustering.num_columns, dtype=bool)
+    if clustering.field_column is not None and has_field:
+        free[clustering.field_column] = False
+    alignment = np.zeros(clustering.num_columns, dtype=np.int64)
+    alignment[free] = align(table[:, free])
     return alignment
 
 

@@ -61,6 +61,7 @@ class MembershipTable(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse data that have no input table before any work is done."""
+        self._rows.clear()
         datamodule = getattr(trainer, "datamodule", None)
         if not hasattr(datamodule, "input_table"):
             raise ValueError(

@@ -29,6 +29,10 @@ class EmbeddingProjector(Callback):
         self.seed = seed
         self._rows = RowCollector()
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an interrupted run left."""
+        self._rows.clear()
+
     def on_test_batch_end(
         self,
         trainer: Trainer,

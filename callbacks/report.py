@@ -170,7 +170,7 @@ def format_row(row: Row | None) -> str:
     """Return `value ± std` for a table; a dash for what does not exist or is not defined."""
     if row is None or not math.isfinite(row.value):
         return "-"
-    digits = 3 if abs(row.value) < 100 else 0
+    digits = 0 if row.value == round(row.value) and row.std is None else 3
     if row.std is None or not math.isfinite(row.std):
         return f"{row.value:.{digits}f}"
     return f"{row.value:.{digits}f} ± {row.std:.{digits}f}"

@@ -1,6 +1,6 @@
 """Rows that callbacks collect from batches and gather over all processes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class RowCollector:
                 f"this batch has columns {sorted(columns)}, those before {sorted(self._parts[0])}"
             )
         self._parts.append({name: value.detach().cpu() for name, value in columns.items()})
+
+    def clear(self) -> None:
+        """Forget all rows, as at the start of a run."""
+        self._parts = []
 
     def gather(self, trainer: Trainer) -> Rows:
         """Return all ranks' rows on every rank, sorted by index, and forget them.
@@ -78,3 +82,25 @@ def _all_gather(trainer: Trainer, values: Tensor) -> Tensor:
     """Return `values` of all ranks on a new first axis, on the CPU."""
     gathered = trainer.strategy.all_gather(values.to(trainer.strategy.root_device)).cpu()
     return gathered.reshape(trainer.world_size, *values.shape)
+
+
+def check_finite(rows: Rows, keys: Iterable[str]) -> None:
+    """Refuse predictions that are not finite, naming the objects.
+
+    Args:
+        rows: Gathered rows, with `index`.
+        keys: Columns to check; those that are absent are passed over.
+
+    Raises:
+        ValueError: If a value is NaN or infinite.
+    """
+    for key in keys:
+        if key in rows:
+            count = len(rows["index"])
+            bad = np.flatnonzero(~np.isfinite(rows[key]).reshape(count, -1).all(1))
+            if len(bad):
+                raise ValueError(
+                    f"{key} is NaN or infinite for {len(bad)} of {count} objects (the first has "
+                    f"index {rows['index'][bad[0]]}): the training may have "
+                    "diverged; lower model.lr or use an earlier checkpoint"
+                )

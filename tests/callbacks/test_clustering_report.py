@@ -115,7 +115,8 @@ def test_reconstruction_error_is_the_mean_over_objects(report: dict[str, Any], s
 def test_figures_show_something(run: Path, name: str) -> None:
     pixels = imread(run / "figures" / f"{name}.png")
     assert pixels.shape[1] > 600
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50
+    codes = (255 * pixels[..., :3]).astype(int) @ [65536, 256, 1]
+    assert len(np.unique(codes)) > 50
 
 
 def test_figures_are_in_tensorboard(run: Path) -> None:
@@ -146,3 +147,47 @@ def test_autoencoder_is_scored_by_kmeans_on_its_latent(stars: Any, tmp_path: Pat
     assert "model/ari/split=all" not in report
     assert report["model/reconstruction_error/split=all"] > 0
     assert 0 < report["model_latent_kmeans/ari/split=held_out"] <= 1
+
+
+def test_data_that_are_no_stars(
+    stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = stars.data()
+    load = data.load
+
+    def digits(store: Any) -> Any:
+        return {k: v for k, v in load(store).items() if k in {"index", "features", "label"}}
+
+    monkeypatch.setattr(data, "load", digits)
+    stars.trainer(tmp_path, ClusteringReport(**FAST)).test(stars.module(), data, verbose=False)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["model/ari/split=held_out"] > 0.9
+    assert report["model/ece/split=all"] < 0.03  # of the most likely class
+    assert not any("compactness" in key or "completeness" in key for key in report)
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {"latent_pca", "latent_tsne", "reliability", "scores"}
+
+
+def test_a_diverged_model_is_said(
+    stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = stars.module()
+    predict = module.predict_step
+
+    def broken(batch: Any, batch_idx: int = 0) -> Any:
+        outputs = predict(batch, batch_idx)
+        outputs["latent"][outputs["index"] == 7] = float("nan")
+        return outputs
+
+    monkeypatch.setattr(module, "predict_step", broken)
+    with pytest.raises(ValueError, match=r"latent is NaN .* 1 of 501 .* index 7"):
+        stars.trainer(tmp_path, ClusteringReport(**FAST)).test(module, stars.data(), verbose=False)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_few_stars_still_make_a_report(stars: Any, tmp_path: Path) -> None:
+    data = stars.data()
+    data.batch_size = 8
+    trainer = stars.trainer(tmp_path, ClusteringReport(**FAST), limit_test_batches=2)
+    trainer.test(stars.module(), data, verbose=False)
+    assert json.loads((tmp_path / "report.json").read_text())["num_objects"] == 16

@@ -129,6 +129,13 @@ def test_noise_is_the_field_even_where_it_holds_most_members() -> None:
     assert align_columns(noise, label, has_field=True).tolist() == [0, 1]
 
 
+def test_field_may_be_noise_and_a_cluster_at_once() -> None:
+    label = np.repeat([0, 0, 1, 2], [20, 60, 30, 30])
+    assignment = np.repeat([0, 1, 2, 3], [20, 60, 30, 30])
+    noise = Clustering("classical/hdbscan", assignment, None, 4, field_column=0)
+    assert align_columns(noise, label, has_field=True).tolist() == [0, 0, 1, 2]
+
+
 def test_unknown_labels_do_not_count() -> None:
     label = np.array([0, 0, 1, 1, -1, -1])
     objects = Objects(np.zeros((6, 2)), None, None, label)
@@ -136,7 +143,7 @@ def test_unknown_labels_do_not_count() -> None:
     clustering = hard(np.array([0, 0, 1, 1, 0, 1]), 2)
     add_subject(report, clustering, objects, make_slices(objects)[0], Resampling(5))
     assert values(report)["model/ari/split=all"] == 1
-    assert report.rows[0].n == 4
+    assert next(row for row in report.rows if row.metric == "ari").n == 4
 
 
 def test_held_out_is_scored_with_the_names_learnt_elsewhere() -> None:
