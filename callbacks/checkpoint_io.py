@@ -45,12 +45,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are not supported by AtomicCheckpointIO")
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(checkpoint, temporary)
-            publish(temporary, path)
-            _sync_folder(path.parent)
+            _replace(checkpoint, path)
         except OSError as error:
             kept = (
                 "the earlier file of that name is unchanged" if path.exists() else "none is there"
@@ -60,8 +57,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{path}: the checkpoint could not be saved ({os.strerror(error.errno or 0)}); "
                 f"{kept}; make room or choose another folder, then resume",
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self,
@@ -95,6 +90,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 checkpoint = torch.load(path, map_location=map_location, weights_only=True)
             except pickle.UnpicklingError as error:
                 problem = _describe_refusal(error)
+            except Exception as error:  # torch's reader checks more than the CRCs
+                problem = f"damaged ({str(error).split('. ', 1)[0]})"
             else:
                 if isinstance(checkpoint, dict) and "state_dict" in checkpoint:
                     return checkpoint
@@ -110,9 +107,9 @@ def find_damage(path: Path) -> str | None:
     """
     if path.stat().st_size == 0:
         return "an empty file"
-    if not zipfile.is_zipfile(path):
-        return "truncated or not a checkpoint (no zip directory at its end)"
     try:
+        if not zipfile.is_zipfile(path):
+            return "truncated or not a checkpoint (no zip directory at its end)"
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception as error:  # whatever the parser stumbles on is damage
@@ -120,14 +117,19 @@ def find_damage(path: Path) -> str | None:
     return None if broken is None else f"damaged (wrong CRC in {broken})"
 
 
-def _write(checkpoint: dict[str, Any], temporary: Path) -> None:
-    """Write to a file; torch reports a full disk as RuntimeError with the OSError as its cause."""
+def _replace(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write under a temporary name in the same folder, then rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(checkpoint, file)
-    except RuntimeError as error:
+        publish(temporary, path)
+        _sync_folder(path.parent)
+    except RuntimeError as error:  # torch hides the OSError of a full disk behind its own
         cause = error.__cause__ or error.__context__
         raise (cause if isinstance(cause, OSError) else error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,8 @@ class NonFiniteGuard(Callback):
 
     The training loss is checked before the backward pass, the means over the validation at its
     end. The objects named are those of the batch with non-finite inputs (absent values, with
-    `good` False, do not count), else all of the batch.
+    `good` False, do not count), else all of the batch; weights and buffers that are not finite
+    are named too.
     """
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class NonFiniteGuard(Callback):
         raise FloatingPointError(
             f"{shown or f'{stage}/loss is not finite'} at epoch {trainer.current_epoch}, "
             f"step {trainer.global_step}, batch {int(head[0])}{_of_rank(trainer, rank)}"
-            f"{_objects(trainer, head)}"
+            f"{_objects(trainer, head)}{_broken_state(trainer.lightning_module)}"
         )
 
 
@@ -172,4 +173,14 @@ def _objects(trainer: Trainer, head: Tensor) -> str:
     shown = ", ".join(str(name) for name in names) + (", ..." if count > SHOWN else "")
     if inputs_broken:
         return f"; the inputs of {count} object(s) are not finite: {shown}"
-    return f"; the inputs are finite, its {count} object(s): {shown}; try a lower learning rate"
+    return f"; the inputs are finite, the batch holds {count} object(s): {shown}"
+
+
+def _broken_state(module: LightningModule) -> str:
+    """Name the weights and buffers that are not finite themselves, or say what else to try."""
+    state = module.state_dict().items()
+    floating = [(name, value) for name, value in state if value.is_floating_point()]
+    broken = [name for name, value in floating if not value.isfinite().all()]
+    if broken:
+        return f"; not finite in the module: {', '.join(broken[:SHOWN])}"
+    return "; weights and buffers are finite: mend the inputs, or lower the learning rate"

@@ -106,7 +106,9 @@ class PreemptionCheckpoint(Callback):
         """Install the handler of the stage, once; Python allows it in the main thread only."""
         if self._old or threading.current_thread() is not threading.main_thread():
             return
-        self._received = False
+        # A signal between Lightning's installing its handler and this one must not be lost.
+        self._received = trainer.received_sigterm
+        trainer._signal_connector.received_sigterm = False
         self._launcher = trainer.strategy.launcher
         fitting = trainer.state.fn == TrainerFn.FITTING
         for number in self.signals:

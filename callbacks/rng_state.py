@@ -79,7 +79,8 @@ class RNGState(Callback):
             )
             return
         rank = trainer.global_rank
-        self._to_restore = {name: values[rank] for name, values in saved["random"].items()}
+        # Cloned, for `torch.set_rng_state` crashes on a slice of a larger tensor.
+        self._to_restore = {name: values[rank].clone() for name, values in saved["random"].items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the metrics of a resumed run."""

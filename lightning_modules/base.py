@@ -103,12 +103,8 @@ class BaseModule(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the means of an epoch in progress and the run's record."""
-        means = self._means("train")
         checkpoint["astrolit"] = {
-            "train_means": {
-                name: self.trainer.strategy.all_gather(value).reshape(-1, *value.shape).clone()
-                for name, value in (("total", means.total), ("count", means.count))
-            },
+            "train_means": self._means("train").of_all_ranks(),
             "run_record": dict(self.run_record),
         }
 
@@ -119,13 +115,9 @@ class BaseModule(LightningModule, ABC):
         if saved is None:
             return
         self.run_record = {**saved["run_record"], **self.run_record}
-        means, state = self._means("train"), saved["train_means"]
-        if state["total"].shape[1:] == means.total.shape and self._trainer is not None:
-            rank, same = self.global_rank, len(state["count"]) == self.trainer.world_size
-            for name, own in (("total", means.total), ("count", means.count)):
-                of_rank = state[name][rank] if same else state[name].sum(0) * (rank == 0)
-                own.copy_(of_rank)
-            means._update_count = 1  # else torchmetrics warns that nothing was added
+        if self._trainer is not None:
+            ranks = self.trainer.global_rank, self.trainer.world_size
+            self._means("train").restore(saved["train_means"], *ranks)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

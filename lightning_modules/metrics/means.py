@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 
 class NamedMeans(Metric):
@@ -43,3 +44,25 @@ class NamedMeans(Metric):
         """Return name to mean; NaN where nothing was seen."""
         means = (self.total / self.count).float()
         return dict(zip(self.names, means.unbind(), strict=True))
+
+    def of_all_ranks(self) -> dict[str, Tensor]:
+        """Return each process's own sums, first axis the ranks; every rank calls this."""
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        gather = gather_all_tensors if distributed else lambda value: [value]
+        sums = (("total", self.total), ("count", self.count))
+        return {name: torch.stack(gather(value)).clone() for name, value in sums}
+
+    def restore(self, sums: dict[str, Tensor], rank: int, world_size: int) -> None:
+        """Take back what `of_all_ranks` returned, also on another number of processes.
+
+        Args:
+            sums: As returned; ignored if made with other names.
+            rank: This process.
+            world_size: Number of processes now.
+        """
+        if sums["total"].shape[1:] != self.total.shape:
+            return
+        same = len(sums["count"]) == world_size
+        for name, own in (("total", self.total), ("count", self.count)):
+            own.copy_(sums[name][rank] if same else sums[name].sum(0) * (rank == 0))
+        self._update_count = 1  # else torchmetrics warns that nothing was added

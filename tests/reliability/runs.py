@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
-from tiny import TinyDataModule, TinyModule, TinySource
 from torch import Tensor
 
 from callbacks import AtomicCheckpointIO, NonFiniteGuard, RNGState
+from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
 warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|logging).*")
 

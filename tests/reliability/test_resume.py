@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from runs import Saver, assert_same_from, fit, make_data
+
+from tests.reliability.runs import Saver, assert_same_from, fit, make_data
 
 STOPS = (
     "on_train_start",

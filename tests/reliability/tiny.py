@@ -53,7 +53,7 @@ class TinyDataModule(BaseDataModule):
         return {"index": torch.arange(store.num_rows), **columns}
 
     def training_statistics(self) -> dict[str, Tensor]:
-        return {"location": self.columns["features"][self.rows["train"]].mean(0)}
+        return {"location": self.columns["features"][self.rows["train"]].nanmean(0)}
 
 
 class TinyModule(BaseModule):
