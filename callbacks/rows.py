@@ -9,6 +9,8 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from callbacks.ranks import all_gather
+
 Rows = dict[str, NDArray[Any]]
 
 
@@ -54,7 +56,7 @@ class RowCollector:
         """
         parts, self._parts = self._parts, []
         count = sum(len(part["index"]) for part in parts)
-        counts = _all_gather(trainer, torch.tensor([count]))[:, 0].tolist()
+        counts = all_gather(trainer, torch.tensor([count]))[:, 0].tolist()
         if min(counts) == 0:
             raise ValueError(
                 f"rows on each process: {counts}; a report needs at least one row on every "
@@ -73,15 +75,9 @@ def _gather_rows(trainer: Trainer, values: Tensor, counts: list[int]) -> NDArray
     sent = values.to(torch.uint8) if values.dtype == torch.bool else values
     padded = sent.new_zeros((max(counts), *sent.shape[1:]))
     padded[: len(sent)] = sent
-    ranks = _all_gather(trainer, padded)
+    ranks = all_gather(trainer, padded)
     whole = torch.cat([rank[:count] for rank, count in zip(ranks, counts, strict=True)])
     return whole.to(values.dtype).numpy()
-
-
-def _all_gather(trainer: Trainer, values: Tensor) -> Tensor:
-    """Return `values` of all ranks on a new first axis, on the CPU."""
-    gathered = trainer.strategy.all_gather(values.to(trainer.strategy.root_device)).cpu()
-    return gathered.reshape(trainer.world_size, *values.shape)
 
 
 def check_finite(rows: Rows, keys: Iterable[str]) -> None:
