@@ -183,7 +183,7 @@ class ClusteringReport(Callback):
             report.note(
                 f"{part.name}: baselines fitted without labels on {fitted} objects; k-means and "
                 f"GMM K={clusters}, HDBSCAN min_cluster_size={hdbscan_size(fitted)}, "
-                "its noise counts as field"
+                "its noise counts as field (both k-means and HDBSCAN on features clipped at 5)"
             )
         report.note(
             f"silhouette in the scaled features of at most {self.max_silhouette} objects, "

@@ -74,6 +74,8 @@ def fit_hdbscan(data: Array, num_clusters: int, seed: int) -> Predictor:
     return predict
 
 
+CLIP = 5.0
+CLIPPED = ("kmeans", "hdbscan")
 BASELINES: dict[str, Callable[[Array, int, int], Predictor]] = {
     "kmeans": fit_kmeans,
     "gmm": fit_gmm,
@@ -112,6 +114,10 @@ def classical_subjects(
 ) -> list[Clustering]:
     """Return the baselines, fitted on a slice's objects and applied to all.
 
+    Methods of distances see the scaled features clipped at 5, since otherwise a few stars of far
+    outlying proper motion decide (HDBSCAN then finds no cluster in many globulars, and k-means
+    one of a dozen outliers); the mixture has components for outliers and sees them whole.
+
     Args:
         objects: The objects.
         part: The slice.
@@ -120,9 +126,12 @@ def classical_subjects(
         seed: Fixes subsample and starts.
     """
     fitted = fitting_rows(part, size, seed)
-    data = objects.scaled
-    fits = {name: fit(data[fitted], num_clusters, seed) for name, fit in BASELINES.items()}
-    return [predict(f"classical/{name}", data) for name, predict in fits.items()]
+    subjects = []
+    for name, fit in BASELINES.items():
+        data = objects.scaled.clip(-CLIP, CLIP) if name in CLIPPED else objects.scaled
+        predict = fit(data[fitted], num_clusters, seed)
+        subjects.append(predict(f"classical/{name}", data))
+    return subjects
 
 
 def fitting_rows(part: Slice, size: int, seed: int) -> Array:

@@ -60,7 +60,7 @@ def new_figure(
         panel: Width and height of one panel in inches.
     """
     width, height = panel
-    figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
+    figure = Figure(figsize=(width * num_columns, height * num_rows), layout="compressed")
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
     return figure, list(axes.flat)
 

@@ -258,3 +258,15 @@ def test_baselines_of_the_held_out_slice_see_the_training_split_alone() -> None:
         answers.append([subject.assignment[split == 0] for subject in subjects])
     for one, other in zip(*answers, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_far_outlier_does_not_take_a_cluster_of_kmeans() -> None:
+    data, label = blobs()
+    scaled = (data - data.mean(0)) / data.std(0)
+    scaled[0] = 1e4
+    objects = Objects(scaled)
+    kmeans, *_ = classical_subjects(objects, make_slices(objects)[0], 3, 10_000, 0)
+    report = new_report()
+    alignment = align_columns(kmeans, label, has_field=False)
+    add_label_scores(report, kmeans, label, alignment, "", Resampling(5))
+    assert report.rows[0].value > 0.9
