@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from callbacks.files import publish
+from datamodules.store import publish
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

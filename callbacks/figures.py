@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from callbacks.files import atomic_path
+from datamodules.store import atomic_path
 
 FIELD_COLOUR = "#b4b4b4"
 # Okabe & Ito (2008): told apart by readers with any of the common colour-vision deficiencies.

@@ -12,9 +12,10 @@ from astropy.io.votable.tree import Info
 from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.files import atomic_path, log_folder
+from callbacks.files import log_folder
 from callbacks.report import run_facts, to_plain
 from callbacks.rows import RowCollector, Rows
+from datamodules.store import atomic_path
 
 KEYS = ("index", "probability", "assignment", "reconstruction_error", "latent")
 # UCD1+ of what we add and of the Gaia names that the input may carry (IVOA, "The UCD1+ controlled

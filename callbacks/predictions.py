@@ -16,10 +16,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.files import atomic_path, log_folder, publish
+from callbacks.files import log_folder
 from callbacks.report import run_facts, to_plain
+from datamodules.store import FORMAT, atomic_path, publish
 
-FORMAT = "astrolit.rows"  # the row store's layout, so that a datamodule's store opens the file
 SCHEMA = "astrolit.predictions"
 BLOCK = 65536
 SUFFIXES = {"hdf5": "h5"}

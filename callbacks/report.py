@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.files import atomic_path
+from datamodules.store import atomic_path
 
 SCHEMA = "astrolit.report/1"
 FIELDS = ("subject", "metric", "slice", "value", "std", "n")

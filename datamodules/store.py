@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 CHUNK_BYTES = 1 << 20
 FORMAT = "astrolit.rows"
+SHARED = "shared"
 
 
 @contextmanager
@@ -32,11 +33,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Rename a finished file to its name once its bytes are on the disk.
+
+    Args:
+        temporary: The finished file, on the same file system.
+        path: Its name; replaced if it exists.
+    """
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def _as_dataset(values: NDArray[Any]) -> NDArray[Any]:
@@ -47,6 +58,55 @@ def _as_dataset(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "O":
         raise ValueError(f"a column of Python objects (first: {values[:1]!r}) cannot be stored")
     return values
+
+
+class RowWriter:
+    """Appends rows to an HDF5 file (see `RowStore.writer`)."""
+
+    def __init__(
+        self, file: h5py.File, path: Path, attributes: dict[str, Any], chunk_bytes: int
+    ) -> None:
+        self.attributes = attributes
+        self.num_rows = 0
+        self._file = file
+        self._path = path
+        self._chunk_bytes = chunk_bytes
+
+    def append(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Append rows: name to array, all with the same first axis, the same names every time.
+
+        Raises:
+            ValueError: If there are no rows, the columns' lengths differ or their names changed.
+        """
+        lengths = {name: len(values) for name, values in columns.items()}
+        if not lengths or min(lengths.values()) == 0:
+            raise ValueError(f"{self._path}: nothing to store (columns and lengths: {lengths})")
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{self._path}: columns differ in length: {lengths}")
+        if self.num_rows and set(columns) != set(self._file):
+            raise ValueError(f"{self._path}: columns {sorted(columns)}, not {sorted(self._file)}")
+        count = next(iter(lengths.values()))
+        for name, values in columns.items():
+            data = _as_dataset(values)
+            if self.num_rows == 0:
+                self._create(name, data)
+            dataset = self._file[name]
+            dataset.resize(self.num_rows + count, axis=0)
+            dataset[self.num_rows :] = data
+        self.num_rows += count
+
+    def _create(self, name: str, data: NDArray[Any]) -> None:
+        """Make an empty dataset like the first rows."""
+        row_bytes = max(1, data.nbytes // len(data))
+        rows = int(np.clip(self._chunk_bytes // row_bytes, 1, max(len(data), 1024)))
+        self._file.create_dataset(
+            name,
+            shape=(0, *data.shape[1:]),
+            maxshape=(None, *data.shape[1:]),
+            dtype=data.dtype,
+            chunks=(rows, *data.shape[1:]),
+            fletcher32=data.dtype != object,
+        )
 
 
 class RowStore:
@@ -74,7 +134,7 @@ class RowStore:
         self.version: int = header["version"]
         self.attributes: dict[str, Any] = header["attributes"]
         self.num_rows: int = header["num_rows"]
-        self.names: list[str] = sorted(self._open().keys())
+        self.names: list[str] = sorted(set(self._open().keys()) - {SHARED})
         self._check(schema)
 
     @classmethod
@@ -98,28 +158,44 @@ class RowStore:
         Raises:
             ValueError: If there are no rows or the columns' lengths differ.
         """
-        lengths = {name: len(values) for name, values in columns.items()}
-        if not lengths or min(lengths.values()) == 0:
-            raise ValueError(f"{path}: nothing to store (columns and lengths: {lengths})")
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"{path}: columns differ in length: {lengths}")
-        header = {
-            "schema": schema,
-            "version": version,
-            "num_rows": next(iter(lengths.values())),
-            "attributes": dict(attributes or {}),
-        }
-        with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-            for name, values in columns.items():
-                data = _as_dataset(values)
-                row_bytes = max(1, data.nbytes // len(data))
-                rows = int(np.clip(CHUNK_BYTES // row_bytes, 1, len(data)))
-                file.create_dataset(
-                    name, data=data, chunks=(rows, *data.shape[1:]), fletcher32=data.dtype != object
-                )
-            file.attrs["format"] = FORMAT
-            file.attrs["header"] = json.dumps(header)
+        with cls.writer(path, schema, version, attributes) as writer:
+            writer.append(columns)
         return cls(path, schema)
+
+    @classmethod
+    @contextmanager
+    def writer(
+        cls,
+        path: str | Path,
+        schema: str,
+        version: int = 1,
+        attributes: Mapping[str, Any] | None = None,
+        shared: Mapping[str, NDArray[Any]] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> Iterator["RowWriter"]:
+        """Write a file part by part, in flat memory; it appears, complete, when the block ends.
+
+        Args:
+            path: The file; replaced if it exists.
+            schema: Name of the layout.
+            version: Version of the layout.
+            attributes: Plain values that say how the file was made (stored as JSON).
+            shared: Arrays that belong to all rows, such as a common grid.
+            chunk_bytes: Size of a chunk; small ones suit tables that are read in random order.
+
+        Yields:
+            The writer; its `attributes` may be changed until the block ends.
+        """
+        with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+            writer = RowWriter(file, Path(path), dict(attributes or {}), chunk_bytes)
+            yield writer
+            if writer.num_rows == 0:
+                raise ValueError(f"{path}: nothing to store: there are no rows")
+            for name, values in (shared or {}).items():
+                file.create_dataset(f"{SHARED}/{name}", data=values, chunks=True, fletcher32=True)
+            header = {"schema": schema, "version": version, "num_rows": writer.num_rows}
+            file.attrs["format"] = FORMAT
+            file.attrs["header"] = json.dumps({**header, "attributes": writer.attributes})
 
     def read(
         self, names: Sequence[str] | None = None, rows: slice | NDArray[np.int64] | None = None
@@ -143,8 +219,22 @@ class RowStore:
         missing = sorted(set(wanted) - set(self.names))
         if missing:
             raise ValueError(f"{self.path}: no column {missing}; it has {self.names}")
-        try:
+        with self._damage():
             return {name: self._column(name, rows) for name in wanted}
+
+    def read_shared(self, name: str) -> NDArray[Any]:
+        """Read an array that belongs to all rows."""
+        group = self._open().get(SHARED, {})
+        if name not in group:
+            raise ValueError(f"{self.path}: no shared array {name!r}; it has {sorted(group)}")
+        with self._damage():
+            return np.asarray(group[name][...])
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Turn HDF5's errors of reading into one that says what to do."""
+        try:
+            yield
         except OSError as error:
             raise ValueError(
                 f"{self.path}: damaged ({error}); delete it and run `astrolit prepare` again"

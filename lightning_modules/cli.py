@@ -86,6 +86,29 @@ class AstroTrainer(Trainer):
         datamodule.prepare_data()
         Console().print(f"prepared: {datamodule.store_path}")
 
+    def predict(  # type: ignore[override]
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any | None = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = False,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """Predict every object; a writer among the callbacks saves what comes out.
+
+        Args:
+            model: The model.
+            dataloaders: Loaders instead of a datamodule.
+            datamodule: The data.
+            return_predictions: Keep all predictions in memory and return them.
+            ckpt_path: Checkpoint to load.
+            weights_only: Always true with astrolit's checkpoint reader.
+        """
+        return super().predict(
+            model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
+        )
+
 
 class AstroCLI(LightningCLI):
     """LightningCLI whose typed values win over a checkpoint's, with astrolit's defaults."""
