@@ -7,6 +7,7 @@ as one process with batch size N·B.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -44,6 +45,12 @@ class EpochBatchSampler(DistributedSampler[BatchRequest]):
         self.world_size = world_size
         self.epoch = 0
         self.first_batch = 0
+
+    @property
+    def order(self) -> dict[str, int]:
+        """What fixes the batches of an epoch; the same for 1 process of 2B and 2 of B rows."""
+        rows_per_step = self.batch_size * self.world_size
+        return {"seed": self.seed, "rows": len(self.rows), "rows per step": rows_per_step}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls this before each epoch."""
@@ -94,12 +101,22 @@ class ArrayDataset(Dataset[Batch]):
 
     Args:
         columns: Name to tensor, all with the same first axis.
+        sampler: Its first epoch numbers the batches, for `overfit_batches`, which asks for batch
+            0, 1... of any dataset.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, columns: Mapping[str, Tensor], sampler: "EpochBatchSampler | ShardSampler"
+    ) -> None:
         self.columns = dict(columns)
+        self.sampler = sampler
 
-    def __getitem__(self, request: BatchRequest) -> Batch:
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getitem__(self, request: BatchRequest | int) -> Batch:
+        if isinstance(request, int):
+            request = next(islice(self.sampler, request, None))
         rows, scale = request
         batch = {name: values[rows] for name, values in self.columns.items()}
         if scale != 1.0:
@@ -112,22 +129,43 @@ def as_is(batch: Batch) -> Batch:
     return batch
 
 
-class ResumableDataLoader(DataLoader[Batch]):
+class WholeBatchLoader(DataLoader[Batch]):
+    """A DataLoader of whole batches (`batch_size=None`) that says so when a worker dies.
+
+    Raises:
+        RuntimeError: If a worker process was killed.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except (ConnectionError, EOFError) as error:  # torch notices most deaths, but not all
+            raise RuntimeError(
+                "a DataLoader worker exited unexpectedly, perhaps for want of memory; "
+                "lower data.num_workers, then resume"
+            ) from error
+
+
+class ResumableDataLoader(WholeBatchLoader):
     """A DataLoader whose position is saved by Lightning and restored batch for batch.
 
     Works with an `EpochBatchSampler` and `batch_size=None`.
     """
 
     _done = 0
-    _resume: dict[str, int] | None = None
+    _resume: dict[str, Any] | None = None
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:
         # A generator: its body runs at the first batch, when Lightning has set the epoch.
         sampler = self.sampler
-        assert isinstance(sampler, EpochBatchSampler)
+        if not isinstance(sampler, EpochBatchSampler):  # overfit_batches puts in its own
+            yield from super().__iter__()
+            return
         resume, self._resume = self._resume, None
-        resumes_here = resume is not None and resume["epoch"] == sampler.epoch
-        self._done = sampler.first_batch = resume["batches"] if resume and resumes_here else 0
+        self._done = 0
+        if resume is not None and resume["epoch"] == sampler.epoch:
+            self._done = _checked_position(resume, sampler)
+        sampler.first_batch = self._done
         # Worker seeds must not be drawn from the global generator: a resumed run would differ.
         assert self.generator is not None
         self.generator.manual_seed(sampler.seed * 1_000_003 + sampler.epoch)
@@ -135,20 +173,39 @@ class ResumableDataLoader(DataLoader[Batch]):
             self._done += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its batches handed out."""
-        assert isinstance(self.sampler, EpochBatchSampler)
-        return self._resume or {"epoch": self.sampler.epoch, "batches": self._done}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, the number of its batches handed out and what fixes their order."""
+        if self._resume is not None or not isinstance(self.sampler, EpochBatchSampler):
+            return self._resume or {}
+        sampler = self.sampler
+        return {"epoch": sampler.epoch, "batches": self._done, "order": sampler.order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches already handed out, if that epoch is resumed.
 
         Args:
             state: What `state_dict` returned; with `finished` the epoch has no further batch
                 (it was cut short by `limit_train_batches`).
         """
-        batches = len(self) if state.get("finished") else state["batches"]
-        self._resume = {"epoch": state["epoch"], "batches": batches}
+        self._resume = state or None
+
+
+def _checked_position(state: dict[str, Any], sampler: EpochBatchSampler) -> int:
+    """Return how many batches to skip; refuse to go on inside an epoch of another order.
+
+    Raises:
+        ValueError: If seed, number of rows or rows per step differ from the checkpoint's.
+    """
+    done: int = state["batches"]
+    if state.get("finished") or done == 0:
+        return len(sampler) if done else 0
+    if state["order"] != sampler.order:
+        raise ValueError(
+            f"cannot resume inside epoch {state['epoch']}: the checkpoint's batches came from "
+            f"{state['order']}, this run's from {sampler.order}; use the same data, data.seed and "
+            "data.batch_size times number of processes, or a checkpoint of an epoch's end"
+        )
+    return done
 
 
 def make_loader(
@@ -169,5 +226,5 @@ def make_loader(
         "persistent_workers": num_workers > 0,
         "generator": torch.Generator(),
     }
-    kind = ResumableDataLoader if isinstance(sampler, EpochBatchSampler) else DataLoader
-    return kind(ArrayDataset(columns), **arguments)
+    kind = ResumableDataLoader if isinstance(sampler, EpochBatchSampler) else WholeBatchLoader
+    return kind(ArrayDataset(columns, sampler), **arguments)

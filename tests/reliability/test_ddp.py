@@ -9,7 +9,7 @@ import torch
 
 from tests.reliability import two_processes
 from tests.reliability.processes import Job
-from tests.reliability.runs import fit
+from tests.reliability.runs import fit, make_data
 
 Found = dict[str, Any]
 
@@ -118,13 +118,15 @@ def test_non_finite_loss_stops_both_ranks_with_the_same_words(ranks: tuple[Found
         assert words in ranks[0]["non_finite"]
 
 
-def test_another_number_of_processes_warns_and_trains_on(
+def test_another_number_of_processes_resumes_at_the_same_rows(
     ranks: tuple[Found, Found], told_to_end: tuple[Path, Job, int], tmp_path: Path
 ) -> None:
     path = sorted((told_to_end[0] / "stops").glob("*.ckpt"))[0]
     with pytest.warns(UserWarning, match="saved by 2 processes and is resumed by 1: random states"):
-        run = fit(tmp_path, ckpt_path=path, model=two_processes.NOISY, max_epochs=2)
-    assert run.trainer.current_epoch == 2
+        run = fit(tmp_path, ckpt_path=path, data=make_data(batch_size=16), max_epochs=2)
+    assert run.trainer.global_step == 4
+    with pytest.raises(ValueError, match=r"cannot resume inside epoch 0: .*'rows per step': 16"):
+        fit(tmp_path, ckpt_path=path, data=make_data(batch_size=8), max_epochs=2)
 
 
 def test_sigterm_ends_a_test_of_two_processes(tmp_path: Path) -> None:
