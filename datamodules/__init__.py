@@ -7,14 +7,42 @@ from datamodules.clustering import (
     StarCluster,
     SyntheticField,
 )
+from datamodules.microlensing import (
+    Cadence,
+    KMTNetCadence,
+    KMTNetLightCurves,
+    LightCurveFiles,
+    LSSTCadence,
+    MicrolensingDataModule,
+    MOALightCurves,
+    OGLECadence,
+    OGLELightCurves,
+    PhotometricErrors,
+    RegularCadence,
+    RomanCadence,
+    SimulatedEvents,
+)
 
 DISTRIBUTION = "astrolit"
 
 __all__ = [
     "DISTRIBUTION",
+    "Cadence",
     "CatalogFile",
     "ClusteringDataModule",
     "GaiaArchive",
+    "KMTNetCadence",
+    "KMTNetLightCurves",
+    "LSSTCadence",
+    "LightCurveFiles",
+    "MOALightCurves",
+    "MicrolensingDataModule",
+    "OGLECadence",
+    "OGLELightCurves",
+    "PhotometricErrors",
+    "RegularCadence",
+    "RomanCadence",
+    "SimulatedEvents",
     "StarCluster",
     "SyntheticField",
 ]

@@ -1,0 +1,152 @@
+"""Light curves of microlensing events as a LightningDataModule."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from datamodules.base import BaseDataModule
+from datamodules.microlensing.columns import StoredColumn, TimeColumn
+from datamodules.microlensing.source import SCHEMA, MicrolensingSource
+from datamodules.store import RowStore
+
+WIDE = ("flux", "flux_error", "good")
+NUM_CLASSES = 2
+SAMPLE = 4096
+"""Training events that `training_statistics` looks at."""
+
+
+class MicrolensingDataModule(BaseDataModule):
+    """Light curves of microlensing events, one row an event, padded to a common length.
+
+    A batch is a dict:
+
+    | key | shape, type | meaning |
+    |---|---|---|
+    | `index` | (B,) int64 | row in the prepared store; `names(index)` are ids |
+    | `flux` | (B, T) float32 | flux over the reference flux: 1 at the baseline; NaN if not `good` |
+    | `flux_error` | (B, T) float32 | its error, in the same unit; NaN if not `good` |
+    | `time` | (B, T) float64 | days, increasing; NaN only in the padding at the end |
+    | `good` | (B, T) bool | epochs that were kept; the rest carries no information |
+    | `label` | (B,) int64 | 0 one lens, 1 two lenses, -1 unknown |
+    | `delta_chi2` | (B,) float32 | against the best single lens: 0 for one lens, NaN unknown |
+
+    The reference flux is what an observer has: the mean of quiet epochs, with their noise. Nothing
+    is subtracted: a network's input is `flux - 1`. Simulated times are days after `time_zero_jd` of
+    the store, real ones JD - 2450000. The missing epochs of a simulated event still have their
+    planned time; whether an epoch is missing does not depend on the event. Training is supervised,
+    so `label` and `delta_chi2` are in every batch; a prediction must not use them.
+
+    Args:
+        source: Where the light curves come from.
+        memory_limit: GiB of light curves held in memory; a larger store stays in its file and is
+            read batch by batch.
+        batch_size: Events in one process's batch.
+        num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
+        seed: Fixes simulation, split and shuffle.
+        val_fraction: Share of events for validation.
+        test_fraction: Share of events held out.
+        cache_dir: Folder of the prepared row stores.
+    """
+
+    method: ClassVar[str] = "microlensing"
+    schema: ClassVar[str] = SCHEMA
+    evaluation_only: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        source: MicrolensingSource,
+        memory_limit: float = 4.0,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.25,
+        cache_dir: str = ".astrolit",
+    ) -> None:
+        super().__init__(
+            source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
+        )
+        if memory_limit < 0:
+            raise ValueError(f"data.memory_limit={memory_limit} GiB must not be negative")
+        self.memory_limit = memory_limit
+
+    def load(self, store: RowStore) -> dict[str, Tensor]:
+        """Read the light curves, or leave them in the file if they are larger than the limit."""
+        narrow = store.read(["label", "delta_chi2", "field"])
+        columns = {
+            "index": torch.arange(store.num_rows),
+            "label": torch.from_numpy(narrow["label"]),
+            "delta_chi2": torch.from_numpy(narrow["delta_chi2"]),
+        }
+        times = TimeColumn(store.read_shared("time"), narrow["field"])
+        size = store.num_rows * times.shape[1] * 9 / 2**30  # two float32 and a bool an epoch
+        self.in_memory = size <= self.memory_limit
+        for name in WIDE:
+            if self.in_memory:
+                columns[name] = torch.from_numpy(store.read([name])[name])
+            else:
+                columns[name] = StoredColumn(store, name).as_tensor()
+        columns["time"] = times.as_tensor()
+        place = "in memory" if self.in_memory else "read from the file batch by batch"
+        rank_zero_info(f"{store.num_rows} light curves of {times.shape[1]} epochs: {place}")
+        for problem in store.attributes.get("problems", []):
+            rank_zero_info(problem)
+        return columns
+
+    def training_statistics(self) -> dict[str, Tensor]:
+        """Give class counts and the typical sizes of a network's inputs, of the training split.
+
+        Returns:
+            `class_count` (2,): labelled training events of each class. Of up to 4096 training
+            events, at their kept epochs: `deviation_scale` (): root mean square of asinh(flux - 1);
+            `log_error_location`, `log_error_scale` (): mean and deviation of
+            ln(error); `log_interval_location`, `log_interval_scale` (): of ln(days since the last
+            kept epoch).
+        """
+        rows = self.rows["train"]
+        labels = self.columns["label"][rows]
+        count = torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)
+        some = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
+        deviation, error, interval = [], [], []
+        for part in some.split(256):
+            good = self.columns["good"][part]
+            flux, sigma = (self.columns[name][part][good] for name in ("flux", "flux_error"))
+            deviation.append((flux - 1).double())
+            error.append(sigma.double().log())
+            event = torch.where(good)[0]
+            step = self.columns["time"][part][good].diff()
+            within = (event.diff() == 0) & (step > 0)
+            interval.append(step[within].log())
+        log_error, log_interval = torch.cat(error), torch.cat(interval)
+        return {
+            "class_count": count,
+            "deviation_scale": _scale(torch.asinh(torch.cat(deviation))),
+            "log_error_location": log_error.mean().float(),
+            "log_error_scale": _scale(log_error - log_error.mean()),
+            "log_interval_location": log_interval.mean().float(),
+            "log_interval_scale": _scale(log_interval - log_interval.mean()),
+        }
+
+    def parameters(self, index: Tensor | np.ndarray[Any, Any]) -> dict[str, Any]:
+        """Give all columns of rows of the store but the light curves, for reports by q, s, u_0.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        names = [name for name in self.store.names if name not in WIDE]
+        return self.store.read(names, np.asarray(index, dtype=np.int64))
+
+    def provenance(self) -> dict[str, Any]:
+        """Give what the data are: settings, redrawn events, problems of files."""
+        kept = ("seed", "redrawn", "lost_blocks", "problems", "defaults")
+        attributes = self.store.attributes
+        return {**super().provenance(), **{k: attributes[k] for k in kept if k in attributes}}
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Give the root mean square, or 1 if all values are 0 or there are none."""
+    scale = values.square().mean().sqrt() if len(values) else torch.tensor(0.0)
+    return torch.where(scale > 0, scale, torch.ones_like(scale)).float()
