@@ -68,6 +68,8 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         tolerance: Share of stars changing cluster below which clustering ends; 0 never ends it.
         finetune_epochs: Epochs of fine-tuning.
         kmeans_seed: Seed of the k-means starts.
+        asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
+            or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW in pretraining.
@@ -87,6 +89,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         dropout: float = 0.1,
         corruption: float = 0.0,
         variant: Variant = "plain",
+        asinh: bool = True,
         method: Literal["dec", "idec"] = "idec",
         alpha: float = 1.0,
         gamma: float = 0.1,
@@ -104,7 +107,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
     ) -> None:
         super().__init__(
             num_features, hidden_dims, latent_dim, batch_norm, dropout, corruption, variant,
-            gradient_checkpointing, compile, lr, weight_decay,
+            asinh, gradient_checkpointing, compile, lr, weight_decay,
         )  # fmt: skip
         self.save_hyperparameters()
         if num_clusters < 1 or update_interval < 1:

@@ -29,6 +29,7 @@ class LatentModule(BaseModule):
     Args:
         num_features: Features of a star.
         net: The network, with an `encoder` and a `decoder`.
+        asinh: Compress the tails of the scaled features.
         compile: Compile encoder and decoder with `torch.compile`.
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay of AdamW.
@@ -40,13 +41,14 @@ class LatentModule(BaseModule):
         self,
         num_features: int,
         net: AutoencoderNet | VariationalNet,
+        asinh: bool,
         compile: bool,
         lr: float,
         weight_decay: float,
     ) -> None:
         super().__init__(lr, weight_decay)
         self.num_features = num_features
-        self.scaler = RobustScaler(num_features)
+        self.scaler = RobustScaler(num_features, asinh)
         self.net = net
         if compile:  # in place: the names of the weights stay
             net.encoder.compile()
@@ -109,6 +111,8 @@ class StellarAutoencoder(LatentModule):
             network (denoising autoencoder); 0.2 in the DEC paper.
         variant: `plain`, `residual` (shortcuts around hidden layers) or `attention`
             (self-attention among the features before the encoder).
+        asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
+            or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
@@ -126,6 +130,7 @@ class StellarAutoencoder(LatentModule):
         dropout: float = 0.1,
         corruption: float = 0.0,
         variant: Variant = "plain",
+        asinh: bool = True,
         gradient_checkpointing: bool = False,
         compile: bool = False,
         lr: float = 1e-3,
@@ -135,7 +140,7 @@ class StellarAutoencoder(LatentModule):
             num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
             gradient_checkpointing,
         )  # fmt: skip
-        super().__init__(num_features, net, compile, lr, weight_decay)
+        super().__init__(num_features, net, asinh, compile, lr, weight_decay)
         self.save_hyperparameters()
         self.corruption = corruption
 
@@ -180,6 +185,8 @@ class StellarVAE(LatentModule):
         beta: Weight β of the KL term; 1 gives the evidence lower bound.
         warmup_epochs: Epochs over which β rises; 0 starts at the full weight.
         variant: `plain`, `residual` or `attention`.
+        asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
+            or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
@@ -199,6 +206,7 @@ class StellarVAE(LatentModule):
         beta: float = 1.0,
         warmup_epochs: int = 10,
         variant: Variant = "plain",
+        asinh: bool = True,
         gradient_checkpointing: bool = False,
         compile: bool = False,
         lr: float = 1e-3,
@@ -208,7 +216,7 @@ class StellarVAE(LatentModule):
             num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
             gradient_checkpointing,
         )  # fmt: skip
-        super().__init__(num_features, net, compile, lr, weight_decay)
+        super().__init__(num_features, net, asinh, compile, lr, weight_decay)
         self.save_hyperparameters()
         self.beta = beta
         self.warmup_epochs = warmup_epochs

@@ -31,19 +31,23 @@ def robust_statistics(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RobustScaler(nn.Module):
-    """Maps physical features to (x - location) / scale.
+    """Maps physical features to u = (x - location) / scale, or to asinh u.
 
-    The statistics are buffers, so they travel in the checkpoint. NaN stays NaN.
+    asinh is linear in the core and logarithmic in the tails, so that a few outliers do not
+    dominate a squared error (Lupton et al. 1999, AJ 118, 1406, for magnitudes). The statistics are
+    buffers, so they travel in the checkpoint. NaN stays NaN.
 
     Args:
         num_features: Length of the feature axis.
+        asinh: Whether to compress the tails.
     """
 
     location: Tensor
     scale: Tensor
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: int, asinh: bool = False) -> None:
         super().__init__()
+        self.asinh = asinh
         self.register_buffer("location", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
 
@@ -68,8 +72,10 @@ class RobustScaler(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return scaled values; the last axis is the features."""
-        return (values - self.location) / self.scale
+        scaled = (values - self.location) / self.scale
+        return scaled.asinh() if self.asinh else scaled
 
     def inverse(self, scaled: Tensor) -> Tensor:
         """Return physical values of scaled ones."""
+        scaled = scaled.sinh() if self.asinh else scaled
         return scaled * self.scale + self.location

@@ -50,3 +50,12 @@ def test_statistics_travel_in_the_state_dict() -> None:
     first.assign(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
     second.load_state_dict(first.state_dict())
     assert second(torch.tensor([4.0, 6.0])).tolist() == [1.0, 1.0]
+
+
+def test_asinh_is_linear_in_the_core_logarithmic_in_the_tails_and_inverts() -> None:
+    scaler = RobustScaler(1, asinh=True)
+    scaler.assign(torch.tensor([2.0]), torch.tensor([4.0]))
+    x = torch.tensor([[2.004], [2.0 + 4e6]], dtype=torch.float64)
+    expected = torch.tensor([[1e-3], [torch.log(torch.tensor(2e6))]], dtype=torch.float64)
+    torch.testing.assert_close(scaler(x), expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(scaler.inverse(scaler(x)), x, rtol=1e-9, atol=0.0)
