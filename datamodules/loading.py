@@ -155,7 +155,7 @@ class ResumableDataLoader(WholeBatchLoader):
     _done = 0
     _resume: dict[str, Any] | None = None
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator: its body runs at the first batch, when Lightning has set the epoch.
         sampler = self.sampler
         if not isinstance(sampler, EpochBatchSampler):  # overfit_batches puts in its own

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.row_writer import RowWriter, text_checksum
+
 CHUNK_BYTES = 1 << 20
 FORMAT = "astrolit.rows"
 SHARED = "shared"
+# What h5py and json raise where bytes of a file's structure are wrong.
+DAMAGE = (OSError, LookupError, RuntimeError, UnicodeError)
 
 
 @contextmanager
@@ -50,65 +55,6 @@ def publish(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _as_dataset(values: NDArray[Any]) -> NDArray[Any]:
-    """Turn a column into what HDF5 holds: strings to variable-length UTF-8."""
-    values = np.asarray(values)
-    if values.dtype.kind in "US":
-        return values.astype(h5py.string_dtype("utf-8"))
-    if values.dtype.kind == "O":
-        raise ValueError(f"a column of Python objects (first: {values[:1]!r}) cannot be stored")
-    return values
-
-
-class RowWriter:
-    """Appends rows to an HDF5 file (see `RowStore.writer`)."""
-
-    def __init__(
-        self, file: h5py.File, path: Path, attributes: dict[str, Any], chunk_bytes: int
-    ) -> None:
-        self.attributes = attributes
-        self.num_rows = 0
-        self._file = file
-        self._path = path
-        self._chunk_bytes = chunk_bytes
-
-    def append(self, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Append rows: name to array, all with the same first axis, the same names every time.
-
-        Raises:
-            ValueError: If there are no rows, the columns' lengths differ or their names changed.
-        """
-        lengths = {name: len(values) for name, values in columns.items()}
-        if not lengths or min(lengths.values()) == 0:
-            raise ValueError(f"{self._path}: nothing to store (columns and lengths: {lengths})")
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"{self._path}: columns differ in length: {lengths}")
-        if self.num_rows and set(columns) != set(self._file):
-            raise ValueError(f"{self._path}: columns {sorted(columns)}, not {sorted(self._file)}")
-        count = next(iter(lengths.values()))
-        for name, values in columns.items():
-            data = _as_dataset(values)
-            if self.num_rows == 0:
-                self._create(name, data)
-            dataset = self._file[name]
-            dataset.resize(self.num_rows + count, axis=0)
-            dataset[self.num_rows :] = data
-        self.num_rows += count
-
-    def _create(self, name: str, data: NDArray[Any]) -> None:
-        """Make an empty dataset like the first rows."""
-        row_bytes = max(1, data.nbytes // len(data))
-        rows = int(np.clip(self._chunk_bytes // row_bytes, 1, max(len(data), 1024)))
-        self._file.create_dataset(
-            name,
-            shape=(0, *data.shape[1:]),
-            maxshape=(None, *data.shape[1:]),
-            dtype=data.dtype,
-            chunks=(rows, *data.shape[1:]),
-            fletcher32=data.dtype != object,
-        )
-
-
 class RowStore:
     """A table of objects in one HDF5 file.
 
@@ -129,13 +75,14 @@ class RowStore:
             raise FileNotFoundError(f"{self.path}: no such row store; run `astrolit prepare` first")
         self._file: h5py.File | None = None
         self._pid = -1
-        header = self._header()
-        self.schema: str = header["schema"]
-        self.version: int = header["version"]
-        self.attributes: dict[str, Any] = header["attributes"]
-        self.num_rows: int = header["num_rows"]
-        self.names: list[str] = sorted(set(self._open().keys()) - {SHARED})
-        self._check(schema)
+        with self._damage():
+            header = self._header()
+            self.schema: str = header["schema"]
+            self.version: int = header["version"]
+            self.attributes: dict[str, Any] = header["attributes"]
+            self.num_rows: int = header["num_rows"]
+            self.names: list[str] = sorted(set(self._open().keys()) - {SHARED})
+            self._check(schema)
 
     @classmethod
     def write(
@@ -172,7 +119,7 @@ class RowStore:
         attributes: Mapping[str, Any] | None = None,
         shared: Mapping[str, NDArray[Any]] | None = None,
         chunk_bytes: int = CHUNK_BYTES,
-    ) -> Iterator["RowWriter"]:
+    ) -> Iterator[RowWriter]:
         """Write a file part by part, in flat memory; it appears, complete, when the block ends.
 
         Args:
@@ -186,13 +133,17 @@ class RowStore:
         Yields:
             The writer; its `attributes` may be changed until the block ends.
         """
-        with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+        # "latest" gives every part of the file's structure a checksum.
+        opened = partial(h5py.File, mode="w", libver="latest")
+        with atomic_path(Path(path)) as temporary, opened(temporary) as file:
             writer = RowWriter(file, Path(path), dict(attributes or {}), chunk_bytes)
             yield writer
             if writer.num_rows == 0:
                 raise ValueError(f"{path}: nothing to store: there are no rows")
             for name, values in (shared or {}).items():
                 file.create_dataset(f"{SHARED}/{name}", data=values, chunks=True, fletcher32=True)
+            for name, checksum in writer.text_checksums.items():
+                file[name].attrs["crc32"] = checksum
             header = {"schema": schema, "version": version, "num_rows": writer.num_rows}
             file.attrs["format"] = FORMAT
             file.attrs["header"] = json.dumps({**header, "attributes": writer.attributes})
@@ -235,7 +186,7 @@ class RowStore:
         """Turn HDF5's errors of reading into one that says what to do."""
         try:
             yield
-        except OSError as error:
+        except DAMAGE as error:
             raise ValueError(
                 f"{self.path}: damaged ({error}); delete it and run `astrolit prepare` again"
             ) from error
@@ -244,8 +195,10 @@ class RowStore:
         """Read one column."""
         dataset = self._open()[name]
         if h5py.check_string_dtype(dataset.dtype) is not None:
-            dataset = dataset.asstr()
-            values = np.asarray(dataset[:]).astype(str)
+            values = np.asarray(dataset.asstr()[:]).astype(str)
+            checksum = dataset.attrs.get("crc32")
+            if checksum is not None and checksum != text_checksum(values):
+                raise OSError(f"wrong checksum of the text column {name}")
             return values if rows is None else values[rows]
         if rows is None or isinstance(rows, slice):
             return np.asarray(dataset[rows if rows is not None else slice(None)])
@@ -274,7 +227,10 @@ class RowStore:
         attributes = self._open().attrs
         if attributes.get("format") != FORMAT:
             raise ValueError(f"{self.path}: an HDF5 file, but not an astrolit row store")
-        header: dict[str, Any] = json.loads(attributes["header"])
+        try:
+            header: dict[str, Any] = json.loads(attributes["header"])
+        except json.JSONDecodeError as error:
+            raise OSError(f"its header is not JSON: {error}") from error
         return header
 
     def _check(self, schema: str | None) -> None:
