@@ -1,0 +1,112 @@
+"""What every datamodule does: cache, splits, batches, names; labels stay out of training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.store import RowStore
+from tests.reliability.runs import make_data
+from tests.reliability.tiny import SCHEMA, TinyDataModule, TinySource
+
+
+@pytest.fixture
+def data() -> TinyDataModule:
+    data = make_data(83)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_splits_are_disjoint_and_whole(data: TinyDataModule) -> None:
+    parts = [set(data.rows[name].tolist()) for name in ("train", "val", "test")]
+    assert sum(len(part) for part in parts) == len(set.union(*parts)) == 83
+    assert data.rows["all"].tolist() == list(range(83))
+    codes = data.columns["split"]
+    assert [(codes == code).sum() for code in range(3)] == [len(part) for part in parts]
+
+
+def test_labels_stay_out_of_training_and_prediction(data: TinyDataModule) -> None:
+    plain = {"index", "features", "target"}
+    assert next(iter(data.train_dataloader())).keys() == plain
+    assert next(iter(data.predict_dataloader())).keys() == plain
+    assert next(data.batches("train")).keys() == plain
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert next(iter(loader)).keys() == plain | {"label", "split"}
+
+
+def test_loaders_cover_their_rows(data: TinyDataModule) -> None:
+    loaders = {
+        "train": data.train_dataloader(),
+        "val": data.val_dataloader(),
+        "all": data.test_dataloader(),
+    }
+    for name, loader in loaders.items():
+        seen = torch.cat([batch["index"] for batch in loader])
+        assert sorted(seen.tolist()) == data.columns["index"][data.rows[name]].tolist()
+    whole = torch.cat([batch["features"] for batch in data.batches("test", ["features"])])
+    assert torch.equal(whole, data.columns["features"][data.rows["test"]])
+
+
+def test_batches_hold_the_rows_of_their_index(data: TinyDataModule) -> None:
+    for batch in data.train_dataloader():
+        assert torch.equal(batch["features"], data.columns["features"][batch["index"]])
+
+
+def test_names_and_shapes(data: TinyDataModule) -> None:
+    assert data.names(torch.tensor([7, 0, 7])).tolist() == ["star 7", "star 0", "star 7"]
+    assert data.sample_shapes["features"] == (3,)
+    assert data.sample_shapes["target"] == ()
+    assert data.provenance()["num_objects"]["all"] == 83
+
+
+def test_prepares_once_for_the_same_parameters_and_seed(tmp_path: Path) -> None:
+    first = make_data(40)
+    first.prepare_data()
+    time = first.store_path.stat().st_mtime_ns
+    make_data(40).prepare_data()
+    assert first.store_path.stat().st_mtime_ns == time
+    other_size = make_data(41)
+    other_seed = TinyDataModule(TinySource(40), seed=1)
+    assert len({x.store_path for x in (first, other_size, other_seed)}) == 3
+    assert len(list(tmp_path.rglob("*.h5"))) == 1
+
+
+def test_the_seed_fixes_data_split_and_order() -> None:
+    def everything(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(torch.seed() % 1000)  # data.seed alone counts
+        data = TinyDataModule(TinySource(40), 8, seed=seed)
+        data.prepare_data()
+        data.setup()
+        order = torch.cat([batch["index"] for batch in data.train_dataloader()])
+        return [data.columns["features"], data.columns["split"], order]
+
+    first, again, other = everything(3), everything(3), everything(4)
+    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
+    assert not any(
+        x.shape == y.shape and torch.equal(x, y) for x, y in zip(first, other, strict=True)
+    )
+
+
+def test_an_unprepared_or_foreign_store_is_refused(tmp_path: Path) -> None:
+    data = make_data(40)
+    with pytest.raises(FileNotFoundError, match="astrolit prepare"):
+        data.setup()
+    RowStore.write(data.store_path, {"x": np.ones(3)}, "another.schema")
+    with pytest.raises(ValueError, match=f"'another.schema', but '{SCHEMA}' is needed"):
+        data.setup()
+
+
+def test_too_few_objects_to_train_on_are_refused() -> None:
+    data = TinyDataModule(TinySource(1), test_fraction=0.99, val_fraction=0.0)
+    data.prepare_data()
+    with pytest.raises(ValueError, match=r"no object of 1 fell into the training split; lower"):
+        data.setup()
+
+
+def test_no_validation_split_is_no_loader() -> None:
+    data = TinyDataModule(TinySource(40), val_fraction=0.0)
+    data.prepare_data()
+    data.setup()
+    assert data.val_dataloader() == []
