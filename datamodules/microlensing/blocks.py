@@ -4,6 +4,7 @@ Each block is one file beside the result, written atomically by whoever computed
 killed goes on from the blocks that exist; a worker that hangs or dies costs the blocks in flight.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def run_blocks(
                     text = f"{speed:.0f} events/s"
                     progress.update(bar, completed=done * rows_per_block, rate=text)
                 pending = []
-            except (TimeoutError, BrokenProcessPool) as error:
+            except (TimeoutError, multiprocessing.TimeoutError, BrokenProcessPool) as error:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
                 pending = [number for number in pending if not _exists(folder, number)]
                 done = num_blocks - len(pending)

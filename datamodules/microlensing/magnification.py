@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from VBMicrolensing import VBMicrolensing
 
+from datamodules.microlensing.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.parallax import parallax_offsets
 
 Array = NDArray[Any]
@@ -120,39 +121,71 @@ class Lens:
                 if len(near):
                     values = map(self.engine.ESPLMag2, u[near].tolist(), repeat(float(radius[row])))
                     result[row, near] = np.fromiter(values, np.float32, len(near))
-        for row in np.flatnonzero(binary):
-            kept = np.flatnonzero(good[row])
-            size = POINT_SOURCE if radius is None else float(radius[row])
-            angle = events["angle"][row]
-            result[row, kept] = self.binary(
-                float(events["separation"][row]),
-                float(events["mass_ratio"][row]),
-                size,
-                across[row, kept] * np.sin(angle) - tau[row, kept] * np.cos(angle),
-                -across[row, kept] * np.cos(angle) - tau[row, kept] * np.sin(angle),
-                float(tolerance[row]),
+        rows = np.flatnonzero(binary)
+        if len(rows):
+            angle = events["angle"][rows, None]
+            sine, cosine = np.sin(angle), np.cos(angle)
+            result[rows] = self.binary(
+                events["separation"][rows],
+                events["mass_ratio"][rows],
+                np.full(len(rows), POINT_SOURCE) if radius is None else radius[rows],
+                across[rows] * sine - tau[rows] * cosine,
+                -across[rows] * cosine - tau[rows] * sine,
+                good[rows],
+                tolerance[rows],
             )
         return np.where(good, result, np.float32(1.0))
 
     def binary(
-        self, s: float, q: float, radius: float, y1: Array, y2: Array, tolerance: float
+        self,
+        s: Array,
+        q: Array,
+        radius: Array,
+        y1: Array,
+        y2: Array,
+        good: Array,
+        tolerance: Array,
     ) -> Array:
-        """Magnify a source by a binary lens.
+        """Magnify sources by binary lenses.
 
-        Epochs so far from both bodies that the magnification differs from 1 by less than a
-        twentieth of the tolerance are those of a single lens at the centre of mass.
+        Far from the caustics images are found by iteration (`outer_images`), and
+        where the magnification is within a twentieth of the tolerance of 1 it is that of a single
+        lens at the centre of mass. VBMicrolensing does the rest.
 
         Args:
-            s: Separation in Einstein radii.
-            q: Mass ratio.
-            radius: Of the source in Einstein radii.
-            y1: Position along the lens axis, shape (T,).
-            y2: Position across it.
-            tolerance: Relative tolerance.
+            s: Separation in Einstein radii, shape (n,).
+            q: Mass ratio, shape (n,).
+            radius: Of the source in Einstein radii, shape (n,).
+            y1: Position along the lens axis, shape (n, T).
+            y2: Position across it, shape (n, T).
+            good: Epochs to compute, shape (n, T).
+            tolerance: Relative tolerance, shape (n,).
 
         Returns:
-            Magnification, shape (T,) float64; NaN if the engine failed.
+            Magnification, shape (n, T) float32, 1 where not `good`; NaN where the engine failed.
         """
+        column = [values[:, None] for values in (s, q, radius, tolerance)]
+        outer = good & is_outer(*column[:3], y1, y2, column[3])
+        result = np.ones(good.shape, dtype=np.float32)
+        event = np.nonzero(outer)[0]
+        result[outer] = outer_magnification(s[event], q[event], y1[outer], y2[outer])
+        left = good & (~outer | np.isnan(result))
+        for row in range(len(s)):
+            epochs = np.flatnonzero(left[row])
+            result[row, epochs] = self._inner(
+                float(s[row]),
+                float(q[row]),
+                float(radius[row]),
+                y1[row, epochs],
+                y2[row, epochs],
+                float(tolerance[row]),
+            )
+        return result
+
+    def _inner(
+        self, s: float, q: float, radius: float, y1: Array, y2: Array, tolerance: float
+    ) -> Array:
+        """Magnify one event's source near the lens or its caustics; shape (T,), NaN on failure."""
         result = pspl(np.hypot(y1, y2))
         far_square = np.sqrt(40.0 / tolerance)  # A - 1 = 2 / u^4 far away
         to_a = (y1 + q * s / (1 + q)) ** 2 + y2**2

@@ -175,6 +175,8 @@ class SimulatedEvents(MicrolensingSource):
             "time_zero_jd": TIME_ZERO,
             "lost_blocks": {str(number): times for number, times in lost.items()},
         }
+        for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
+            stale.unlink()  # what a run that was killed while joining left behind
         shared = {"time": task.simulation.times}
         with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
             redrawn: dict[str, int] = {}
