@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_modules.base import Batch
 from lightning_modules.clustering.losses import kl_divergence, reconstruction_error, zero_from
-from lightning_modules.clustering.module import StellarAutoencoder
+from lightning_modules.clustering.module import StellarAutoencoder, corrupted
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.progress import (
     Phase,
@@ -56,6 +56,8 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         batch_norm: Normalise hidden layers over the batch.
         dropout: Dropout in the hidden layers.
         corruption: Share of input features set to the median in pretraining (denoising).
+        cluster_corruption: The same after pretraining: Q is of the corrupted star, P of the whole
+            one, so that a star's cluster does not hang on single features. Not in the papers.
         variant: `plain`, `residual` or `attention`.
         method: `dec` or `idec`.
         alpha: Degrees of freedom α of the Student's-t memberships.
@@ -88,6 +90,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         batch_norm: bool = True,
         dropout: float = 0.1,
         corruption: float = 0.0,
+        cluster_corruption: float = 0.0,
         variant: Variant = "plain",
         asinh: bool = True,
         method: Literal["dec", "idec"] = "idec",
@@ -118,6 +121,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         self.balance, self.pretrain_epochs, self.cluster_lr = balance, pretrain_epochs, cluster_lr
         self.update_interval, self.tolerance = update_interval, tolerance
         self.finetune_epochs, self.kmeans_seed = finetune_epochs, kmeans_seed
+        self.cluster_corruption = cluster_corruption
         self.centres = nn.Parameter(torch.zeros(num_clusters, latent_dim))
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.progress = Progress()
@@ -127,11 +131,11 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         """Return the loss of the phase and its terms."""
         x, good = self.scaled(batch)
         if self.progress.phase is Phase.PRETRAINING:
-            reconstruction, _ = self.net(self.corrupted(x, stage))
+            reconstruction, _ = self.net(corrupted(x, self.corruption, stage))
             error = reconstruction_error(x, reconstruction, good).mean()
             loss = error + zero_from([self.centres])
             return {"loss": loss, "reconstruction": error, "kl": torch.zeros_like(error)}
-        latent = self.net.encode(x)
+        latent = self.net.encode(corrupted(x, self.cluster_corruption, stage))
         q = soft_assignment(latent, self.centres, self.alpha)
         kl = kl_divergence(self._target(batch["index"], q, stage), q)
         alone = self.method == "dec" and self.progress.phase is Phase.CLUSTERING

@@ -148,16 +148,10 @@ class StellarAutoencoder(LatentModule):
         """Return the latent (batch, latent) of scaled features (batch, features)."""
         return self.net.encode(x)
 
-    def corrupted(self, x: Tensor, stage: str) -> Tensor:
-        """Return the network's input: in training, some features are set to the median."""
-        if stage != "train" or not self.corruption:
-            return x
-        return torch.where(torch.rand_like(x) < self.corruption, 0.0, x)
-
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the reconstruction error in scaled units as `loss`."""
         x, good = self.scaled(batch)
-        reconstruction, _ = self.net(self.corrupted(x, stage))
+        reconstruction, _ = self.net(corrupted(x, self.corruption, stage))
         return {"loss": reconstruction_error(x, reconstruction, good).mean()}
 
 
@@ -245,3 +239,10 @@ class StellarVAE(LatentModule):
             "kl": kl,
             "reconstruction": reconstruction_error(x, reconstruction, good).mean(),
         }
+
+
+def corrupted(x: Tensor, share: float, stage: str) -> Tensor:
+    """Return a network's input: in training, a share of the features is set to the median, 0."""
+    if stage != "train" or not share:
+        return x
+    return torch.where(torch.rand_like(x) < share, 0.0, x)

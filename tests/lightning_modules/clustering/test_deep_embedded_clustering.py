@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.progress import Phase
+from lightning_modules.clustering.targets import Targets
 from lightning_modules.metrics.clustering import hungarian_accuracy
 
 MakeData = Callable[..., Any]
@@ -176,6 +177,18 @@ def test_balance_shifts_weight_to_the_rare_cluster() -> None:
     assert balanced[:, 1].sum() > free[:, 1].sum()
     assert (balanced.argmax(1) != q.argmax(1)).any()  # balance moves stars to the rare cluster
     assert torch.equal(free.argmax(1), q.argmax(1))  # without it no star is moved
+
+
+@pytest.mark.parametrize(("phase", "share"), [(0, 0.9), (1, 0.5), (2, 0.5)])
+def test_corruption_of_the_phase(phase: int, share: float, make_data: MakeData) -> None:
+    seen: list[Tensor] = []
+    model = small(corruption=0.9, cluster_corruption=0.5, dropout=0.0, batch_norm=False)
+    model.progress.enter(Phase(phase), 0)
+    index = torch.arange(2000)
+    model.targets = Targets(index, torch.full((2000, 3), 1 / 3), index % 3)
+    model.net.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.step({"index": index, "features": torch.ones(2000, 5)}, "train")
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize("balance", [True, False])
