@@ -7,6 +7,7 @@ killed goes on from the blocks that exist; a worker that hangs or dies costs the
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -34,14 +35,23 @@ def block_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.h5"
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How blocks are spread over processes; nothing of it changes the result.
+
+    Attributes:
+        workers: Processes; 1 computes here (and then nothing watches), -1 is one a core.
+        backend: joblib's backend: `loky` (processes), or `dask`, `ray` if those are registered.
+        timeout: Seconds without a finished block after which a worker counts as hung.
+    """
+
+    workers: int = -1
+    backend: str = "loky"
+    timeout: float = 600.0
+
+
 def run_blocks(
-    task: BlockTask,
-    num_blocks: int,
-    rows_per_block: int,
-    folder: Path,
-    workers: int,
-    backend: str,
-    timeout: float,
+    task: BlockTask, num_blocks: int, rows_per_block: int, folder: Path, execution: Execution
 ) -> dict[int, int]:
     """Compute every block whose file is missing or broken.
 
@@ -50,16 +60,13 @@ def run_blocks(
         num_blocks: Number of blocks.
         rows_per_block: Rows of a full block, for the display.
         folder: Where the blocks' files are.
-        workers: Processes; 1 computes here, -1 is one a core.
-        backend: joblib's backend: `loky` (processes), or `dask`, `ray` if those are registered.
-        timeout: Seconds that a block may take before its worker counts as hung (with 1 worker
-            nothing watches).
+        execution: Where to compute.
 
     Returns:
         Block number to how often it was lost, for blocks lost at least once.
 
     Raises:
-        ValueError: A block failed `ATTEMPTS` times.
+        ValueError: A block was lost `ATTEMPTS` times.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lost: dict[int, int] = {}
@@ -69,36 +76,24 @@ def run_blocks(
         done = resumed = num_blocks - len(pending)
         start = time.monotonic()
         while pending:
+            problem: Exception = ValueError("its file is not there, or broken, when it is done")
             try:
-                for _ in _compute(task, pending, lost, folder, workers, backend, timeout):
+                for _ in _compute(task, pending, lost, folder, execution):
                     done += 1
                     speed = (done - resumed) * rows_per_block / (time.monotonic() - start)
                     text = f"{speed:.0f} events/s"
                     progress.update(bar, completed=done * rows_per_block, rate=text)
-                pending = []
             except (TimeoutError, multiprocessing.TimeoutError, BrokenProcessPool) as error:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
-                pending = [number for number in pending if not _exists(folder, number)]
-                done = num_blocks - len(pending)
-                for number in pending[: _in_flight(workers)]:
-                    lost[number] = lost.get(number, 0) + 1
-                    if lost[number] >= ATTEMPTS:
-                        raise ValueError(
-                            f"{block_path(folder, number)}: lost {ATTEMPTS} times ({error!r}); "
-                            "raise data.source.timeout or lower data.source.block_size"
-                        ) from error
-        progress.update(bar, completed=num_blocks * rows_per_block)
+                problem = error
+            pending = [number for number in pending if not _exists(folder, number)]
+            _count_lost(lost, pending, folder, execution, problem)
+            done = num_blocks - len(pending)
     return lost
 
 
 def _compute(
-    task: BlockTask,
-    pending: list[int],
-    lost: dict[int, int],
-    folder: Path,
-    workers: int,
-    backend: str,
-    timeout: float,
+    task: BlockTask, pending: list[int], lost: dict[int, int], folder: Path, execution: Execution
 ) -> Iterator[int]:
     """Yield once for each block computed, in any order."""
     calls = (
@@ -106,9 +101,9 @@ def _compute(
         for number in pending
     )
     parallel = joblib.Parallel(
-        n_jobs=workers,
-        backend=backend,
-        timeout=timeout if workers != 1 else None,
+        n_jobs=execution.workers,
+        backend=execution.backend,
+        timeout=execution.timeout if execution.workers != 1 else None,
         return_as="generator_unordered",
         batch_size=1,
         pre_dispatch="2*n_jobs",
@@ -116,9 +111,21 @@ def _compute(
     yield from parallel(calls)
 
 
-def _in_flight(workers: int) -> int:
-    """Give the number of blocks that may have been in the hands of workers."""
-    return 2 * joblib.effective_n_jobs(workers)
+def _count_lost(
+    lost: dict[int, int],
+    pending: list[int],
+    folder: Path,
+    execution: Execution,
+    error: Exception,
+) -> None:
+    """Count the blocks that workers may have had in hand; give up on one lost too often."""
+    for number in pending[: 2 * joblib.effective_n_jobs(execution.workers)]:
+        lost[number] = lost.get(number, 0) + 1
+        if lost[number] >= ATTEMPTS:
+            raise ValueError(
+                f"{block_path(folder, number)}: lost {ATTEMPTS} times ({error!r}); "
+                "raise data.source.timeout or lower data.source.block_size"
+            ) from error
 
 
 def _exists(folder: Path, number: int) -> bool:

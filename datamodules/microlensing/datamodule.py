@@ -14,6 +14,8 @@ from datamodules.store import RowStore
 
 WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2
+"""Classes that are always counted; constant and variable stars if there are any."""
+
 SAMPLE = 4096
 """Training events that `training_statistics` looks at."""
 
@@ -30,7 +32,7 @@ class MicrolensingDataModule(BaseDataModule):
     | `flux_error` | (B, T) float32 | its error, in the same unit; NaN if not `good` |
     | `time` | (B, T) float64 | days, increasing; NaN only in the padding at the end |
     | `good` | (B, T) bool | epochs that were kept; the rest carries no information |
-    | `label` | (B,) int64 | 0 one lens, 1 two lenses, -1 unknown |
+    | `label` | (B,) int64 | 0 one lens, 1 two, 2 constant, 3 variable, -1 unknown |
     | `delta_chi2` | (B,) float32 | against the best single lens: 0 for one lens, NaN unknown |
 
     The reference flux is what an observer has: the mean of quiet epochs, with their noise. Nothing
@@ -100,7 +102,7 @@ class MicrolensingDataModule(BaseDataModule):
         """Give class counts and the typical sizes of a network's inputs, of the training split.
 
         Returns:
-            `class_count` (2,): labelled training events of each class. Of up to 4096 training
+            `class_count` (2 to 4,): labelled training events of each class. Of up to 4096 training
             events, at their kept epochs: `deviation_scale` (): root mean square of asinh(flux - 1);
             `log_error_location`, `log_error_scale` (): mean and deviation of
             ln(error); `log_interval_location`, `log_interval_scale` (): of ln(days since the last

@@ -61,16 +61,13 @@ def read_light_curve(
 
     Args:
         path: The file.
-        unit: `mag`, `flux` or `difference_flux`, for files whose header does not say, or has both.
-        columns: Names of bare columns among time, mag, flux, difference_flux, error, and `-` for
-            one to skip; by default time, value, error.
+        unit: `mag`, `flux` or `difference_flux`, where the header does not say or has several.
+        columns: Of a bare file: time, mag, flux, difference_flux, error, and `-` for one to skip.
         time_zero: Julian date of the file's time 0; recognised if None.
-        reference_flux: Flux of the reference image in the unit of a difference flux.
+        reference_flux: Of the reference image, in the unit of a difference flux.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A unit or a time is unknown, a column is missing, or a difference flux has no
-            reference flux.
+        ValueError: A unit or a time is unknown, a column or a reference flux is missing.
     """
     table = read_text_file(path)
     unit, places, time_name = _find_columns(table, unit, columns)
@@ -80,19 +77,18 @@ def read_light_curve(
             "reference image; set data.source.reference_flux in the same unit"
         )
     values, problems = _numbers(table, places, unit)
-    time, value, error = values.T
-    time = _normalise_time(path, time, time_name, time_zero)
+    value, error = values[:, 1], values[:, 2]
+    time = _normalise_time(path, values[:, 0], time_name, time_zero)
     if unit == "mag":
         flux = 10.0 ** (-0.4 * (value - ZERO_MAGNITUDE))
         error = MAG_TO_RELATIVE * flux * error
     else:
-        flux = value + (reference_flux or 0.0) if unit == "difference_flux" else value
+        flux = value + ((reference_flux or 0.0) if unit == "difference_flux" else 0.0)
     order = np.argsort(time, kind="stable")
-    again = np.zeros(len(order), dtype=bool)
-    again[1:] = (np.diff(time[order]) == 0) & (np.diff(flux[order]) == 0)
+    again = (np.diff(time[order], prepend=np.nan) == 0) & (np.diff(flux[order], prepend=0) == 0)
+    kept = order[~again]
     if again.any():
         problems.append(f"{path}: {int(again.sum())} rows repeat the one before; left out")
-    kept = order[~again]
     return LightCurve(path, time[kept], flux[kept], error[kept], problems)
 
 

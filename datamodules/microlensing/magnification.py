@@ -137,14 +137,7 @@ class Lens:
         return np.where(good, result, np.float32(1.0))
 
     def binary(
-        self,
-        s: Array,
-        q: Array,
-        radius: Array,
-        y1: Array,
-        y2: Array,
-        good: Array,
-        tolerance: Array,
+        self, s: Array, q: Array, radius: Array, y1: Array, y2: Array, good: Array, tolerance: Array
     ) -> Array:
         """Magnify sources by binary lenses.
 
@@ -164,8 +157,8 @@ class Lens:
         Returns:
             Magnification, shape (n, T) float32, 1 where not `good`; NaN where the engine failed.
         """
-        column = [values[:, None] for values in (s, q, radius, tolerance)]
-        outer = good & is_outer(*column[:3], y1, y2, column[3])
+        column = (slice(None), None)
+        outer = good & is_outer(s[column], q[column], radius[column], y1, y2, tolerance[column])
         result = np.ones(good.shape, dtype=np.float32)
         event = np.nonzero(outer)[0]
         result[outer] = outer_magnification(s[event], q[event], y1[outer], y2[outer])

@@ -100,9 +100,8 @@ def _deflection(image: Array, place: Array, mass: Array) -> Array:
 
 def _squared_shear(image: Array, places: tuple[Array, Array], masses: tuple[Array, Array]) -> Array:
     """Give |sum m_i / (conj(z) - x_i)^2|^2; the magnification is 1 / |1 - it|."""
-    shear = sum(
-        _inverse(image - place, np.float32(1.0)) ** 2 * mass
-        for place, mass in zip(places, masses, strict=True)
-    )
+    one = np.ones(1, dtype=np.float32)
+    first, second = (_inverse(image - place, one) ** 2 for place in places)
+    shear = masses[0] * first + masses[1] * second
     squared: Array = shear.real**2 + shear.imag**2
     return squared

@@ -66,6 +66,7 @@ PRESETS: dict[Preset, Box] = {
 
 POSITIVE = ("separation", "mass_ratio", "source_radius", "einstein_time")
 BINARY_ONLY = ("separation", "mass_ratio", "angle")
+NOT_OF_LENS = ("baseline_magnitude",)
 
 
 @dataclass(frozen=True)

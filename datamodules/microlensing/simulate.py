@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from datamodules.microlensing.magnification import Lens
 from datamodules.microlensing.noise import PhotometricErrors
 from datamodules.microlensing.parallax import parallax_offsets
-from datamodules.microlensing.presets import BINARY_ONLY, Priors
+from datamodules.microlensing.presets import BINARY_ONLY, NOT_OF_LENS, Priors
 from datamodules.microlensing.single_lens_fit import (
     Curves,
     SingleLensFit,
     fit_single_lens,
     starting_points,
 )
+from datamodules.microlensing.variables import variable_star
 
 Array = NDArray[Any]
 Negatives = Literal["prior", "matched"]
 
-SINGLE, BINARY = 0, 1
+SINGLE, BINARY, FLAT, VARIABLE = 0, 1, 2, 3
+"""Labels: one lens, two lenses, constant star, variable star."""
+
 FIRST_EPOCHS = 30
 """Kept epochs whose mean is the reference flux if there are no quiet epochs."""
 
@@ -91,7 +94,7 @@ def simulate_block(
 
     Args:
         simulation: The settings.
-        labels: 0 for one lens, 1 for two, shape (n,) int64.
+        labels: Class of each event, shape (n,) int64.
         seed: Of this block; its result is a function of these three arguments alone.
 
     Returns:
@@ -105,12 +108,12 @@ def simulate_block(
     _keep_enough(good, time)
     events, counts = _draw_accepted(simulation, lens, rng, labels, time, good)
     columns = _observe(simulation, rng, events, good)
-    single = labels == SINGLE
+    absent = {name: labels != BINARY for name in BINARY_ONLY} | dict.fromkeys(NOT_OF_LENS, False)
     parameters = {
-        name: np.where(single, np.nan, values) if name in BINARY_ONLY else values
+        name: np.where(absent.get(name, labels > BINARY), np.nan, values)
         for name, values in events.parameters.items()
     }
-    delta_chi2 = np.where(single & simulation.fits, 0.0, events.delta_chi2)
+    delta_chi2 = np.where((labels == SINGLE) & simulation.fits, 0.0, events.delta_chi2)
     return {
         **columns,
         **parameters,
@@ -174,8 +177,11 @@ def _draw(
     peak = 1 + 1 / np.maximum(parameters["impact_parameter"], 1e-3)
     tolerance = errors.tolerance(peak, magnitude)
     matched = simulation.negatives == "matched"
-    binary = np.ones(len(labels), dtype=bool) if matched else labels == BINARY
+    binary = labels <= BINARY if matched else labels == BINARY
     flux = _blended(lens.magnify(parameters, binary, time, good, tolerance), parameters)
+    flux[labels == FLAT] = 1.0
+    if (labels == VARIABLE).any():
+        flux[labels == VARIABLE] = variable_star(rng, time[labels == VARIABLE])
     events = Events(parameters, flux, np.full(len(labels), np.nan))
     fitted = np.flatnonzero(binary & np.isfinite(flux).all(axis=1))
     if simulation.fits and len(fitted):

@@ -9,16 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.microlensing.blocks import block_path, run_blocks
+from datamodules.microlensing.blocks import Execution, block_path, run_blocks
 from datamodules.microlensing.cadence import TIME_ZERO, Cadence, RegularCadence
 from datamodules.microlensing.noise import PhotometricErrors
 from datamodules.microlensing.presets import Array, Preset, Priors, make_ranges
-from datamodules.microlensing.simulate import BINARY, SINGLE, Negatives, Simulation, simulate_block
+from datamodules.microlensing.simulate import Negatives, Simulation, simulate_block
 from datamodules.microlensing.source import CHUNK_BYTES, SCHEMA, VERSION, MicrolensingSource
 from datamodules.store import RowStore
 
 CADENCE, LABELS, BLOCK = 0, 1, 2
 """First numbers of the spawn keys of the seeds: each has its own stream."""
+
+NUMBERS = ("num_single", "num_binary", "num_flat", "num_variable")
+"""Numbers of events, in the order of the labels."""
+
+SETTINGS = (
+    "missing_fraction",
+    "negatives",
+    "delta_chi2",
+    "min_delta_chi2",
+    "quiet_epochs",
+    "finite_source",
+    "ra",
+    "dec",
+)
+"""Fields of `Simulation` that are settings as they are."""
 
 SAME_SEED_ATTEMPTS = 2
 """A block lost this often is drawn with another seed, and the file says so."""
@@ -31,6 +46,8 @@ class SimulatedEvents(MicrolensingSource):
         preset: Box of parameters: `baseline`, `distinct`, `planetary`, `stellar`, `critical`.
         num_single: Number of events of one lens.
         num_binary: Number of events of two lenses.
+        num_flat: Number of constant stars (label 2).
+        num_variable: Number of periodic variable stars (label 3).
         ranges: Ranges that replace the preset's, for example `{mass_ratio: [1.0e-4, 1.0]}`. Names:
             separation, mass_ratio, impact_parameter, source_radius, angle, einstein_time,
             peak_time, baseline_magnitude, blend, parallax.
@@ -43,8 +60,10 @@ class SimulatedEvents(MicrolensingSource):
             mean of the first 30 epochs kept.
         negatives: `prior` draws single lenses from the same box; `matched` takes the best-fitting
             single lenses of binaries.
-        delta_chi2: Whether each binary gets its Delta chi^2 against the best single lens.
-        min_delta_chi2: Binaries below are drawn again.
+        delta_chi2: Whether each binary gets its Delta chi^2, without noise, against the best
+            blended single lens with its parallax and source size (and one source).
+        min_delta_chi2: Binaries below are drawn again; with `prior` negatives the classes then
+            differ by this selection too.
         finite_source: Whether sources have a size, in both classes.
         binary_source_share: Share of events, of both classes, whose source is two stars.
         flux_ratio: Range of the second star's flux over the first's.
@@ -60,6 +79,8 @@ class SimulatedEvents(MicrolensingSource):
         preset: Preset = "baseline",
         num_single: int = 10000,
         num_binary: int = 10000,
+        num_flat: int = 0,
+        num_variable: int = 0,
         ranges: dict[str, list[float]] | None = None,
         log_mass_ratio: bool = False,
         window: list[float] | None = None,
@@ -80,35 +101,27 @@ class SimulatedEvents(MicrolensingSource):
         timeout: float = 600.0,
     ) -> None:
         self.preset = preset
-        self.num_single, self.num_binary = num_single, num_binary
+        numbers = (num_single, num_binary, num_flat, num_variable)
+        self.numbers = dict(zip(NUMBERS, numbers, strict=True))
         self.window, box = make_ranges(preset, window, ranges or {})
         log = ("mass_ratio",) if log_mass_ratio else ()
         self.priors = Priors(box, log, binary_source_share, (flux_ratio[0], flux_ratio[1]))
         self.cadence = cadence or RegularCadence()
         self.errors = errors or PhotometricErrors()
-        self.settings: dict[str, Any] = {
-            "missing_fraction": missing_fraction,
-            "negatives": negatives,
-            "delta_chi2": delta_chi2,
-            "min_delta_chi2": min_delta_chi2,
-            "quiet_epochs": quiet_epochs,
-            "finite_source": finite_source,
-            "ra": coordinates[0],
-            "dec": coordinates[1],
-        }
+        choices = (missing_fraction, negatives, delta_chi2, min_delta_chi2, quiet_epochs)
+        settings = (*choices, finite_source, *coordinates)
+        self.settings: dict[str, Any] = dict(zip(SETTINGS, settings, strict=True))
         self.block_size = block_size
-        self.workers, self.backend, self.timeout = workers, backend, timeout
+        self.execution = Execution(workers, backend, timeout)
         self._check()
 
     def _check(self) -> None:
         """Refuse settings that make no sense."""
         given, share = self.settings, self.priors.binary_source_share
         rules = {
-            "num_single and num_binary must not be negative, and one positive": min(
-                self.num_single, self.num_binary
-            )
-            >= 0
-            and self.num_single + self.num_binary > 0,
+            f"{self.numbers} must not be negative, and one positive": (
+                min(self.numbers.values()) >= 0 and sum(self.numbers.values()) > 0
+            ),
             "missing_fraction must be in [0, 1)": 0 <= given["missing_fraction"] < 1,
             "quiet_epochs must not be negative": given["quiet_epochs"] >= 0,
             "min_delta_chi2 must not be negative": given["min_delta_chi2"] >= 0,
@@ -117,7 +130,8 @@ class SimulatedEvents(MicrolensingSource):
             "binary sources need negatives: prior (a matched single lens has one source, so the "
             "second would mark the class)": share == 0 or given["negatives"] == "prior",
             "block_size must be positive": self.block_size > 0,
-            "workers must be -1 or positive": self.workers == -1 or self.workers > 0,
+            "workers must be -1 or positive": self.execution.workers == -1
+            or self.execution.workers > 0,
         }
         broken = [text for text, holds in rules.items() if not holds]
         if broken:
@@ -127,8 +141,7 @@ class SimulatedEvents(MicrolensingSource):
         """Give every setting that determines the events."""
         return {
             "preset": self.preset,
-            "num_single": self.num_single,
-            "num_binary": self.num_binary,
+            **self.numbers,
             "window": list(self.window),
             "priors": {**asdict(self.priors), "ranges": _lists(self.priors.ranges)},
             "cadence": self.cadence.parameters(),
@@ -145,7 +158,7 @@ class SimulatedEvents(MicrolensingSource):
 
     def labels(self, seed: int) -> Array:
         """Give the class of every event, in random order."""
-        labels = np.repeat([SINGLE, BINARY], [self.num_single, self.num_binary])
+        labels = np.repeat(np.arange(len(self.numbers)), list(self.numbers.values()))
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(LABELS,)))
         return rng.permutation(labels)
 
@@ -160,15 +173,7 @@ class SimulatedEvents(MicrolensingSource):
         text = json.dumps([self.parameters(), seed], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         folder = path.with_name(f".{path.stem}-{digest}.blocks")
-        lost = run_blocks(
-            task,
-            task.num_blocks,
-            self.block_size,
-            folder,
-            self.workers,
-            self.backend,
-            self.timeout,
-        )
+        lost = run_blocks(task, task.num_blocks, self.block_size, folder, self.execution)
         attributes = {
             "source": self.parameters(),
             "seed": seed,

@@ -255,6 +255,19 @@ def test_parallax_and_binary_sources_come_in_both_classes() -> None:
         assert 0.2 < two.mean() < 0.8
 
 
+def test_constant_and_variable_stars_are_further_classes() -> None:
+    settings = {"num_flat": 30, "num_variable": 30, "negatives": "matched", "preset": "distinct"}
+    columns = simulate(12, num_single=5, num_binary=5, **settings, cadence=RegularCadence(200))
+    flat, variable = columns["label"] == 2, columns["label"] == 3
+    pull = (columns["flux"] - 1) / columns["flux_error"]
+    assert np.nanstd(pull[flat]) == pytest.approx(1.0, abs=0.1)
+    assert np.nanstd(pull[variable]) > 2
+    for name in ("peak_time", "mass_ratio", "delta_chi2"):
+        assert np.isnan(columns[name][flat | variable]).all()
+    assert np.isfinite(columns["baseline_magnitude"]).all()
+    assert np.bincount(columns["label"]).tolist() == [5, 5, 30, 30]
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
