@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/clustering/demo
 
+# Idle threads sleep instead of spinning, so that a busy machine does not stall small networks.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help venv demo test lint notebooks bench wheel clean
 
 help:  ## Say what there is
@@ -30,7 +33,7 @@ lint: venv  ## Check format, style, types and the direction of imports
 	$(BIN)/lint-imports
 
 notebooks: venv  ## Run the notebooks
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/python -m pytest --timeout=600 --nbmake --nbmake-timeout=600 notebooks
 
 bench: venv  ## Run the benchmarks; each line is one JSON object
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

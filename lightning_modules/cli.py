@@ -315,7 +315,8 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
         trainer_defaults={
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.checkpoint_io.AtomicCheckpointIO"}],
-            "callbacks": [PreemptionCheckpoint(), RNGState(), NonFiniteGuard()],
+            # Preemption last: the others finish a batch before it saves.
+            "callbacks": [NonFiniteGuard(), RNGState(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
@@ -344,7 +345,7 @@ def main(args: list[str] | None = None) -> None:
     _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
     try:
         make_cli(args)
-    except (ValueError, FileNotFoundError, MisconfigurationException, FloatingPointError) as error:
+    except (ValueError, OSError, MisconfigurationException, FloatingPointError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         Console(stderr=True, soft_wrap=True).print(f"astrolit: error: {error}", markup=False)

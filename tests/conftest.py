@@ -1,17 +1,15 @@
 """Fixtures that all tests share."""
 
+import os
 from pathlib import Path
 
+# Two cores, many small networks: threads would only get in each other's way, also in processes
+# that tests start. Read when torch is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
-import torch
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    """Keep torch within the two cores of a small machine."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
