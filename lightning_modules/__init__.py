@@ -10,4 +10,10 @@ from lightning_modules.base import BaseModule
 from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder, StellarVAE
 from lightning_modules.microlensing import TimeDistributedCNN
 
-__all__ = ["BaseModule", "DeepEmbeddedClustering", "StellarAutoencoder", "StellarVAE", "TimeDistributedCNN"]
+__all__ = [
+    "BaseModule",
+    "DeepEmbeddedClustering",
+    "StellarAutoencoder",
+    "StellarVAE",
+    "TimeDistributedCNN",
+]
