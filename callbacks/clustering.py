@@ -7,13 +7,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from callbacks.calibration import Resampling
 from callbacks.clustering_baselines import (
     classical_subjects,
     hdbscan_size,
     model_subjects,
 )
 from callbacks.clustering_figures import clustering_figures
-from callbacks.clustering_scores import Resampling, add_silhouette, add_subject
+from callbacks.clustering_scores import add_silhouette, add_subject
 from callbacks.clustering_subjects import (
     Answer,
     Clustering,

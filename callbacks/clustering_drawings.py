@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from callbacks.clustering_scores import NUM_BINS, rates
+from callbacks.calibration import NUM_BINS, draw_diagonal, draw_reliability
+from callbacks.clustering_scores import rates
 from callbacks.clustering_subjects import Objects
 from callbacks.figures import (
     FIELD_COLOUR,
@@ -22,7 +23,6 @@ from callbacks.figures import (
     style_sky,
 )
 from callbacks.report import Report
-from lightning_modules.metrics.clustering import reliability_table
 
 Array = NDArray[Any]
 # Title to (class of each star, how sure in 0..1); class 0 is drawn in the field's colour.
@@ -91,23 +91,13 @@ def reliability_figure(curves: Curves, title: str) -> Figure:
     grid = top.get_subplotspec()
     assert grid is not None
     grid.get_gridspec().set_height_ratios([3, 1])
-    top.plot([0, 1], [0, 1], color="#888888", linestyle=":", linewidth=1.2, label="calibrated")
+    draw_diagonal(top)
     bins = np.linspace(0, 1, NUM_BINS + 1).tolist()
     for subject, (p, y) in curves.items():
-        table = reliability_table(y, p, NUM_BINS)
-        error = np.sqrt(table.frequency * (1 - table.frequency) / table.num_objects)
         colour = SUBJECT_COLOURS.get(subject, "#000000")
-        top.errorbar(
-            table.probability,
-            table.frequency,
-            error,
-            marker="o",
-            markersize=4,
-            color=colour,
-            label=subject,
-        )
+        draw_reliability(top, p, y, colour, subject)
         bottom.hist(p, bins, histtype="step", linewidth=1.6, color=colour)
-    top.set(ylabel="true frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    top.set(ylabel="true frequency", title=title)
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     bottom.set(xlabel="stated probability", ylabel="objects", xlim=(-0.02, 1.02), yscale="log")
     return figure

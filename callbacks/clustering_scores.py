@@ -1,7 +1,6 @@
 """What the clustering report measures of each subject, with uncertainties."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
+from callbacks.calibration import Resampling, add_probability_scores
 from callbacks.clustering_physics import contrasts
 from callbacks.clustering_subjects import (
     Clustering,
@@ -19,11 +19,6 @@ from callbacks.clustering_subjects import (
 )
 from callbacks.projector import subsample
 from callbacks.report import Report, bootstrap_std
-from lightning_modules.metrics.clustering import (
-    brier_score,
-    expected_calibration_error,
-    reliability_table,
-)
 from lightning_modules.metrics.contingency import (
     accuracy,
     adjusted_rand,
@@ -32,22 +27,7 @@ from lightning_modules.metrics.contingency import (
 )
 
 Array = NDArray[Any]
-FLOOR = 1e-6
-NUM_BINS = 15
 THRESHOLDS = np.arange(1, 10) / 10
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How uncertainties are found.
-
-    Args:
-        num_resamples: Bootstrap resamples of the objects.
-        seed: Fixes the draws.
-    """
-
-    num_resamples: int = 200
-    seed: int = 0
 
 
 def add_subject(
@@ -148,38 +128,6 @@ def add_label_scores(
     for name, score in scores.items():
         std = float(score(draws).std())
         report.add(clustering.subject, name, float(score(table)), slice, std, total)
-
-
-def add_probability_scores(
-    report: Report, subject: str, p: Array, y: Array, slice: str, resampling: Resampling
-) -> None:
-    """Add Brier score, log-loss (natural) and expected calibration error of an event.
-
-    Probabilities are clipped to [1e-6, 1 - 1e-6] in the log-loss, so that one sure mistake does
-    not make it infinite. The bootstrap of the calibration error resamples outcomes within its bins.
-
-    Args:
-        report: Where the numbers go.
-        subject: Whose they are.
-        p: Probability of the event, shape (n,).
-        y: Whether it happened, shape (n,).
-        slice: The objects that these are.
-        resampling: How uncertainties are found.
-    """
-    clipped = np.clip(p, FLOOR, 1 - FLOOR)
-    log_losses = -np.where(y, np.log(clipped), np.log1p(-clipped))
-    losses = np.stack([(p - y) ** 2, log_losses], 1)
-    n = len(p)
-    stds = bootstrap_std(losses, lambda sums: sums / n, resampling.num_resamples, resampling.seed)
-    report.add(subject, "brier", brier_score(y, p), slice, float(stds[0]), n)
-    report.add(subject, "log_loss", float(log_losses.mean()), slice, float(stds[1]), n)
-    table = reliability_table(y, p, NUM_BINS)
-    rng = np.random.default_rng(resampling.seed)
-    sizes = np.broadcast_to(table.num_objects, (resampling.num_resamples, len(table.num_objects)))
-    drawn = rng.binomial(sizes, np.clip(table.frequency, 0, 1)) / sizes
-    errors = np.average(np.abs(drawn - table.probability), axis=1, weights=table.num_objects)
-    ece = expected_calibration_error(y, p, NUM_BINS)
-    report.add(subject, "ece", ece, slice, float(errors.std()), n)
 
 
 def rates(p: Array, y: Array, thresholds: Array) -> tuple[Array, Array]:

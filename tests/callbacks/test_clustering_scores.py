@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from callbacks.calibration import Resampling, add_probability_scores
 from callbacks.clustering_baselines import (
     classical_subjects,
     fit_gmm,
@@ -10,9 +11,7 @@ from callbacks.clustering_baselines import (
 )
 from callbacks.clustering_physics import contrasts, find_groups
 from callbacks.clustering_scores import (
-    Resampling,
     add_label_scores,
-    add_probability_scores,
     add_subject,
     rates,
 )
