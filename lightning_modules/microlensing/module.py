@@ -24,10 +24,10 @@ from lightning_modules.microlensing.streaming import Stream
 class LabelledAUROC(MulticlassAUROC):
     """Area under the ROC curve of labelled objects; NaN if there are none (label -1)."""
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         """Return the mean over classes of one against the rest."""
         target = dim_zero_cat(self.target)
-        return super().compute() if len(target) else target.new_full((), torch.nan).float()
+        return super().compute() if len(target) else torch.tensor(torch.nan, device=self.device)
 
 
 class TimeDistributedCNN(BaseModule):

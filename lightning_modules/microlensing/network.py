@@ -96,6 +96,39 @@ class CurveNetwork(nn.Module, ABC):
         """
 
 
+class Level(CausalConv1d):
+    """A residual level: the input, mapped linearly if widths differ, plus ReLU of a convolution.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Taps.
+        dilation: Steps between taps.
+        dropout: Dropout of what is added.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, dilation: int, dropout: float
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, dilation)
+        same = in_channels == out_channels
+        self.shortcut = None if same else nn.Linear(in_channels, out_channels, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, in_channels, time) to (batch, out_channels, time)."""
+        found = self.dropout(torch.relu(super().forward(x)))
+        return self._shortcut(x.transpose(1, 2)).transpose(1, 2) + found
+
+    def push(self, history: Tensor, step: int, x: Tensor) -> Tensor:
+        """Return the output at one more step, shape (out_channels,)."""
+        return self._shortcut(x) + torch.relu(super().push(history, step, x))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        """Return the input (..., in_channels) with the output's channels."""
+        return x if self.shortcut is None else self.shortcut(x)
+
+
 class DilatedNetwork(CurveNetwork):
     """Dilated causal convolutions over tokens of epochs, and a classifier at every epoch.
 
@@ -130,7 +163,7 @@ class DilatedNetwork(CurveNetwork):
         self.embedding = CausalConv1d(NUM_SUMMARIES, channels[0], 1)
         widths = [channels[0], *channels]
         self.levels = nn.ModuleList(
-            CausalConv1d(a, b, size, 2**level)
+            Level(a, b, size, 2**level, dropout)
             for level, ((a, b), size) in enumerate(zip(pairwise(widths), kernel_sizes, strict=True))
         )
         self.dropout = nn.Dropout(dropout)
@@ -145,8 +178,8 @@ class DilatedNetwork(CurveNetwork):
         lanes = functional.pad(lanes, (0, 0, 0, -length % size)).unflatten(1, (-1, size))
         summaries = running_summaries(lanes)  # (B, tokens, size, summaries)
         x = self.embedding(summaries[:, :, -1].transpose(1, 2))
-        for conv in self.levels:
-            x = x + self.dropout(torch.relu(conv(x)))
+        for level in self.levels:
+            x = level(x)
         found = torch.cat([x, x.cummax(dim=2).values], dim=1).transpose(1, 2)
         found = functional.pad(found, (0, 0, 1, 0))  # before the first token nothing was found
         closed = self.from_closed(found)  # (B, tokens + 1, hidden)
@@ -179,9 +212,9 @@ class DilatedNetwork(CurveNetwork):
     def _close(self, state: State, token: int, summary: Tensor) -> Tensor:
         """Send a full token through the convolutions; return what is known of all closed ones."""
         x = functional.linear(summary, self.embedding.weight[:, :, 0], self.embedding.bias)
-        for i, conv in enumerate(self.levels):
-            assert isinstance(conv, CausalConv1d)
-            x = x + torch.relu(conv.push(state[f"level_{i}"], token, x))
+        for i, level in enumerate(self.levels):
+            assert isinstance(level, Level)
+            x = level.push(state[f"level_{i}"], token, x)
         state["highest"].copy_(torch.maximum(state["highest"], x))
         return self.from_closed(torch.cat([x, state["highest"]]))
 
