@@ -37,8 +37,9 @@ class NamedMeans(Metric):
             num_objects: Objects in the batch.
         """
         stacked = torch.stack([values[name].detach() for name in self.names])
-        self.total.add_(stacked.to(self.total), alpha=num_objects)
-        self.count.add_(num_objects)
+        # Not in place: after a validation of its own the sums are inference tensors.
+        self.total = self.total + num_objects * stacked.to(self.total)
+        self.count = self.count + num_objects
 
     def compute(self) -> dict[str, Tensor]:
         """Return name to mean; NaN where nothing was seen."""
@@ -64,5 +65,6 @@ class NamedMeans(Metric):
             return
         same = len(sums["count"]) == world_size
         for name, own in (("total", self.total), ("count", self.count)):
-            own.copy_(sums[name][rank] if same else sums[name].sum(0) * (rank == 0))
+            saved = sums[name][rank] if same else sums[name].sum(0) * (rank == 0)
+            setattr(self, name, saved.to(own))
         self._update_count = 1  # else torchmetrics warns that nothing was added
