@@ -9,6 +9,7 @@ from callbacks.defaults import (
     LastCheckpoint,
 )
 from callbacks.membership import MembershipTable
+from callbacks.microlensing import MicrolensingReport
 from callbacks.nonfinite import NonFiniteGuard
 from callbacks.predictions import PredictionWriter
 from callbacks.preemption import PreemptionCheckpoint
@@ -27,6 +28,7 @@ __all__ = [
     "EmbeddingProjector",
     "LastCheckpoint",
     "MembershipTable",
+    "MicrolensingReport",
     "NonFiniteGuard",
     "PredictionWriter",
     "PreemptionCheckpoint",

@@ -38,6 +38,7 @@ class PredictionWriter(Callback):
     Args:
         formats: Files to write beside each other; `hdf5` is laid out as a row store of schema
             `astrolit.predictions`; in `csv` and `ecsv` a vector becomes `<key>_0`, `<key>_1`...
+            and what has more axes, such as a probability after each epoch, is left out.
         keys: Keys of the predictions to keep; all by default.
     """
 
@@ -207,7 +208,7 @@ def merge_shards(
 
 
 def flat_blocks(path: Path, rows: int = BLOCK) -> Iterator[dict[str, Array]]:
-    """Yield the rows of a merged file in blocks, vectors split into numbered columns.
+    """Yield the rows of a merged file in blocks, vectors as numbered columns, matrices left out.
 
     Args:
         path: A file of `merge_shards`.
@@ -215,7 +216,7 @@ def flat_blocks(path: Path, rows: int = BLOCK) -> Iterator[dict[str, Array]]:
     """
     with h5py.File(path, "r") as file:
         keys = [key for key in ("name", "index") if key in file]
-        keys += [key for key in file if key not in keys]
+        keys += [key for key in file if key not in keys and file[key].ndim <= 2]
         for start in range(0, len(file["index"]), rows):
             block: dict[str, Array] = {}
             for key in keys:

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
+from datamodules.microlensing.classical import classical_scores
 from datamodules.microlensing.columns import StoredColumn, TimeColumn
 from datamodules.microlensing.source import SCHEMA, MicrolensingSource
 from datamodules.store import RowStore
@@ -140,6 +141,26 @@ class MicrolensingDataModule(BaseDataModule):
         """
         names = [name for name in self.store.names if name not in WIDE]
         return self.store.read(names, np.asarray(index, dtype=np.int64))
+
+    def classical_scores(
+        self, index: Tensor | np.ndarray[Any, Any], until: Tensor | np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any]:
+        """Give how badly a single lens fits each curve as seen so far; see `classical`.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+            until: Epochs after this time, in days, are not yet seen, shape (n,).
+
+        Returns:
+            chi^2 minus degrees of freedom, and the largest windowed residual, shape (n, 2).
+        """
+        rows, limits = torch.as_tensor(index), torch.as_tensor(until)
+        scores = []
+        for part, limit in zip(rows.split(SAMPLE // 8), limits.split(SAMPLE // 8), strict=True):
+            time, flux, error, good = (self.columns[name][part] for name in ("time", *WIDE))
+            seen = good & (time <= limit[:, None])
+            scores.append(classical_scores(time.numpy(), flux.numpy(), error.numpy(), seen.numpy()))
+        return np.concatenate(scores)
 
     def provenance(self) -> dict[str, Any]:
         """Give what the data are: settings, redrawn events, problems of files."""
