@@ -28,7 +28,7 @@ from torch import Tensor
 from datamodules.base import BaseDataModule, Source
 from datamodules.store import RowStore
 from lightning_modules import DeepEmbeddedClustering
-from lightning_modules.metrics.clustering import hungarian_accuracy
+from lightning_modules.metrics.contingency import accuracy, contingency
 
 PEERS = {  # ClustPy with its default networks, one seed
     "dec": {"accuracy": 0.853},
@@ -124,11 +124,12 @@ def run(method: Literal["dec", "idec"], seed: int, folder: Path) -> dict[str, An
     batches = trainer.predict(model, datamodule=data)
     assert batches is not None
     latent = torch.cat([batch["latent"] for batch in batches])
-    assignment = torch.cat([batch["assignment"] for batch in batches])
+    assignment = torch.cat([batch["assignment"] for batch in batches]).numpy()
+    label = data.columns["label"].numpy()
     kmeans = KMeans(10, n_init=20, random_state=0).fit(latent.double().numpy())
     return {
-        "accuracy": hungarian_accuracy(data.columns["label"], assignment),
-        "latent_kmeans_accuracy": hungarian_accuracy(data.columns["label"], kmeans.labels_),
+        "accuracy": float(accuracy(contingency(label, assignment))),
+        "latent_kmeans_accuracy": float(accuracy(contingency(label, kmeans.labels_))),
         "stop_reason": model.run_record["stop_reason"],
         "cpu_seconds": time.process_time() - start,
     }

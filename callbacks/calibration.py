@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from callbacks.report import Report, bootstrap_std
-from lightning_modules.metrics.clustering import (
+from lightning_modules.metrics.calibration import (
     brier_score,
     expected_calibration_error,
     reliability_table,

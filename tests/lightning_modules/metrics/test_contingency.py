@@ -67,3 +67,22 @@ def test_left_over_clusters_have_no_class() -> None:
     table = np.array([[50, 30, 0], [0, 0, 40]])
     assert align(table).tolist() == [0, -1, 1]
     assert accuracy(table) == pytest.approx(90 / 120)
+
+
+def test_hungarian_accuracy_counts_one_cluster_a_class() -> None:
+    def score(target: list[int], assignment: list[int]) -> float:
+        return float(accuracy(contingency(np.array(target), np.array(assignment))))
+
+    assert score([0, 0, 1, 1], [0, 1, 2, 3]) == 0.5  # many-to-one would give 1
+    assert score([0, 0, 1, 1], [4, 4, 4, 4]) == 0.5
+    assert score([0, 0, 0, 1], [1, 1, 0, 0]) == 0.75
+
+
+def test_scores_of_a_hand_computed_table() -> None:
+    # [[2, 1], [0, 1]]: index 1, expected 3 * 2 / 6 = 1, so ARI = 0.
+    table = np.array([[2, 1], [0, 1]])
+    assert adjusted_rand(table) == pytest.approx(0.0)
+    assert accuracy(table) == 0.75
+    entropy = [-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), np.log(2)]
+    mutual = 0.5 * np.log(0.5 / 0.375) + 0.25 * np.log(0.25 / 0.375) + 0.25 * np.log(0.25 / 0.125)
+    assert normalized_mutual_information(table) == pytest.approx(mutual / np.mean(entropy))

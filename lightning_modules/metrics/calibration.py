@@ -1,12 +1,9 @@
-"""Scores of a clustering and of its probabilities (numpy and scikit-learn; no Lightning)."""
+"""Scores of probabilities: how far they are from what happened (numpy; no Lightning)."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 
 
 class ReliabilityTable(NamedTuple):
@@ -21,54 +18,6 @@ class ReliabilityTable(NamedTuple):
     probability: NDArray[np.float64]
     frequency: NDArray[np.float64]
     num_objects: NDArray[np.int64]
-
-
-def match_labels(label: ArrayLike, assignment: ArrayLike) -> dict[int, int]:
-    """Return the one-to-one map from clusters to classes that shares most objects.
-
-    The Hungarian method on the contingency table (Kuhn 1955). If there are more clusters than
-    classes, the clusters left over are not in the map.
-
-    Args:
-        label: True classes, integers, shape (num_objects,).
-        assignment: Clusters, integers, shape (num_objects,).
-    """
-    classes, clusters = np.unique(_paired(label, assignment)[0]), np.unique(assignment)
-    rows, columns = linear_sum_assignment(contingency_matrix(label, assignment), maximize=True)
-    return {int(clusters[c]): int(classes[r]) for r, c in zip(rows, columns, strict=True)}
-
-
-def hungarian_accuracy(label: ArrayLike, assignment: ArrayLike) -> float:
-    """Return the share of objects in the right class under the best one-to-one match.
-
-    ACC of the deep-clustering papers (Xie et al. 2016, eq. 10).
-
-    Args:
-        label: True classes, integers, shape (num_objects,).
-        assignment: Clusters, integers, shape (num_objects,).
-    """
-    truth, found = _paired(label, assignment)
-    table = contingency_matrix(truth, found)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return float(table[rows, columns].sum() / len(truth))
-
-
-def clustering_scores(label: ArrayLike, assignment: ArrayLike) -> dict[str, float]:
-    """Return `ari`, `nmi` and `accuracy` of a clustering against the true classes.
-
-    All three are invariant to renaming clusters: adjusted Rand index (Hubert & Arabie 1985),
-    mutual information normalised by the mean of the entropies, Hungarian accuracy.
-
-    Args:
-        label: True classes, integers, shape (num_objects,).
-        assignment: Clusters, integers, shape (num_objects,).
-    """
-    truth, found = _paired(label, assignment)
-    return {
-        "ari": float(adjusted_rand_score(truth, found)),
-        "nmi": float(normalized_mutual_info_score(truth, found)),
-        "accuracy": hungarian_accuracy(truth, found),
-    }
 
 
 def brier_score(member: ArrayLike, probability: ArrayLike) -> float:
