@@ -1,4 +1,4 @@
-"""Makes the golden checkpoints: `python tests/golden/make.py`, only when a change must break them."""
+"""Makes the golden checkpoints (`python tests/golden/make.py`), only if a change must break them."""
 
 import sys
 import tempfile
