@@ -1,4 +1,4 @@
-"""Makes the golden checkpoints (`python tests/golden/make.py`), only if a change must break them."""
+"""Makes the golden checkpoints (`python tests/golden/make.py`), only if one must change."""
 
 import sys
 import tempfile
