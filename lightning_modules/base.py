@@ -39,6 +39,7 @@ class BaseModule(LightningModule, ABC):
         )
         self.last_terms: dict[str, Tensor] = {}
         self.run_record: dict[str, Any] = {}
+        self._shapes_checked = False
 
     @abstractmethod
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
@@ -68,9 +69,7 @@ class BaseModule(LightningModule, ABC):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
-        shapes = datamodule.sample_shapes
-        for key, (shape, argument) in self.expected_shapes().items():
-            check_shape(type(self).__name__, key, shape, shapes.get(key), argument)
+        self._check_shapes(datamodule.sample_shapes)
         if stage == "fit" and not self.statistics_fitted:
             self.fit_statistics(datamodule.training_statistics())
             self.statistics_fitted.fill_(True)
@@ -157,12 +156,20 @@ class BaseModule(LightningModule, ABC):
 
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""
+        if not self._shapes_checked:
+            self._check_shapes({name: tuple(values.shape[1:]) for name, values in batch.items()})
         terms = self.step(batch, stage)
         self.last_terms = {name: value.detach() for name, value in terms.items()}
         # A rank without rows in the last global batch repeats one at scale 0: it does not count.
         repeated = "loss_scale" in batch and not batch["loss_scale"]
         self._means(stage).update(terms, 0 if repeated else len(batch["index"]))
         return terms
+
+    def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse data of another shape: at `setup`, or at the first step without a datamodule."""
+        for key, (shape, argument) in self.expected_shapes().items():
+            check_shape(type(self).__name__, key, shape, shapes.get(key), argument)
+        self._shapes_checked = True
 
     def _means(self, stage: str) -> NamedMeans:
         """Return the means of a stage."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_modules import StellarAutoencoder
 from lightning_modules.base import check_shape
 from tests.reliability.runs import Saver, fit, make_data, make_trainer
 from tests.reliability.tiny import TinyModule
@@ -85,6 +86,13 @@ def test_shapes_are_compared_with_the_data(tmp_path: Path) -> None:
         make_trainer(tmp_path).fit(Wide(), make_data())
     with pytest.raises(ValueError, match="Wide needs 'flux' in the batch"):
         check_shape("Wide", "flux", (5,), None, "num_features")
+
+
+def test_without_a_datamodule_the_first_step_compares_shapes() -> None:
+    module = StellarAutoencoder(num_features=5, hidden_dims=[8], latent_dim=2)
+    batch = {"index": torch.arange(4), "features": torch.zeros(4, 7)}
+    with pytest.raises(ValueError, match=r"num_features=5 but the data have 7 in 'features'"):
+        module.training_step(batch, 0)
 
 
 def test_another_size_of_network_is_refused_in_one_sentence(tmp_path: Path) -> None:
