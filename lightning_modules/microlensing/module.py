@@ -168,7 +168,7 @@ class TimeDistributedCNN(BaseModule):
         return Stream(self.net, self.temperature, self.classes)
 
     def kept_epochs(self, batch: Batch) -> KeptEpochs:
-        """Return the epochs of a batch that are good and finite.
+        """Return the epochs of a batch that are good, with finite numbers and positive errors.
 
         Raises:
             ValueError: If the batch is empty.
@@ -223,9 +223,9 @@ class TimeDistributedCNN(BaseModule):
 
 
 def usable(batch: Batch) -> Tensor:
-    """Return which epochs are good, with finite numbers, shape (B, T) bool."""
+    """Return which epochs are good, with finite numbers and positive errors, (B, T) bool."""
     finite = [batch[name].isfinite() for name in ("flux", "flux_error", "time")]
-    return batch["good"] & finite[0] & finite[1] & finite[2]
+    return batch["good"] & finite[0] & finite[1] & finite[2] & (batch["flux_error"] > 0)
 
 
 def _check_sizes(

@@ -89,13 +89,16 @@ def test_masked_epochs_carry_no_information(name: str, filler: float) -> None:
         assert torch.equal(a, b)
 
 
-def test_epochs_that_are_not_finite_count_as_masked() -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("flux", math.inf), ("flux_error", 0.0), ("flux_error", math.nan)]
+)
+def test_epochs_that_are_no_measurement_count_as_masked(key: str, value: float) -> None:
     model, batch = build("dilated"), light_curves(2, 40)
     place = int(torch.where(batch["good"][0])[0][3])
     masked = {**batch, "good": batch["good"].clone()}
     masked["good"][0, place] = False
-    broken = {**batch, "flux": batch["flux"].clone()}
-    broken["flux"][0, place] = math.inf
+    broken = {**batch, key: batch[key].clone()}
+    broken[key][0, place] = value
     with torch.no_grad():
         a, b = model.predict_step(masked), model.predict_step(broken)
     assert torch.equal(a["final_probability"], b["final_probability"])
