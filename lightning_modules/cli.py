@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -45,10 +45,12 @@ from lightning_modules.shipped_configs import (
     find_checkpoint,
     find_newest,
     list_configs,
+    option_value,
     resolve_config,
     run_folder,
     run_name,
 )
+from lightning_modules.trainer import AstroTrainer
 
 ALLOWED_IMPORTS = [
     "lightning_modules",
@@ -62,52 +64,6 @@ ALLOWED_IMPORTS = [
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
 DEBUG_VARIABLE = "ASTROLIT_DEBUG"
-
-
-class AstroTrainer(Trainer):
-    """Lightning's Trainer with the subcommand `prepare`."""
-
-    def prepare(
-        self,
-        model: LightningModule | None = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Simulate, convert or download the data and stop (for a login or CPU node).
-
-        Args:
-            model: Unused; a saved configuration names one.
-            datamodule: Whose `prepare_data` runs.
-            ckpt_path: Unused; a saved configuration of `fit` may hold it.
-            weights_only: Unused, likewise.
-        """
-        assert isinstance(datamodule, BaseDataModule)
-        datamodule.prepare_data()
-        Console().print(f"prepared: {datamodule.store_path}")
-
-    def predict(  # type: ignore[override]
-        self,
-        model: LightningModule | None = None,
-        dataloaders: Any | None = None,
-        datamodule: LightningDataModule | None = None,
-        return_predictions: bool | None = False,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> Any:
-        """Predict every object; a writer among the callbacks saves what comes out.
-
-        Args:
-            model: The model.
-            dataloaders: Loaders instead of a datamodule.
-            datamodule: The data.
-            return_predictions: Keep all predictions in memory and return them.
-            ckpt_path: Checkpoint to load.
-            weights_only: Always true with astrolit's checkpoint reader.
-        """
-        return super().predict(
-            model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
-        )
 
 
 class AstroCLI(LightningCLI):
@@ -140,7 +96,7 @@ class AstroCLI(LightningCLI):
             super().parse_arguments(parser, args)
             return
         typed = self._resolve_paths(list(sys.argv[1:] if args is None else args))
-        self.checkpoint = _option(typed, "--ckpt_path")
+        self.checkpoint = option_value(typed, "--ckpt_path")
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
             remembered = remembered_model(read_checkpoint(self.checkpoint))
@@ -209,8 +165,9 @@ class AstroCLI(LightningCLI):
             _print(f"report: {self.trainer.log_dir}")
 
     def after_predict(self) -> None:
-        """Print where the predictions are."""
-        if self.trainer.log_dir is not None:
+        """Print where the predictions are; answers to alerts have gone to standard output."""
+        alerts = self._get(self.config, "alerts")
+        if self.trainer.log_dir is not None and alerts is None:
             _print(f"predictions: {self.trainer.log_dir}")
 
     def _resolve_paths(self, args: list[str]) -> list[str]:
@@ -255,17 +212,6 @@ class SaveConfig(SaveConfigCallback):
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
     return AtomicCheckpointIO().load_checkpoint(path)
-
-
-def _option(args: list[str], name: str) -> str | None:
-    """Return the last value of an option among words, if given."""
-    value = None
-    for place, word in enumerate(args):
-        if word.startswith(f"{name}="):
-            value = word.split("=", 1)[1]
-        elif word == name and place + 1 < len(args):
-            value = args[place + 1]
-    return None if value in (None, "null") else value
 
 
 def _with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[str]:

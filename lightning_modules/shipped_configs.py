@@ -84,3 +84,14 @@ def run_folder(checkpoint: str | None) -> Path | None:
     folder = Path(checkpoint).parent if checkpoint else Path()
     is_run = folder.name == "checkpoints" and folder.parent.name.startswith("version_")
     return folder.parent if is_run else None
+
+
+def option_value(args: list[str], name: str) -> str | None:
+    """Return the last value of an option among words, if given."""
+    value = None
+    for place, word in enumerate(args):
+        if word.startswith(f"{name}="):
+            value = word.split("=", 1)[1]
+        elif word == name and place + 1 < len(args):
+            value = args[place + 1]
+    return None if value in (None, "null") else value
