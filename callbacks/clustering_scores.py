@@ -114,7 +114,8 @@ def add_label_scores(
     Uncertainties are a bootstrap over objects, which for functions of the contingency table is a
     multinomial draw of its cells.
     """
-    classes = max(2, int(label.max(initial=0)) + 1)
+    # The columns may stand for classes that none of these objects has.
+    classes = max(2, int(label.max(initial=0)) + 1, int(alignment.max()) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
     total = int(table.sum())
     rng = np.random.default_rng(resampling.seed)

@@ -72,8 +72,11 @@ class Objects:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of true classes, with the field; None without labels."""
-        return None if self.label is None else max(2, int(self.label.max()) + 1)
+        """Number of classes that are among the labels, and the field; None without labels."""
+        if self.label is None:
+            return None
+        field = {0} if self.has_field else set()
+        return max(2, len(set(self.label[self.label >= 0].tolist()) | field))
 
 
 def pick_astrometry(features: Array, names: Sequence[str]) -> Array:

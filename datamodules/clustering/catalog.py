@@ -141,6 +141,11 @@ def _whole_labels(given: Array, where: str) -> tuple[Array, Array]:
             f"{where} has the label {label.min():g}; "
             "labels are 0 (field), 1..K (clusters) and -1 (unknown)"
         )
+    if label.max() >= max(len(label), 2):
+        raise ValueError(
+            f"{where} has the label {label.max():g} for {len(label)} stars; "
+            "number the clusters 1..K (0 is the field, -1 unknown)"
+        )
     return label, np.where(label < 0, np.nan, label > 0)
 
 

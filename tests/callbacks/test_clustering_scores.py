@@ -160,6 +160,17 @@ def test_held_out_is_scored_with_the_names_learnt_elsewhere() -> None:
     assert found["model/accuracy/split=held_out"] == 0
 
 
+def test_a_class_that_no_held_out_star_has() -> None:
+    label = np.repeat([0, 1, 7], [40, 15, 5])
+    split = np.where((np.arange(60) % 4 == 0) & (label < 7), 2, 0)
+    stars = np.zeros((60, 5)), np.zeros((60, 5)), np.ones(60)
+    objects, report = Objects(*stars, label, split), new_report()
+    assert objects.num_classes == 3
+    columns = hard(np.searchsorted([0, 1, 7], label), 3)
+    add_subject(report, columns, objects, make_slices(objects)[1], Resampling())
+    assert values(report)["model/accuracy/split=held_out"] == 1.0
+
+
 def test_without_field_calibration_is_of_the_most_likely_class() -> None:
     probability = np.array([[0.7, 0.3], [0.4, 0.6]])
     p, y = event(soft(probability), np.array([0, 0]), np.array([0, 1]), has_field=False)

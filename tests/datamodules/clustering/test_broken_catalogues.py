@@ -203,6 +203,12 @@ def test_labels_that_are_no_labels(stars: Table, write: Write, tmp_path: Path) -
     refuse(CatalogFile(path, label_column="n"), tmp_path, "'n'", "label -5")
 
 
+def test_a_label_that_numbers_something_else(stars: Table, write: Write, tmp_path: Path) -> None:
+    stars["n"] = np.arange(len(stars)) + 7000
+    path = str(write(stars, tmp_path / "s.fits"))
+    refuse(CatalogFile(path, label_column="n"), tmp_path, "'n'", "1..K")
+
+
 def test_ragged_text(stars: Table, write: Write, tmp_path: Path) -> None:
     path = write(stars, tmp_path / "s.txt")
     lines = path.read_text().splitlines()
