@@ -66,17 +66,26 @@ def find_newest(path: str) -> str:
 
 
 def _find(path: str, preferred: list[list[str]]) -> str:
-    """Return the newest file of the first group of names that a folder holds."""
+    """Return a file of the first group of names that the newest run in a folder holds."""
     place = Path(path)
     if place.is_file() or path in ("best", "last", "hpc", "registry", "null"):
         return path
     if not place.is_dir():
         raise FileNotFoundError(f"{path}: no such checkpoint; give a .ckpt file or a run's folder")
-    for names in preferred:
-        found = [file for name in names for file in place.rglob(name)]
-        if found:
-            return str(max(found, key=lambda file: file.stat().st_mtime))
-    raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
+    found = [file for names in preferred for name in names for file in place.rglob(name)]
+    if not found:
+        raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
+    newest = max(found, key=_saved).parent
+    groups = (
+        [file for file in found if file.parent == newest and file.name in names]
+        for names in preferred
+    )
+    return str(max(next(group for group in groups if group), key=_saved))
+
+
+def _saved(file: Path) -> float:
+    """Return when a file was written."""
+    return file.stat().st_mtime
 
 
 def run_folder(checkpoint: str | None) -> Path | None:
