@@ -68,6 +68,11 @@ class BaseDataModule(LightningDataModule, ABC):
         cache_dir: str = ".astrolit",
     ) -> None:
         super().__init__()
+        if batch_size < 1 or num_workers < 0 or seed < 0:
+            raise ValueError(
+                f"data.batch_size={batch_size} must be at least 1, data.num_workers={num_workers} "
+                f"and data.seed={seed} at least 0"
+            )
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers

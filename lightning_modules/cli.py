@@ -41,6 +41,7 @@ from lightning_modules.checkpoints import (
     load_weights,
     remembered_model,
 )
+from lightning_modules.parser import ALLOW_VARIABLE, DEBUG_VARIABLE, AstroParser, one_line
 from lightning_modules.shipped_configs import (
     find_checkpoint,
     find_newest,
@@ -62,8 +63,6 @@ ALLOWED_IMPORTS = [
     "torchmetrics",
 ]
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
-ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
-DEBUG_VARIABLE = "ASTROLIT_DEBUG"
 
 
 class AstroCLI(LightningCLI):
@@ -267,6 +266,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
         seed_everything_default=0,
         subclass_mode_model=True,
         subclass_mode_data=True,
+        parser_class=AstroParser,
         args=args,
         run=run,
     )
@@ -286,6 +286,7 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the means are exact already
     _silence("lightning.pytorch.utilities.rank_zero", "litlogger")
     # AtomicCheckpointIO always loads with weights_only=True, whatever Lightning says here.
     _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
@@ -294,5 +295,6 @@ def main(args: list[str] | None = None) -> None:
     except (ValueError, OSError, MisconfigurationException, FloatingPointError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        Console(stderr=True, soft_wrap=True).print(f"astrolit: error: {error}", markup=False)
+        line = f"astrolit: error: {one_line(str(error))}"
+        Console(stderr=True, soft_wrap=True).print(line, markup=False)
         raise SystemExit(2) from None

@@ -53,6 +53,29 @@ def test_wrong_type_names_the_key_and_the_value(capsys: pytest.CaptureFixture[st
     assert "many" in message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.latnet_dim", "3"],
+        ["--data.source.num_feld", "3"],
+        ["--trainer.max_epochs", "many"],
+        ["--data.source", "CatalogFle"],
+        ["--data.seed", "-1"],
+        ["--data.batch_size", "0"],
+        ["--model.hidden_dims", "[8, x]"],
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main([*FIT, *words])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert words[0].split(".")[-1] in lines[0] or words[1] in lines[0]
+    assert "Union" not in lines[0]
+    assert len(lines[0]) < 400
+
+
 @pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "shutil.rmtree"])
 @pytest.mark.parametrize("key", ["model", "data", "data.source"])
 def test_hostile_class_paths_are_refused(

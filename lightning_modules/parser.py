@@ -1,0 +1,53 @@
+"""The parser of the command `astrolit`: a mistake is one line, not the usage of all options."""
+
+import os
+import re
+import sys
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
+DEBUG_VARIABLE = "ASTROLIT_DEBUG"
+# What jsonargparse says of the types that it tried, and of the whole object that a wrong key is in.
+NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value type:|"
+    r"Given value: (Namespace|NestedArg)\(|Expected a path but |$"
+)
+WORDS = (
+    (re.compile(r'^Parser key "(.*)":'), r"\1:"),
+    (re.compile(r"Expected a dot import path string:"), "no class of this name or import path:"),
+    (re.compile(r"Add the import path to .*"), f"{ALLOW_VARIABLE}=<package> allows it."),
+)
+
+
+class AstroParser(LightningArgumentParser):
+    """LightningArgumentParser whose errors are one line each."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and where to look, and exit with code 2.
+
+        Args:
+            message: What jsonargparse says, perhaps over many lines.
+            ex: What it caught.
+        """
+        if not self.exit_on_error or os.environ.get(DEBUG_VARIABLE):
+            super().error(message, ex)
+        hint = "`astrolit fit --help` lists the options, `astrolit configs` the configurations"
+        sys.stderr.write(f"astrolit: error: {one_line(message)} ({hint})\n")
+        self.exit(2)
+
+
+def one_line(message: str) -> str:
+    """Return an error of jsonargparse without what it tried in vain; others as they are.
+
+    Args:
+        message: The text of an error.
+    """
+    if "\n" not in message:
+        return message
+    lines = [re.sub(r"^\s*(- )?", "", line).rstrip() for line in message.splitlines()]
+    kept = [line for line in lines if not NOISE.match(line)]
+    for pattern, text in WORDS:
+        kept = [pattern.sub(text, line) for line in kept]
+    return "".join(line + (" " if line.endswith(":") else "; ") for line in kept).rstrip("; ")
