@@ -10,7 +10,10 @@ from matplotlib.image import imread
 from torch import Tensor
 
 from callbacks.microlensing import MicrolensingReport
+from callbacks.predictions import PredictionWriter
 from datamodules import LightCurveFiles, MicrolensingDataModule, RegularCadence, SimulatedEvents
+from datamodules.store import RowStore
+from lightning_modules import TimeDistributedCNN
 from lightning_modules.base import BaseModule
 
 FIGURES = {
@@ -144,3 +147,26 @@ def test_data_without_labels_show_examples(stars: Any, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert any("need held-out events" in line for line in report["notes"])
     assert [path.stem for path in (tmp_path / "figures").iterdir()] == ["examples"]
+
+
+def test_predictions_of_a_folder_of_files(stars: Any, tmp_path: Path) -> None:
+    lengths, folder = {"a.dat": 30, "b.dat": 50}, tmp_path / "events"
+    folder.mkdir()
+    for name, length in lengths.items():
+        lines = [f"{6000 + day} {18 - 0.01 * day} 0.05" for day in range(length)]
+        (folder / name).write_text("\n".join(lines))
+    source = LightCurveFiles(str(folder), unit="mag")
+    data = MicrolensingDataModule(source, val_fraction=0, test_fraction=0, cache_dir=str(tmp_path))
+    model = TimeDistributedCNN(channels=[4, 4], kernel_sizes=[3, 3], hidden_dim=4)
+    stars.trainer(tmp_path, PredictionWriter()).predict(model, data)
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["name"]: int(row["num_epochs"]) for row in rows} == lengths
+    store = RowStore(tmp_path / "predictions.h5").read()
+    assert store["probability"].shape == (2, 50, 2)
+    for row, name in zip(store["probability"], store["name"], strict=True):
+        seen = np.isfinite(row).all(1)
+        assert seen.tolist() == [place < lengths[str(name)] for place in range(50)]
+        assert np.allclose(row[seen].sum(1), 1)
+    last = [row["final_probability_1"] for row in rows]
+    assert np.allclose(np.array(last, dtype=float), store["final_probability"][:, 1])
