@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import torch
 from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from callbacks.files import log_folder
 from callbacks.report import run_facts, to_plain
+from callbacks.rows import whole_precision
 from datamodules.store import FORMAT, atomic_path, publish
 
 SCHEMA = "astrolit.predictions"
@@ -144,9 +144,8 @@ def select(outputs: Any, keys: Sequence[str] | None) -> dict[str, Array]:
 
 
 def to_array(values: Tensor) -> Array:
-    """Return a tensor as an array, half precision as float32 (readers know no bfloat16)."""
-    half = values.dtype in (torch.float16, torch.bfloat16)
-    return (values.float() if half else values).detach().cpu().numpy()
+    """Return a tensor as an array, half precision as float32."""
+    return whole_precision(values).cpu().numpy()
 
 
 def append(file: h5py.File, columns: Mapping[str, Array]) -> None:

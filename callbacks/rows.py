@@ -39,7 +39,7 @@ class RowCollector:
             raise ValueError(
                 f"this batch has columns {sorted(columns)}, those before {sorted(self._parts[0])}"
             )
-        self._parts.append({name: value.detach().cpu() for name, value in columns.items()})
+        self._parts.append({name: whole_precision(x).cpu() for name, x in columns.items()})
 
     def clear(self) -> None:
         """Forget all rows, as at the start of a run."""
@@ -66,6 +66,12 @@ class RowCollector:
         gathered = {name: _gather_rows(trainer, x, counts) for name, x in columns.items()}
         _, first = np.unique(gathered["index"], return_index=True)
         return {name: values[first] for name, values in gathered.items()}
+
+
+def whole_precision(values: Tensor) -> Tensor:
+    """Return a tensor detached, half precision as float32 (numpy and readers know no bfloat16)."""
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    return values.detach().float() if half else values.detach()
 
 
 def _gather_rows(trainer: Trainer, values: Tensor, counts: list[int]) -> NDArray[Any]:

@@ -121,10 +121,10 @@ class BaseModule(LightningModule, ABC):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load weights; refuse those of another size in one sentence.
+        """Load weights; refuse those of another model in one sentence.
 
         Raises:
-            ValueError: If a tensor has another shape than this model's.
+            ValueError: If a tensor has another shape than this model's, or names differ.
         """
         for name, own in self.state_dict().items():
             if name in state_dict and state_dict[name].shape != own.shape:
@@ -133,7 +133,14 @@ class BaseModule(LightningModule, ABC):
                     f"{tuple(state_dict[name].shape)} there and {tuple(own.shape)} here; "
                     "give the model the sizes that the checkpoint was trained with"
                 )
-        return super().load_state_dict(state_dict, strict, assign)
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition("\n")[2].split())
+            raise ValueError(
+                f"the checkpoint does not fit this {type(self).__name__}: {reason} "
+                "Give the model that it was trained with, or --init_from to take what both have"
+            ) from None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW; override, or use the command line's `--optimizer`, for another."""

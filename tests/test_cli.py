@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from astropy.table import Table
 
 from lightning_modules.cli import main, make_cli
 
@@ -177,6 +178,26 @@ def test_init_from_of_another_model_is_refused(
     message = error_of([*words, "--model.latent_dim", "4"], capsys)
     assert "--init_from" in message
     assert "does not fit" in message
+
+
+def test_resume_from_another_model_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-c", "clustering/cluster.yaml", *SMALL, "--model.latent_dim", "3"]
+    message = error_of(["test", *words, "--ckpt_path", str(trained)], capsys)
+    assert "centres" in message
+    assert "--init_from" in message
+
+
+def test_bfloat16_is_reported_and_predicted() -> None:
+    words = [*SMALL, "--trainer.precision", "bf16-mixed", "--model.pretrain_epochs", "1"]
+    main(["fit", "-c", "clustering/demo.yaml", *words])
+    run = Path("runs/clustering/demo/version_0")
+    for command in ("test", "predict"):
+        main([command, "-c", "clustering/demo.yaml", *words, "--ckpt_path", str(run)])
+    assert json.loads((run / "report.json").read_text())["model/accuracy/split=all"] > 0
+    table = Table.read(run / "membership.fits")
+    assert table["probability_0"].dtype.kind == "f"
 
 
 def test_prepare_prepares_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
