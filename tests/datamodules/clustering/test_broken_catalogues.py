@@ -15,7 +15,7 @@ Write = Callable[[Table, Path], Path]
 SUFFIXES = [".fits", ".ecsv", ".csv", ".vot", ".parquet", ".txt"]
 
 
-def refuse(source: CatalogFile, tmp_path: Path, *words: str) -> None:
+def check_refused(source: CatalogFile, tmp_path: Path, *words: str) -> None:
     """Check that `prepare` fails with a one-line message of these words and writes nothing."""
     before = sorted(tmp_path.iterdir())
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
@@ -29,7 +29,7 @@ def refuse(source: CatalogFile, tmp_path: Path, *words: str) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     source = CatalogFile(str(tmp_path / "nothing.fits"))
-    refuse(source, tmp_path, "nothing.fits", "no such file")
+    check_refused(source, tmp_path, "nothing.fits", "no such file")
     with pytest.raises(FileNotFoundError, match=r"nothing\.fits: no such file"):
         source.parameters()
 
@@ -38,14 +38,14 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_missing_required_column(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     stars.rename_column("parallax", "plx")
     path = write(stars, tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "parallax", "'plx'", "column_map")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "parallax", "'plx'", "column_map")
 
 
 def test_mapped_column_that_is_not_there(stars: Table, write: Write, tmp_path: Path) -> None:
     path = str(write(stars, tmp_path / "s.csv"))
-    refuse(CatalogFile(path, {"ruwe": "RUWE2"}), tmp_path, "'RUWE2'", "ruwe")
-    refuse(CatalogFile(path, label_column="p"), tmp_path, "'p'", "label_column")
-    refuse(CatalogFile(path, extra_columns=["q"]), tmp_path, "'q'", "extra_columns")
+    check_refused(CatalogFile(path, {"ruwe": "RUWE2"}), tmp_path, "'RUWE2'", "ruwe")
+    check_refused(CatalogFile(path, label_column="p"), tmp_path, "'p'", "label_column")
+    check_refused(CatalogFile(path, extra_columns=["q"]), tmp_path, "'q'", "extra_columns")
 
 
 def test_wrong_names_in_the_settings() -> None:
@@ -66,21 +66,21 @@ def test_wrong_names_in_the_settings() -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_empty_table(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     path = write(stars[:0], tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "empty")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "empty")
 
 
 def test_empty_file(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         path = tmp_path / f"s{suffix}"
         path.write_bytes(b"")
-        refuse(CatalogFile(str(path)), tmp_path, str(path))
+        check_refused(CatalogFile(str(path)), tmp_path, str(path))
 
 
 @pytest.mark.parametrize("suffix", [*(f"{s}.gz" for s in SUFFIXES)])
 def test_truncated_gzip(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     path = write(stars, tmp_path / f"s{suffix}")
     path.write_bytes(path.read_bytes()[:-30])
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "gzip", "truncated")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "gzip", "truncated")
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".vot", ".parquet", ".txt", ".csv", ".ecsv"])
@@ -89,28 +89,32 @@ def test_truncated_file(stars: Table, write: Write, tmp_path: Path, suffix: str)
     content = path.read_bytes()
     cut = {".fits": len(content) - 2880, ".txt": len(content) - 90, ".csv": len(content) - 90}
     path.write_bytes(content[: cut.get(suffix, len(content) * 2 // 3)])
-    refuse(CatalogFile(str(path)), tmp_path, str(path))
+    check_refused(CatalogFile(str(path)), tmp_path, str(path))
 
 
 def test_a_file_of_another_format(stars: Table, write: Write, tmp_path: Path) -> None:
     write(stars, tmp_path / "s.csv").rename(tmp_path / "s.fits")
-    refuse(CatalogFile(str(tmp_path / "s.fits")), tmp_path, "s.fits", "cannot be read as fits")
+    check_refused(
+        CatalogFile(str(tmp_path / "s.fits")), tmp_path, "s.fits", "cannot be read as fits"
+    )
     (tmp_path / "s.fits").rename(tmp_path / "s.catalogue")
-    refuse(CatalogFile(str(tmp_path / "s.catalogue")), tmp_path, "unknown suffix", "format")
+    check_refused(CatalogFile(str(tmp_path / "s.catalogue")), tmp_path, "unknown suffix", "format")
     assert len(CatalogFile(str(tmp_path / "s.catalogue"), format="csv").table()) == 12
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_duplicated_ids(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     path = write(vstack([stars, stars[2:4]]), tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "repeats 2 ids", str(stars["source_id"][2]))
+    check_refused(
+        CatalogFile(str(path)), tmp_path, str(path), "repeats 2 ids", str(stars["source_id"][2])
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_ids_stored_as_floats(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     stars["source_id"] = stars["source_id"].astype(np.float64)
     path = write(stars, tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "source_id", "64-bit")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "source_id", "64-bit")
 
 
 def test_ids_rounded_by_a_float_before(stars: Table, write: Write, tmp_path: Path) -> None:
@@ -121,30 +125,30 @@ def test_ids_rounded_by_a_float_before(stars: Table, write: Write, tmp_path: Pat
     assert len(CatalogFile(path).table()) == 60
     table["source_id"] = ids.astype(np.float64).astype(np.int64)
     path = str(write(table, tmp_path / "s.csv"))
-    refuse(CatalogFile(path), tmp_path, "went through a float")
+    check_refused(CatalogFile(path), tmp_path, "went through a float")
 
 
 def test_text_ids(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["source_id"] = [f"Gaia DR3 {i}" for i in stars["source_id"]]
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path), tmp_path, "source_id", "no 64-bit integer")
+    check_refused(CatalogFile(path), tmp_path, "source_id", "no 64-bit integer")
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".csv", ".txt"])
 def test_infinite_values(stars: Table, write: Write, tmp_path: Path, suffix: str) -> None:
     stars["pmra"][3] = np.inf
     path = write(stars, tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path), missing="drop"), tmp_path, str(path), "'pmra'", "1 of 12")
+    check_refused(CatalogFile(str(path), missing="drop"), tmp_path, str(path), "'pmra'", "1 of 12")
 
 
 def test_nan_in_a_required_column(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["pmra"][3:5] = np.nan
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path), tmp_path, path, "pmra in 2 of 12 rows", "missing: drop")
+    check_refused(CatalogFile(path), tmp_path, path, "pmra in 2 of 12 rows", "missing: drop")
     assert len(CatalogFile(path, missing="drop").table()) == 10
     stars["pmra"] = np.nan
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path, missing="drop"), tmp_path, path, "every row", "pmra")
+    check_refused(CatalogFile(path, missing="drop"), tmp_path, path, "every row", "pmra")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -153,7 +157,7 @@ def test_words_in_a_numeric_column(stars: Table, write: Write, tmp_path: Path, s
     words[4] = "12h30"
     stars["pmdec"] = words
     path = write(stars, tmp_path / f"s{suffix}")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "'pmdec'", "not numeric", "12h30")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "'pmdec'", "not numeric", "12h30")
 
 
 @pytest.mark.parametrize(
@@ -170,18 +174,18 @@ def test_impossible_values(
 ) -> None:
     stars[name][7] = value
     path = write(stars, tmp_path / "s.fits")
-    refuse(CatalogFile(str(path)), tmp_path, str(path), f"'{name}'", word, "1 of 12")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), f"'{name}'", word, "1 of 12")
 
 
 def test_impossible_correlations(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["pmra_pmdec_corr"] = np.full(12, 1.2)
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path), tmp_path, "'pmra_pmdec_corr'", "outside -1..1")
+    check_refused(CatalogFile(path), tmp_path, "'pmra_pmdec_corr'", "outside -1..1")
     stars["pmra_pmdec_corr"] = 0.9
     stars["parallax_pmra_corr"] = 0.9
     stars["parallax_pmdec_corr"] = np.where(np.arange(12) < 2, -0.9, 0.9)
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path), tmp_path, "positive definite in 2 of 12 rows", "missing: drop")
+    check_refused(CatalogFile(path), tmp_path, "positive definite in 2 of 12 rows", "missing: drop")
     read = CatalogFile(path, missing="drop").table()
     assert len(read) == 10
     assert list(read.attributes["dropped"].values()) == [2]
@@ -190,23 +194,23 @@ def test_impossible_correlations(stars: Table, write: Write, tmp_path: Path) -> 
 def test_wrong_units(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["parallax"].unit = "mag"
     path = str(write(stars, tmp_path / "s.ecsv"))
-    refuse(CatalogFile(path), tmp_path, path, "'parallax'", "'mag'", "mas")
+    check_refused(CatalogFile(path), tmp_path, path, "'parallax'", "'mag'", "mas")
     path = str(write(stars, tmp_path / "s.csv"))
-    refuse(CatalogFile(path, units={"pmra": "furlong"}), tmp_path, "'furlong'", "unknown")
+    check_refused(CatalogFile(path, units={"pmra": "furlong"}), tmp_path, "'furlong'", "unknown")
 
 
 def test_labels_that_are_no_labels(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["p"] = np.linspace(0, 3, 12)
     stars["n"] = np.arange(12) - 5
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path, label_column="p"), tmp_path, "'p'", "neither", "probabilities")
-    refuse(CatalogFile(path, label_column="n"), tmp_path, "'n'", "label -5")
+    check_refused(CatalogFile(path, label_column="p"), tmp_path, "'p'", "neither", "probabilities")
+    check_refused(CatalogFile(path, label_column="n"), tmp_path, "'n'", "label -5")
 
 
 def test_a_label_that_numbers_something_else(stars: Table, write: Write, tmp_path: Path) -> None:
     stars["n"] = np.arange(len(stars)) + 7000
     path = str(write(stars, tmp_path / "s.fits"))
-    refuse(CatalogFile(path, label_column="n"), tmp_path, "'n'", "1..K")
+    check_refused(CatalogFile(path, label_column="n"), tmp_path, "'n'", "1..K")
 
 
 def test_ragged_text(stars: Table, write: Write, tmp_path: Path) -> None:
@@ -214,21 +218,21 @@ def test_ragged_text(stars: Table, write: Write, tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     lines[5] = lines[5].rsplit("\t", 2)[0]
     path.write_text("\n".join(lines))
-    refuse(CatalogFile(str(path)), tmp_path, str(path), "row 5 has 9 values for 11 columns")
+    check_refused(CatalogFile(str(path)), tmp_path, str(path), "row 5 has 9 values for 11 columns")
 
 
 def test_fits_without_a_table(tmp_path: Path) -> None:
     from astropy.io import fits
 
     fits.PrimaryHDU(np.zeros((4, 4))).writeto(tmp_path / "image.fits")
-    refuse(CatalogFile(str(tmp_path / "image.fits")), tmp_path, "no table extension")
+    check_refused(CatalogFile(str(tmp_path / "image.fits")), tmp_path, "no table extension")
 
 
 def test_masked_ids(stars: Table, tmp_path: Path) -> None:
     arrays = {name: pa.array(np.asarray(column)) for name, column in stars.columns.items()}
     arrays["source_id"] = pa.array([None, *np.asarray(stars["source_id"])[1:].tolist()])
     pyarrow.parquet.write_table(pa.table(arrays), tmp_path / "s.parquet")
-    refuse(CatalogFile(str(tmp_path / "s.parquet")), tmp_path, "source_id in 1 of 12 rows")
+    check_refused(CatalogFile(str(tmp_path / "s.parquet")), tmp_path, "source_id in 1 of 12 rows")
 
 
 def test_all_values_masked(stars: Table, write: Write, tmp_path: Path) -> None:
@@ -236,7 +240,7 @@ def test_all_values_masked(stars: Table, write: Write, tmp_path: Path) -> None:
     table["parallax"] = MaskedColumn(np.zeros(12), mask=True)
     for suffix in SUFFIXES:
         path = str(write(table, tmp_path / f"s{suffix}"))
-        refuse(CatalogFile(path, missing="drop"), tmp_path, path, "every row", "parallax")
+        check_refused(CatalogFile(path, missing="drop"), tmp_path, path, "every row", "parallax")
 
 
 def test_votable_that_points_elsewhere(stars: Table, tmp_path: Path) -> None:
@@ -244,4 +248,4 @@ def test_votable_that_points_elsewhere(stars: Table, tmp_path: Path) -> None:
     stars.write(path, format="votable", tabledata_format="binary2")
     text = path.read_text().replace("<STREAM ", '<STREAM href="file:///etc/hostname" ')
     path.write_text(text)
-    refuse(CatalogFile(str(path)), tmp_path, "rows elsewhere")
+    check_refused(CatalogFile(str(path)), tmp_path, "rows elsewhere")
