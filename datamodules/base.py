@@ -105,9 +105,21 @@ class BaseDataModule(LightningDataModule, ABC):
             self.source.prepare(self.store_path, self.seed)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the store, load the arrays and split by object (once)."""
-        if self.columns:
-            return
+        """Open the store, load the arrays and split by object (once).
+
+        Raises:
+            ValueError: To fit, but no object fell into the training split.
+        """
+        if not self.columns:
+            self._load()
+        if stage == "fit" and not len(self.rows["train"]):
+            raise ValueError(
+                f"{self.store.path}: no object of {len(self.rows['all'])} fell into the training "
+                "split; lower data.val_fraction and data.test_fraction or bring more data"
+            )
+
+    def _load(self) -> None:
+        """Load the arrays and split by object."""
         self.store = RowStore(self.store_path, self.schema)
         columns = self.load(self.store)
         ids = self.names(columns["index"])
@@ -117,11 +129,6 @@ class BaseDataModule(LightningDataModule, ABC):
         self.columns = {**columns, "split": codes}
         self.rows = {name: torch.where(codes == code)[0] for name, code in SPLIT_CODES.items()}
         self.rows["all"] = torch.arange(len(codes))
-        if not len(self.rows["train"]):
-            raise ValueError(
-                f"{self.store.path}: no object of {len(codes)} fell into the training split; "
-                "lower data.val_fraction and data.test_fraction or bring more data"
-            )
 
     @property
     def sample_shapes(self) -> dict[str, tuple[int, ...]]:

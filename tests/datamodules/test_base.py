@@ -102,7 +102,9 @@ def test_too_few_objects_to_train_on_are_refused() -> None:
     data = TinyDataModule(TinySource(1), test_fraction=0.99, val_fraction=0.0)
     data.prepare_data()
     with pytest.raises(ValueError, match=r"no object of 1 fell into the training split; lower"):
-        data.setup()
+        data.setup("fit")
+    data.setup("predict")  # one new object is enough to predict
+    assert len(next(iter(data.predict_dataloader()))["index"]) == 1
 
 
 def test_no_validation_split_is_no_loader() -> None:
