@@ -13,9 +13,9 @@ import torch
 import yaml
 from astropy.table import Table
 
+import lightning_modules
 from datamodules import StarCluster, SyntheticField
 from datamodules.clustering.columns import OPTIONAL, REQUIRED
-from lightning_modules import BaseModule
 from lightning_modules.cli import main
 from lightning_modules.shipped_configs import config_folder, list_configs
 from tests.datamodules.clustering.tap_server import Archive, serve
@@ -109,7 +109,9 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
     assert (run / "report.json").is_file()
     assert [path.name for path in Path("runs").rglob("version_*")] == ["version_0"]
     saved = torch.load(best, weights_only=True)
-    loaded = BaseModule.load_from_checkpoint(best) if "_class_path" in saved else None
+    kind = saved["hyper_parameters"]["_class_path"].rsplit(".", 1)[-1]
+    loaded = getattr(lightning_modules, kind).load_from_checkpoint(best, weights_only=True)
     sizes = yaml.safe_load(tiny.read_text())["model"]["init_args"]
     assert {name: saved["hyper_parameters"][name] for name in sizes} == sizes
-    assert loaded is None or not loaded.training
+    assert type(loaded).__name__ == kind
+    assert all(torch.equal(loaded.state_dict()[name], x) for name, x in saved["state_dict"].items())
