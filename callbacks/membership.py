@@ -97,7 +97,8 @@ class MembershipTable(Callback):
             path = folder / f"membership.{suffix}"
             with atomic_path(path) as temporary:
                 write(table, temporary)
-            print(f"membership of {len(table)} objects: {path}")
+            what = "membership" if "assignment" in rows else "no membership (no clusters yet)"
+            print(f"{what} of {len(table)} objects: {path}")
 
 
 def membership_table(table: Table, rows: Rows) -> Table:

@@ -1,6 +1,7 @@
 """What a checkpoint remembers: hyper-parameters and weights."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     class_path = saved.pop("_class_path", None)
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
     return {"class_path": class_path, "init_args": arguments} if class_path else None
+
+
+def with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[str]:
+    """Put the checkpoint's hyper-parameters before everything typed, as the first -c."""
+    if not remembered or not args:
+        return args
+    return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
 
 
 def changed_hyper_parameters(

@@ -1,7 +1,6 @@
 """The command `astrolit`: a LightningCLI over every model and every datamodule."""
 
 import importlib
-import json
 import logging
 import os
 import sys
@@ -40,6 +39,7 @@ from lightning_modules.checkpoints import (
     changed_hyper_parameters,
     load_weights,
     remembered_model,
+    with_remembered,
 )
 from lightning_modules.parser import ALLOW_VARIABLE, DEBUG_VARIABLE, AstroParser, one_line
 from lightning_modules.shipped_configs import (
@@ -99,7 +99,7 @@ class AstroCLI(LightningCLI):
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
             remembered = remembered_model(read_checkpoint(self.checkpoint))
-        self.config = parser.parse_args(_with_remembered(typed, remembered))
+        self.config = parser.parse_args(with_remembered(typed, remembered))
         if remembered and self._get_parsed("model.class_path") != remembered["class_path"]:
             # Another model: same-named values of the checkpoint's must not carry over.
             self.config = parser.parse_args(typed)
@@ -109,6 +109,9 @@ class AstroCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Name the run after its configuration; what follows a fit goes into that run's folder."""
+        given = self._get(self.config, "ckpt_path") or self._get(self.config, "alerts")
+        if self.subcommand in ("validate", "test", "predict") and not given:
+            raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
         trainer = self._get(self.config, "trainer")
         if trainer.get("logger") in (None, True):
             method = _import(self._get_parsed("data.class_path")).method
@@ -211,13 +214,6 @@ class SaveConfig(SaveConfigCallback):
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
     return AtomicCheckpointIO().load_checkpoint(path)
-
-
-def _with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[str]:
-    """Put the checkpoint's hyper-parameters before everything typed, as the first -c."""
-    if not remembered or not args:
-        return args
-    return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
 
 
 def _import(class_path: str) -> Any:

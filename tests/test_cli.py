@@ -180,6 +180,14 @@ def test_init_from_of_another_model_is_refused(
     assert "does not fit" in message
 
 
+def test_an_untrained_model_is_not_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("validate", "test", "predict"):
+        message = error_of([command, *FIT[1:]], capsys)
+        assert "untrained" in message
+        assert "--ckpt_path" in message
+    assert not Path("runs").exists()
+
+
 def test_resume_from_another_model_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,6 +204,9 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         reason = self.run_record.setdefault(
             "stop_reason", "stopped by the trainer: a limit, early stopping or a signal"
         )
+        if self.progress.phase is Phase.PRETRAINING:
+            reason += f"; no clusters yet, as model.pretrain_epochs is {self.pretrain_epochs}"
+            self.run_record["stop_reason"] = reason
         rank_zero_info(f"{type(self).__name__} stopped: {reason}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -158,6 +158,9 @@ def test_says_when_the_epochs_ran_out(make_data: MakeData, make_trainer: MakeTra
     assert model.run_record["stop_reason"] == "max_epochs"
     make_trainer(9, max_steps=12).fit(model, make_data())
     assert model.run_record["stop_reason"].startswith("stopped by the trainer")
+    pretrained = small(pretrain_epochs=5)
+    make_trainer(3).fit(pretrained, make_data())
+    assert "no clusters yet" in pretrained.run_record["stop_reason"]
 
 
 def test_settled_labels_begin_fine_tuning(make_data: MakeData, make_trainer: MakeTrainer) -> None:
