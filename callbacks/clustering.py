@@ -39,8 +39,8 @@ class ClusteringReport(Callback):
     `split=held_out` (the test split, which neither network nor baseline was fitted on), for the
     subjects `model` (the module's own assignment and probability), `model_latent_kmeans` (k-means
     with 20 starts on its latent space, the only clustering of a plain autoencoder) and
-    `classical/kmeans`, `classical/gmm`, `classical/hdbscan` on the features as the network sees
-    them, robust-scaled. For `split=held_out` k-means and the baselines are fitted on the training
+    `classical/kmeans`, `classical/gmm`, `classical/hdbscan` on the robust-scaled features, without
+    the network's asinh. For `split=held_out` k-means and the baselines are fitted on the training
     split and applied to the test split (HDBSCAN by the nearest training neighbour). K-means and
     the mixture get the number of true classes (with the field), or the model's K without labels.
 

@@ -21,8 +21,8 @@ class Objects:
     """What is known of the objects, apart from what a model says.
 
     Args:
-        scaled: Features as the network and the baselines see them: scaled, absent as 0, shape
-            (n, F).
+        scaled: Features robust-scaled as the baselines see them (the network may take their asinh),
+            absent as 0, shape (n, F).
         astrometry: x, y [deg], parallax [mas], proper motions [mas/yr], NaN where absent, shape
             (n, 5); None if these are no stars.
         parallax_error: mas, shape (n,); None if these are no stars.
@@ -91,7 +91,7 @@ def pick_astrometry(features: Array, names: Sequence[str]) -> Array:
 def scale_features(features: Array, split: Array | None, datamodule: object = None) -> Array:
     """Return features less location over scale, absent as 0, shape (n, F).
 
-    Location and scale are those of the datamodule's training statistics (what the network sees);
+    Location and scale are those of the datamodule's training statistics, as in the network;
     without them median and interquartile range of the training split, or of all.
     """
     if hasattr(datamodule, "training_statistics"):

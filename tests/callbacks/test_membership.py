@@ -74,6 +74,17 @@ def test_data_without_a_table_are_refused_before_any_work(
         stars.trainer(tmp_path, MembershipTable()).predict(stars.module(), data)
 
 
+def test_a_model_without_clusters_says_so(
+    stars: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = stars.data(cache_dir=str(tmp_path / "cache"))
+    stars.trainer(tmp_path, MembershipTable()).predict(
+        stars.module(clusters=False), data, return_predictions=False
+    )
+    assert "no clusters yet" in capsys.readouterr().out
+    assert "cluster" not in Table.read(tmp_path / "membership.fits").colnames
+
+
 def test_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="choose from"):
         MembershipTable(["xlsx"])  # type: ignore[list-item]
