@@ -12,7 +12,7 @@ from astropy.io.votable.tree import Info
 from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.files import log_folder
+from callbacks.files import log_folder, unused_stem
 from callbacks.report import run_facts, to_plain
 from callbacks.rows import RowCollector, Rows
 from datamodules.store import atomic_path
@@ -92,9 +92,10 @@ class MembershipTable(Callback):
         datamodule: Any = getattr(trainer, "datamodule", None)
         table = membership_table(datamodule.input_table(rows["index"]), rows)
         table.meta = header(trainer, pl_module)
+        stem = unused_stem(folder, "membership", [WRITERS[name][0] for name in self.formats])
         for name in self.formats:
             suffix, write = WRITERS[name]
-            path = folder / f"membership.{suffix}"
+            path = folder / f"{stem}.{suffix}"
             with atomic_path(path) as temporary:
                 write(table, temporary)
             what = "membership" if "assignment" in rows else "no membership (no clusters yet)"

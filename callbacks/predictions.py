@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.files import log_folder
+from callbacks.files import log_folder, unused_stem
 from callbacks.report import run_facts, to_plain
 from callbacks.rows import whole_precision
 from datamodules.store import FORMAT, atomic_path, publish
@@ -53,6 +53,7 @@ class PredictionWriter(Callback):
         self.formats = tuple(formats)
         self.keys = None if keys is None else tuple(dict.fromkeys(("index", *keys)))
         self._folder = Path()
+        self._stem = "predictions"
         self._shard: h5py.File | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -97,6 +98,8 @@ class PredictionWriter(Callback):
 
     def _merge(self, trainer: Trainer, facts: dict[str, Any]) -> None:
         """Write the files asked for from all shards, then remove the shards."""
+        suffixes = [SUFFIXES.get(name, name) for name in self.formats]
+        self._stem = unused_stem(self._folder, "predictions", suffixes)
         shards = [self._shard_path(rank) for rank in range(trainer.world_size)]
         names = getattr(getattr(trainer, "datamodule", None), "names", None)
         merged = self._folder / ".predictions.merged.h5"
@@ -113,7 +116,7 @@ class PredictionWriter(Callback):
         """The files written."""
         # The text files are made from the merged HDF5, which is renamed last.
         last = sorted(set(self.formats), key=lambda name: name == "hdf5")
-        return [self._folder / f"predictions.{SUFFIXES.get(name, name)}" for name in last]
+        return [self._folder / f"{self._stem}.{SUFFIXES.get(name, name)}" for name in last]
 
     def _shard_path(self, rank: int) -> Path:
         """Return the shard of a rank."""

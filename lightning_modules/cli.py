@@ -41,7 +41,13 @@ from lightning_modules.checkpoints import (
     remembered_model,
     with_remembered,
 )
-from lightning_modules.parser import ALLOW_VARIABLE, DEBUG_VARIABLE, AstroParser, one_line
+from lightning_modules.parser import (
+    ALLOW_VARIABLE,
+    DEBUG_VARIABLE,
+    AstroParser,
+    check_schedule,
+    one_line,
+)
 from lightning_modules.shipped_configs import (
     find_checkpoint,
     find_newest,
@@ -112,6 +118,7 @@ class AstroCLI(LightningCLI):
         given = self._get(self.config, "ckpt_path") or self._get(self.config, "alerts")
         if self.subcommand in ("validate", "test", "predict") and not given:
             raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
+        check_schedule(self._get_parsed("optimizer"), self._get_parsed("lr_scheduler"))
         trainer = self._get(self.config, "trainer")
         if trainer.get("logger") in (None, True):
             method = _import(self._get_parsed("data.class_path")).method
@@ -280,6 +287,7 @@ def main(args: list[str] | None = None) -> None:
         _print_configs()
         return
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*configure_optimizers. will be overridden.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the means are exact already

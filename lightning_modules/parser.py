@@ -51,3 +51,16 @@ def one_line(message: str) -> str:
     for pattern, text in WORDS:
         kept = [pattern.sub(text, line) for line in kept]
     return "".join(line + (" " if line.endswith(":") else "; ") for line in kept).rstrip("; ")
+
+
+def check_schedule(optimizer: object, lr_scheduler: object) -> None:
+    """Refuse a schedule without the optimizer that it is for; Lightning would leave it out.
+
+    Raises:
+        ValueError: If only the schedule is given.
+    """
+    if lr_scheduler is not None and optimizer is None:
+        raise ValueError(
+            "lr_scheduler is set but no optimizer, so it would have no effect; "
+            "add --optimizer AdamW --optimizer.lr 1e-3, or another"
+        )

@@ -208,6 +208,16 @@ def test_bfloat16_is_reported_and_predicted() -> None:
     assert table["probability_0"].dtype.kind == "f"
 
 
+def test_a_schedule_without_an_optimizer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", "5"]
+    assert "no optimizer" in error_of([*FIT, *schedule], capsys)
+
+
+def test_cuts_on_the_truth_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of([*FIT, "--data.cuts", "{true_radius: {max: 0.1}}"], capsys)
+    assert "data.cuts.true_radius" in message
+
+
 def test_prepare_prepares_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
     main(["prepare", *FIT[1:]])
     stores = list(Path(".astrolit/clustering").glob("SyntheticField-*.h5"))

@@ -8,6 +8,7 @@ import numpy as np
 from datamodules.clustering.columns import Array
 
 Cuts = Mapping[str, Mapping[str, float]]
+TRUTH = ("label", "membership")
 
 
 def apply_cuts(
@@ -53,8 +54,12 @@ def apply_cuts(
 
 
 def check_cuts(cuts: Cuts) -> None:
-    """Refuse cuts that are not a mapping of names to `min` and `max`."""
+    """Refuse cuts on the truth, and those that are no mapping of names to `min` and `max`."""
     for name, bounds in cuts.items():
+        if name in TRUTH or name.startswith("true_"):
+            raise ValueError(
+                f"data.cuts.{name}: the answer cannot select the stars to train on; remove the cut"
+            )
         if not isinstance(bounds, Mapping) or not bounds or set(bounds) - {"min", "max"}:
             raise ValueError(
                 f"data.cuts.{name} is {bounds!r}; write {name}: {{min: <number>}}, "
