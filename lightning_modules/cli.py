@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import (
@@ -42,10 +42,10 @@ from lightning_modules.checkpoints import (
     with_remembered,
 )
 from lightning_modules.parser import (
-    ALLOW_VARIABLE,
     DEBUG_VARIABLE,
     AstroParser,
     check_schedule,
+    enforce_import_policy,
     one_line,
 )
 from lightning_modules.shipped_configs import (
@@ -59,15 +59,6 @@ from lightning_modules.shipped_configs import (
 )
 from lightning_modules.trainer import AstroTrainer
 
-ALLOWED_IMPORTS = [
-    "lightning_modules",
-    "datamodules",
-    "callbacks",
-    "lightning.pytorch",
-    "lightning.fabric",
-    "torch.optim",
-    "torchmetrics",
-]
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 
 
@@ -250,10 +241,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
         args: Words of a command line, or a nested dict; sys.argv if None.
         run: False only instantiates `cli.model`, `cli.datamodule` and `cli.trainer`.
     """
-    extra = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(
-        import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra]
-    )
+    enforce_import_policy()
     return AstroCLI(
         BaseModule,
         BaseDataModule,

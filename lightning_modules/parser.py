@@ -5,8 +5,18 @@ import re
 import sys
 from typing import NoReturn
 
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
+ALLOWED_IMPORTS = [
+    "lightning_modules",
+    "datamodules",
+    "callbacks",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "torch.optim",
+    "torchmetrics",
+]
 ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
 DEBUG_VARIABLE = "ASTROLIT_DEBUG"
 # What jsonargparse says of the types that it tried, and of the whole object that a wrong key is in.
@@ -64,3 +74,14 @@ def check_schedule(optimizer: object, lr_scheduler: object) -> None:
             "lr_scheduler is set but no optimizer, so it would have no effect; "
             "add --optimizer AdamW --optimizer.lr 1e-3, or another"
         )
+
+
+def enforce_import_policy() -> None:
+    """Let a configuration name only classes of astrolit, Lightning, torch's optimizers and metrics.
+
+    The packages that `ASTROLIT_ALLOW_IMPORTS` lists, separated by commas, are added.
+    """
+    extra = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
+    set_parsing_settings(
+        import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra]
+    )
