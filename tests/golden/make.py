@@ -7,31 +7,53 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
-from datamodules import ClusteringDataModule, SyntheticField
-from lightning_modules import DeepEmbeddedClustering
+from datamodules import (
+    ClusteringDataModule,
+    MicrolensingDataModule,
+    RegularCadence,
+    SimulatedEvents,
+    SyntheticField,
+)
+from datamodules.base import BaseDataModule
+from lightning_modules import DeepEmbeddedClustering, TimeDistributedCNN
 
 HERE = Path(__file__).parent
 
 
-def clustering() -> tuple[LightningModule, dict[str, torch.Tensor]]:
+Golden = tuple[LightningModule, dict[str, torch.Tensor]]
+
+
+def clustering() -> Golden:
     """Train a small IDEC for a few steps; return it and a batch of eight stars."""
+    data = ClusteringDataModule(SyntheticField(300), batch_size=256)
+    model = DeepEmbeddedClustering(hidden_dims=[8], latent_dim=2, pretrain_epochs=1)
+    return train("clustering", model, data, ("index", "features", "good"))
+
+
+def microlensing() -> Golden:
+    """Train a small classifier for a few steps; return it and a batch of eight light curves."""
+    source = SimulatedEvents("distinct", 30, 30, cadence=RegularCadence(60), workers=1)
+    model = TimeDistributedCNN(channels=[4, 4], kernel_sizes=[3, 3], hidden_dim=4)
+    keys = ("index", "flux", "flux_error", "time", "good")
+    return train("microlensing", model, MicrolensingDataModule(source), keys)
+
+
+def train(name: str, model: LightningModule, data: BaseDataModule, keys: tuple[str, ...]) -> Golden:
+    """Train for two epochs, save the checkpoint and return eight objects."""
     with tempfile.TemporaryDirectory() as folder:
-        data = ClusteringDataModule(SyntheticField(300), batch_size=256, cache_dir=folder)
-        model = DeepEmbeddedClustering(hidden_dims=[8], latent_dim=2, pretrain_epochs=1)
+        data.cache_dir = Path(folder)
         trainer = Trainer(
             accelerator="cpu", max_epochs=2, default_root_dir=folder, logger=False,
             enable_checkpointing=False,
         )  # fmt: skip
         trainer.fit(model, datamodule=data)
-        keys = ("index", "features", "good")
-        batch = {key: data.columns[key][:8].clone() for key in keys}
-        trainer.save_checkpoint(HERE / "clustering.ckpt")
-    return model, batch
+        trainer.save_checkpoint(HERE / f"{name}.ckpt")
+        return model, {key: data.columns[key][:8].clone() for key in keys}
 
 
 def main() -> None:
     """Write each method's checkpoint, and beside it a batch and its predictions."""
-    for make in (clustering,):
+    for make in (clustering, microlensing):
         seed_everything(0)
         model, batch = make()
         with torch.no_grad():
