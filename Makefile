@@ -3,7 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/clustering/demo
-JOBS ?= 2
 
 # Idle threads sleep instead of spinning, so that a busy machine does not stall small networks.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -25,7 +24,7 @@ demo: venv  ## Train and test the clustering demo on simulated stars
 	$(BIN)/astrolit test -c clustering/demo.yaml --ckpt_path $(DEMO)
 
 test: venv  ## Run the test suite
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: venv  ## Check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .
