@@ -1,0 +1,160 @@
+"""Which spectra to train on: cuts on the catalogue."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Limits = tuple[float | None, float | None]
+
+STARFLAG_BITS = {
+    "BAD_PIXELS": 0,
+    "COMMISSIONING": 1,
+    "BRIGHT_NEIGHBOR": 2,
+    "VERY_BRIGHT_NEIGHBOR": 3,
+    "LOW_SNR": 4,
+    "PERSIST_HIGH": 9,
+    "PERSIST_MED": 10,
+    "PERSIST_LOW": 11,
+    "PERSIST_JUMP_POS": 12,
+    "PERSIST_JUMP_NEG": 13,
+    "SUSPECT_RV_COMBINATION": 16,
+    "SUSPECT_BROAD_LINES": 17,
+    "BAD_RV_COMBINATION": 18,
+    "RV_REJECT": 19,
+    "RV_SUSPECT": 20,
+    "MULTIPLE_SUSPECT": 21,
+    "RV_FAIL": 22,
+}
+"""Names of the bits of STARFLAG."""
+
+_PARAMETERS = ("TEFF", "LOGG", "VMICRO", "M_H", "ALPHA_M", "C_M", "N_M")
+_CHECKS = ("STAR", "CHI2", "COLORTE", "ROTATION", "SN")
+ASPCAPFLAG_BITS = {
+    **{f"{name}_WARN": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS))},
+    **{f"{name}_BAD": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS), start=16)},
+    "NO_ASPCAP_RESULT": 31,
+}
+"""Names of the bits of ASPCAPFLAG."""
+
+
+def bits_of(wanted: Sequence[int | str], names: Mapping[str, int], where: str) -> list[int]:
+    """Turn names or numbers of bits into numbers.
+
+    Args:
+        wanted: Names, as the survey spells them, or numbers.
+        names: Name to number.
+        where: The setting, for messages.
+
+    Raises:
+        ValueError: A name is unknown or a number is not in 0..62.
+    """
+    bits = []
+    for bit in wanted:
+        if isinstance(bit, str) and bit not in names:
+            raise ValueError(f"{where}: no bit is named {bit!r}; the names are {', '.join(names)}")
+        number = names[bit] if isinstance(bit, str) else int(bit)
+        if not 0 <= number <= 62:
+            raise ValueError(f"{where}: there is no bit {number}; bits are 0 to 62")
+        bits.append(number)
+    return sorted(set(bits))
+
+
+def bit_mask(bits: list[int]) -> int:
+    """Give the integer in which these bits are set."""
+    return sum(1 << bit for bit in bits)
+
+
+class Selection:
+    """Cuts on the catalogue that decide which spectra are used.
+
+    A row passes if every value lies strictly inside its limits and no listed bit is set. A missing
+    value fails any limit. The limits are those of the reference: S/N > 200, 4000 K < Teff < 5500 K,
+    0 < log g < 3.5, [Fe/H] > -4 and no STAR_BAD (bit 23 of ASPCAPFLAG). The reference uses no bit
+    of STARFLAG: to repeat its sample, set `starflag_bits: []`. The default here also rejects
+    BAD_PIXELS, VERY_BRIGHT_NEIGHBOR and LOW_SNR (bits 0, 3 and 4), as astroNN's catalogue does.
+
+    Args:
+        snr: Lower and upper limit of the signal-to-noise ratio a pixel; null is no limit.
+        teff: Limits of the effective temperature in K.
+        logg: Limits of the surface gravity, log10(cm/s^2).
+        fe_h: Limits of [Fe/H] in dex.
+        aspcapflag_bits: Names or numbers of bits of ASPCAPFLAG that reject a row.
+        starflag_bits: Names or numbers of bits of STARFLAG that reject a row.
+        extra: Limits of further columns of the store, such as `{alpha_m: [-0.1, 0.5]}`.
+    """
+
+    def __init__(
+        self,
+        snr: Limits | None = (200.0, None),
+        teff: Limits | None = (4000.0, 5500.0),
+        logg: Limits | None = (0.0, 3.5),
+        fe_h: Limits | None = (-4.0, None),
+        aspcapflag_bits: Sequence[int | str] = (23,),
+        starflag_bits: Sequence[int | str] = (0, 3, 4),
+        extra: dict[str, Limits] | None = None,
+    ) -> None:
+        limits = {"snr": snr, "teff": teff, "logg": logg, "fe_h": fe_h, **(extra or {})}
+        self.limits: dict[str, Limits] = {}
+        for name, pair in limits.items():
+            low, high = (None, None) if pair is None else pair
+            if low is not None and high is not None and not low < high:
+                raise ValueError(f"data.selection.{name}=[{low}, {high}]: nothing lies between")
+            if (low, high) != (None, None):
+                self.limits[name] = (low, high)
+        self.bits = {
+            "aspcapflag": bits_of(
+                aspcapflag_bits, ASPCAPFLAG_BITS, "data.selection.aspcapflag_bits"
+            ),
+            "starflag": bits_of(starflag_bits, STARFLAG_BITS, "data.selection.starflag_bits"),
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the cuts as plain values, for the cache and for reports."""
+        return {**{k: list(v) for k, v in self.limits.items()}, **self.bits}
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the catalogue that the cuts look at."""
+        return [*self.limits, *(name for name, bits in self.bits.items() if bits)]
+
+    def select(
+        self, catalogue: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """Apply the cuts.
+
+        Args:
+            catalogue: Columns, each (N,).
+
+        Returns:
+            Whether each row passes, (N,); and counts: `rows`, what each cut rejects on its own
+            under `<column>`, what it rejects for lack of a value under `<column>_missing`, and
+            `selected`.
+
+        Raises:
+            ValueError: A cut is on a column that is not there.
+        """
+        absent = sorted(set(self.columns) - set(catalogue))
+        if absent:
+            raise ValueError(
+                f"data.selection cuts on {absent}, which the data do not have; they have "
+                f"{sorted(catalogue)}"
+            )
+        size = len(next(iter(catalogue.values())))
+        kept, counts = np.ones(size, bool), {"rows": size}
+        for name, (low, high) in self.limits.items():
+            values = np.asarray(catalogue[name])
+            missing = np.isnan(values)
+            inside = ~missing
+            inside &= values > (-np.inf if low is None else low)
+            inside &= values < (np.inf if high is None else high)
+            counts[name] = int(np.sum(~inside & ~missing))
+            counts[f"{name}_missing"] = int(missing.sum())
+            kept &= inside
+        for name, bits in self.bits.items():
+            if bits:
+                bad = (np.asarray(catalogue[name]).astype(np.int64) & bit_mask(bits)) != 0
+                counts[name] = int(bad.sum())
+                kept &= ~bad
+        return kept, {**counts, "selected": int(kept.sum())}
