@@ -56,6 +56,7 @@ class BaseDataModule(LightningDataModule, ABC):
     schema: ClassVar[str]
     id_column: ClassVar[str] = "name"
     evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
+    rows_per_block: ClassVar[int] = 4096
 
     def __init__(
         self,
@@ -149,14 +150,14 @@ class BaseDataModule(LightningDataModule, ABC):
         }
 
     def batches(self, split: str, keys: Sequence[str] | None = None) -> Iterator[Batch]:
-        """Yield whole batches of a split in order, every row on every rank.
+        """Yield batches of `rows_per_block` objects of a split, in order, every row on every rank.
 
         Args:
             split: `train`, `val`, `test` or `all`.
             keys: Keys of the batch; all but the evaluation's by default.
         """
         columns = self._columns(labels=False)
-        for rows in self.rows[split].split(max(self.batch_size, 4096)):
+        for rows in self.rows[split].split(self.rows_per_block):
             yield {name: columns[name][rows] for name in keys or columns}
 
     def train_dataloader(self) -> DataLoader[Batch]:

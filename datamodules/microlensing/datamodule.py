@@ -8,8 +8,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
+from datamodules.columns import StoredColumn
 from datamodules.microlensing.classical import classical_scores
-from datamodules.microlensing.columns import StoredColumn, TimeColumn
+from datamodules.microlensing.columns import TimeColumn
 from datamodules.microlensing.source import SCHEMA, MicrolensingSource
 from datamodules.store import RowStore
 

@@ -1,12 +1,14 @@
 """Which spectra to train on: cuts on the catalogue."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Limits = tuple[float | None, float | None]
+Limits = tuple[float | None, float | None] | None
 
 STARFLAG_BITS = {
     "BAD_PIXELS": 0,
@@ -39,24 +41,27 @@ ASPCAPFLAG_BITS = {
 """Names of the bits of ASPCAPFLAG."""
 
 
-def bits_of(wanted: Sequence[int | str], names: Mapping[str, int], where: str) -> list[int]:
+def bits_of(
+    wanted: Sequence[int | str], names: Mapping[str, int], where: str, last: int = 62
+) -> list[int]:
     """Turn names or numbers of bits into numbers.
 
     Args:
         wanted: Names, as the survey spells them, or numbers.
         names: Name to number.
         where: The setting, for messages.
+        last: The highest bit.
 
     Raises:
-        ValueError: A name is unknown or a number is not in 0..62.
+        ValueError: A name is unknown or there is no such bit.
     """
     bits = []
     for bit in wanted:
         if isinstance(bit, str) and bit not in names:
             raise ValueError(f"{where}: no bit is named {bit!r}; the names are {', '.join(names)}")
         number = names[bit] if isinstance(bit, str) else int(bit)
-        if not 0 <= number <= 62:
-            raise ValueError(f"{where}: there is no bit {number}; bits are 0 to 62")
+        if not 0 <= number <= last:
+            raise ValueError(f"{where}: there is no bit {number}; bits are 0 to {last}")
         bits.append(number)
     return sorted(set(bits))
 
@@ -66,6 +71,7 @@ def bit_mask(bits: list[int]) -> int:
     return sum(1 << bit for bit in bits)
 
 
+@dataclass(frozen=True)
 class Selection:
     """Cuts on the catalogue that decide which spectra are used.
 
@@ -76,7 +82,7 @@ class Selection:
     BAD_PIXELS, VERY_BRIGHT_NEIGHBOR and LOW_SNR (bits 0, 3 and 4), as astroNN's catalogue does.
 
     Args:
-        snr: Lower and upper limit of the signal-to-noise ratio a pixel; null is no limit.
+        snr: Lower and upper limit of the signal-to-noise ratio of a pixel; null is no limit.
         teff: Limits of the effective temperature in K.
         logg: Limits of the surface gravity, log10(cm/s^2).
         fe_h: Limits of [Fe/H] in dex.
@@ -85,29 +91,35 @@ class Selection:
         extra: Limits of further columns of the store, such as `{alpha_m: [-0.1, 0.5]}`.
     """
 
-    def __init__(
-        self,
-        snr: Limits | None = (200.0, None),
-        teff: Limits | None = (4000.0, 5500.0),
-        logg: Limits | None = (0.0, 3.5),
-        fe_h: Limits | None = (-4.0, None),
-        aspcapflag_bits: Sequence[int | str] = (23,),
-        starflag_bits: Sequence[int | str] = (0, 3, 4),
-        extra: dict[str, Limits] | None = None,
-    ) -> None:
-        limits = {"snr": snr, "teff": teff, "logg": logg, "fe_h": fe_h, **(extra or {})}
-        self.limits: dict[str, Limits] = {}
-        for name, pair in limits.items():
-            low, high = (None, None) if pair is None else pair
+    snr: Limits = (200.0, None)
+    teff: Limits = (4000.0, 5500.0)
+    logg: Limits = (0.0, 3.5)
+    fe_h: Limits = (-4.0, None)
+    aspcapflag_bits: tuple[int | str, ...] = (23,)
+    starflag_bits: tuple[int | str, ...] = (0, 3, 4)
+    extra: dict[str, Limits] | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.limits.items():
             if low is not None and high is not None and not low < high:
                 raise ValueError(f"data.selection.{name}=[{low}, {high}]: nothing lies between")
-            if (low, high) != (None, None):
-                self.limits[name] = (low, high)
-        self.bits = {
+        self.bits  # noqa: B018  refuses unknown names at once
+
+    @property
+    def limits(self) -> dict[str, tuple[float | None, float | None]]:
+        """Column to lower and upper limit, where there is any."""
+        given = {"snr": self.snr, "teff": self.teff, "logg": self.logg, "fe_h": self.fe_h}
+        given.update(self.extra or {})
+        return {name: pair for name, pair in given.items() if pair and tuple(pair) != (None, None)}
+
+    @cached_property
+    def bits(self) -> dict[str, list[int]]:
+        """Column of flags to the bits that reject a row."""
+        return {
             "aspcapflag": bits_of(
-                aspcapflag_bits, ASPCAPFLAG_BITS, "data.selection.aspcapflag_bits"
+                self.aspcapflag_bits, ASPCAPFLAG_BITS, "data.selection.aspcapflag_bits"
             ),
-            "starflag": bits_of(starflag_bits, STARFLAG_BITS, "data.selection.starflag_bits"),
+            "starflag": bits_of(self.starflag_bits, STARFLAG_BITS, "data.selection.starflag_bits"),
         }
 
     def parameters(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datamodules.spectra.selection import Selection
 
 SCHEMA = "astrolit.spectra"
 VERSION = 1
-CHUNK_BYTES = 1 << 17
-"""Four spectra of one quantity a chunk: training on a large file reads single rows."""
+CHUNK_BYTES = 1 << 15
+"""One spectrum of one quantity a chunk: training on a large file reads single rows."""
 
 LABELS = ("teff", "logg", "fe_h")
 """What the survey measures of every star: K, log10(cm/s^2), dex."""
