@@ -22,6 +22,7 @@ from datamodules.microlensing import (
     RomanCadence,
     SimulatedEvents,
 )
+from datamodules.spectra import PixelMaskPolicy, Selection, SpectraDataModule
 
 DISTRIBUTION = "astrolit"
 
@@ -40,9 +41,12 @@ __all__ = [
     "OGLECadence",
     "OGLELightCurves",
     "PhotometricErrors",
+    "PixelMaskPolicy",
     "RegularCadence",
     "RomanCadence",
+    "Selection",
     "SimulatedEvents",
+    "SpectraDataModule",
     "StarCluster",
     "SyntheticField",
 ]

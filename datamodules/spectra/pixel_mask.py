@@ -1,7 +1,6 @@
 """Which pixels of a spectrum are usable: the bits of APOGEE_PIXMASK, fluxes and errors."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,7 @@ class PixelMaskPolicy:
     def __post_init__(self) -> None:
         self.numbers  # noqa: B018  refuses unknown names at once
 
-    @cached_property
+    @property
     def numbers(self) -> list[int]:
         """The bits by number, sorted."""
         return bits_of(self.bits, PIXMASK_BITS, "data.mask_policy.bits", last=30)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ class Selection:
         given.update(self.extra or {})
         return {name: pair for name, pair in given.items() if pair and tuple(pair) != (None, None)}
 
-    @cached_property
+    @property
     def bits(self) -> dict[str, list[int]]:
         """Column of flags to the bits that reject a row."""
         return {
@@ -170,3 +169,16 @@ class Selection:
                 counts[name] = int(bad.sum())
                 kept &= ~bad
         return kept, {**counts, "selected": int(kept.sum())}
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """Say in a line what each cut rejects and what is left.
+
+    Args:
+        counts: As `Selection.select` gives them, perhaps with more.
+    """
+    ends = ("rows", "selected", "kept")
+    cuts = [f"{name} {n}" for name, n in counts.items() if n and name not in ends]
+    rejected = f"; rejected (a spectrum may be counted twice): {', '.join(cuts)}" if cuts else ""
+    kept = counts.get("kept", counts["selected"])
+    return f"{kept} of {counts['rows']} spectra kept{rejected}"

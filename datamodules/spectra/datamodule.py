@@ -1,0 +1,269 @@
+"""Spectra of stars as a LightningDataModule: cuts, usable pixels, labels with errors."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.base import BaseDataModule
+from datamodules.loading import Batch
+from datamodules.spectra.grid import grid_of
+from datamodules.spectra.labels import label_columns, label_moments
+from datamodules.spectra.pixel_mask import PixelMaskPolicy
+from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
+from datamodules.spectra.selection import Selection, describe
+from datamodules.spectra.source import LABELS, SCHEMA, SPECTRAL, SpectraSource
+from datamodules.spectra.statistics import NOISE_ROWS, pixel_moments, pixel_noise
+from datamodules.store import RowStore
+
+DEFAULT_SELECTION = Selection()
+DEFAULT_POLICY = PixelMaskPolicy()
+REPORT_ROWS = 4096
+
+
+class SpectraDataModule(BaseDataModule):
+    """Spectra on one of APOGEE's grids, one row a spectrum.
+
+    A batch is a dict:
+
+    | key | shape, type | meaning |
+    |---|---|---|
+    | `index` | (B,) int64 | row in the prepared store; `names(index)` are the stars' ids |
+    | `flux` | (B, P) float32 | flux over the continuum; anything, also NaN, where not `good` |
+    | `flux_ivar` | (B, P) float32 | 1 / max(error, floor)^2, 0 where not `good` |
+    | `good` | (B, P) bool | usable pixels |
+    | `label` | (B, L) float32 | the `labels` in physical units, NaN where missing |
+    | `label_error` | (B, L) float32 | their errors in the same units, 0 where unknown |
+
+    Labels are an input of the models, so they are in every batch. All is one table, so that
+    nothing can get out of step. Spectra of one star share its id and never straddle the split.
+
+    The selection decides what is trained on, validated and tested; `predict` keeps every spectrum,
+    also those without any usable pixel. Otherwise spectra with too few usable pixels are left out
+    and counted.
+
+    Args:
+        source: Where the spectra come from.
+        labels: Columns that are given to the models.
+        mask_policy: Which pixels are bad.
+        selection: Cuts on the catalogue; null uses every row. On the command line give it whole,
+            such as `--data.init_args.selection '{"snr": [100, null]}'`.
+        error_floor: Smallest error over the continuum: no pixel is known better, for normalisation
+            and resampling leave that much.
+        min_good_fraction: Smallest share of usable pixels of a spectrum to train or test on.
+        memory_limit: GiB of spectra held in memory; more stay in their file and are read batch by
+            batch.
+        batch_size: Spectra in one process's batch.
+        num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
+        seed: Fixes simulation, split and shuffle.
+        val_fraction: Share of stars for validation.
+        test_fraction: Share of stars held out.
+        cache_dir: Folder of the prepared row stores.
+
+    Attributes:
+        wavelength: Vacuum wavelength of the pixels in A, (P,) float64, after `setup`.
+        grid: The pixels, after `setup`.
+        counts: Rows by cut, after `setup`.
+    """
+
+    method: ClassVar[str] = "spectra"
+    schema: ClassVar[str] = SCHEMA
+    evaluation_only: ClassVar[tuple[str, ...]] = ()
+    rows_per_block: ClassVar[int] = 1024
+    source: SpectraSource
+
+    def __init__(
+        self,
+        source: SpectraSource,
+        labels: Sequence[str] = LABELS,
+        mask_policy: PixelMaskPolicy = DEFAULT_POLICY,
+        selection: Selection | None = DEFAULT_SELECTION,
+        error_floor: float = 0.005,
+        min_good_fraction: float = 0.5,
+        memory_limit: float = 8.0,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.25,
+        cache_dir: str = ".astrolit",
+    ) -> None:
+        super().__init__(
+            source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
+        )
+        if not 0 <= min_good_fraction <= 1:
+            raise ValueError(f"data.min_good_fraction={min_good_fraction} must be in 0..1")
+        if error_floor < 0 or memory_limit < 0:
+            raise ValueError(
+                f"data.error_floor={error_floor} and data.memory_limit={memory_limit} GiB must not "
+                "be negative"
+            )
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"data.labels={list(labels)} names a label twice")
+        self.labels = tuple(labels)
+        self.mask_policy = mask_policy
+        self.selection = selection
+        self.error_floor = error_floor
+        self.min_good_fraction = min_good_fraction
+        self.memory_limit = memory_limit
+        self.counts: dict[str, int] = {}
+        self._loaded_all = False
+        self._choose_rows()
+
+    def prepare_data(self) -> None:
+        """Simulate or convert once; a prediction has its own store if the cuts made the other."""
+        self._choose_rows()
+        super().prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store, apply the cuts, load the spectra and split by star.
+
+        Raises:
+            ValueError: To fit, but no star fell into the training split; or no spectrum is left.
+        """
+        self._choose_rows()
+        if self.columns and self._loaded_all != self._predicting:
+            self.columns = {}
+        self._loaded_all = self._predicting
+        super().setup(stage)
+
+    def load(self, store: RowStore) -> dict[str, Tensor]:
+        """Apply the cuts and read the spectra, or leave them in the file if they are too large."""
+        self._names = store.read([self.id_column])[self.id_column]
+        self._narrow = [n for n in store.names if n not in (*SPECTRAL, self.id_column)]
+        catalogue = store.read(self._narrow)
+        self.wavelength = store.read_shared("wavelength")
+        self.grid = grid_of(len(self.wavelength))
+        kept, counts = self._cut(store, catalogue)
+        min_good = 0.0 if self._predicting else self.min_good_fraction
+        size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30
+        self.in_memory = size <= self.memory_limit
+        self.reader = PixelReader(store, self.mask_policy, self.error_floor)
+        index, pixels = load_pixels(
+            self.reader, kept, self.grid.num_pixels, min_good, self.in_memory
+        )
+        few = counts["selected"] - len(index)
+        self.counts = {**counts, "too_few_good_pixels": few, "kept": len(index)}
+        self._announce(store)
+        label, error = label_columns(catalogue, self.labels, str(store.path))
+        columns = {"index": torch.from_numpy(index), **pixels}
+        return {**columns, "label": label[index], "label_error": error[index]}
+
+    def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
+        """Give the stars' ids of rows of the store."""
+        return self._names[np.asarray(index)]
+
+    def catalogue(self, index: Tensor | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Give all columns with one value a row, with the true factors of simulated spectra.
+
+        Args:
+            index: Rows of the store, as in a batch, (n,).
+        """
+        return self.store.read(self._narrow, np.asarray(index, dtype=np.int64))
+
+    def true_flux(self, index: Tensor | NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Give the spectra without noise, (n, P), or None if nobody knows them.
+
+        Args:
+            index: Rows of the store, as in a batch, (n,).
+        """
+        if "true_flux" not in self.store.names:
+            return None
+        return self.store.read(["true_flux"], np.asarray(index, dtype=np.int64))["true_flux"]
+
+    def training_statistics(self) -> dict[str, Tensor]:
+        """Give what a model scales by, of the training spectra, in one pass in float64.
+
+        Returns:
+            `flux_mean`, `flux_scale` (P,): mean and deviation over usable pixels, the latter
+            positive; `flux_noise` (P,): median error, of up to 2048 spectra; `label_mean`,
+            `label_std` (L,): over the rows that have the label.
+        """
+        rows = self.rows["train"]
+        mean, scale = pixel_moments(self.batches("train", ["flux", "good"]), self.grid.num_pixels)
+        some = rows[_evenly(len(rows), NOISE_ROWS)]
+        label_mean, label_std = label_moments(self.columns["label"][rows])
+        return {
+            "flux_mean": mean,
+            "flux_scale": scale,
+            "flux_noise": pixel_noise(self._ivar(some)),
+            "label_mean": label_mean,
+            "label_std": label_std,
+        }
+
+    def mask_report(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Say what share of the pixels each bit of the mask covers and is alone in losing.
+
+        Returns:
+            For `all` and `test`, from up to 4096 spectra each: see `MaskTally.shares`.
+        """
+        report = {}
+        for split in ("all", "test"):
+            rows = self.rows[split][_evenly(len(self.rows[split]), REPORT_ROWS)]
+            if len(rows):
+                tally = self.reader.tally(self.columns["index"][rows].numpy())
+                report[split] = tally.shares()
+        return report
+
+    def provenance(self) -> dict[str, Any]:
+        """Give what the data are: source, cuts with counts, policy of bad pixels, defaults."""
+        return {
+            **super().provenance(),
+            "labels": list(self.labels),
+            "selection": self.source.selection.parameters() if self.source.selection else None,
+            "counts": self.counts,
+            "mask_policy": self.mask_policy.parameters(),
+            "error_floor": self.error_floor,
+            "min_good_fraction": self.min_good_fraction,
+            "defaults": self.store.attributes.get("defaults", []),
+        }
+
+    def _choose_rows(self) -> None:
+        """Tell the source which rows are wanted: all for a prediction."""
+        self.source.selection = None if self._predicting else self.selection
+
+    @property
+    def _predicting(self) -> bool:
+        """Whether the trainer that this is attached to predicts."""
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
+
+    def _cut(
+        self, store: RowStore, catalogue: dict[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """Apply the cuts; of a store that holds only rows that pass, take the counts from it."""
+        if self.source.selection is None:
+            counts = {"rows": store.num_rows, "selected": store.num_rows}
+            return np.ones(store.num_rows, bool), counts
+        kept, counts = self.source.selection.select(catalogue)
+        return kept, store.attributes["counts"] if self.source.selects else counts
+
+    def _announce(self, store: RowStore) -> None:
+        """Print what was kept and what was not, and refuse to go on with nothing.
+
+        Raises:
+            ValueError: No spectrum is left.
+        """
+        place = "in memory" if self.in_memory else "read from the file batch by batch"
+        rank_zero_info(f"{describe(self.counts)}; {self.grid.num_pixels} pixels, {place}")
+        for sentence in store.attributes.get("defaults", []):
+            rank_zero_info(sentence)
+        if not self.counts["kept"]:
+            raise ValueError(
+                f"{store.path}: no spectrum is left ({describe(self.counts)}); loosen "
+                "data.selection, data.min_good_fraction or data.mask_policy"
+            )
+
+    def _ivar(self, rows: Tensor) -> Iterator[Batch]:
+        """Yield the inverse variances of loaded rows, block by block."""
+        for part in rows.split(self.rows_per_block):
+            yield {"flux_ivar": self.columns["flux_ivar"][part]}
+
+
+def _evenly(size: int, wanted: int) -> Tensor:
+    """Give at most `wanted` positions, evenly spread over `size`, in order."""
+    return torch.linspace(0, max(size - 1, 0), min(wanted, size)).long()

@@ -1,0 +1,57 @@
+"""Cuts count what they reject; limits are strict; a missing value fails."""
+
+import numpy as np
+import pytest
+
+from datamodules.spectra.selection import Selection, describe
+
+CATALOGUE = {
+    "snr": np.array([201, 200, 500, 500, 500, 500, 500.0]),
+    "teff": np.array([4500, 4500, 4000, np.nan, 4500, 4500, 4500.0]),
+    "logg": np.array([2, 2, 2, 2, 3.5, 2, 2.0]),
+    "fe_h": np.array([0, 0, 0, 0, 0, 0, -4.0]),
+    "aspcapflag": np.array([1 << 7, 0, 0, 0, 0, 1 << 23, 0]),
+    "starflag": np.array([1 << 9, 0, 0, 0, 0, 0, 0]),
+}
+
+
+def test_limits_are_strict_and_a_missing_value_fails() -> None:
+    kept, counts = Selection().select(CATALOGUE)
+    assert kept.tolist() == [True] + [False] * 6
+    expected = {"snr": 1, "teff": 1, "teff_missing": 1, "logg": 1, "fe_h": 1, "aspcapflag": 1}
+    assert {name: n for name, n in counts.items() if n} == {**expected, "rows": 7, "selected": 1}
+    assert "1 of 7 spectra kept; rejected" in describe(counts)
+    assert "teff_missing 1" in describe(counts)
+
+
+def test_a_cut_that_is_off_rejects_nothing() -> None:
+    kept, _ = Selection(teff=None, snr=(None, None)).select(CATALOGUE)
+    assert kept.tolist() == [True, True, True, True, False, False, False]
+    none = Selection(snr=None, teff=None, logg=None, fe_h=None, aspcapflag_bits=())
+    assert none.select(CATALOGUE)[0].all()
+
+
+@pytest.mark.parametrize("bit", [0, 3, 4])
+def test_the_bits_of_starflag(bit: int) -> None:
+    flagged = {**CATALOGUE, "starflag": np.full(7, 1 << bit)}
+    assert not Selection().select(flagged)[0].any()
+    assert Selection(starflag_bits=()).select(flagged)[0].sum() == 1
+    named = ("BAD_PIXELS", "VERY_BRIGHT_NEIGHBOR", "LOW_SNR")
+    assert Selection(starflag_bits=named).parameters() == Selection().parameters()
+
+
+def test_further_columns_can_be_cut() -> None:
+    extra = {**CATALOGUE, "alpha_m": np.full(7, 0.3)}
+    assert Selection(extra={"alpha_m": (0.2, None)}).select(extra)[0].sum() == 1
+    assert Selection(extra={"alpha_m": (None, 0.3)}).select(extra)[0].sum() == 0
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data.selection.teff=\[5500, 4000\]: nothing lies"):
+        Selection(teff=(5500, 4000))
+    with pytest.raises(ValueError, match="aspcapflag_bits: no bit is named 'STAR_AWFUL'"):
+        Selection(aspcapflag_bits=("STAR_AWFUL",))
+    with pytest.raises(ValueError, match="there is no bit 63"):
+        Selection(starflag_bits=(63,))
+    with pytest.raises(ValueError, match=r"cuts on \['starflag'\], which the data do not have"):
+        Selection().select({k: v for k, v in CATALOGUE.items() if k != "starflag"})
