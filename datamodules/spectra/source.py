@@ -3,41 +3,27 @@
 from typing import ClassVar
 
 from datamodules.base import Source
+from datamodules.spectra.columns import (
+    CHUNK_BYTES,
+    ELEMENTS,
+    LABELS,
+    MISSING,
+    SCHEMA,
+    SPECTRAL,
+    VERSION,
+)
 from datamodules.spectra.selection import Selection
 
-SCHEMA = "astrolit.spectra"
-VERSION = 1
-CHUNK_BYTES = 1 << 15
-"""One spectrum of one quantity a chunk: training on a large file reads single rows."""
-
-LABELS = ("teff", "logg", "fe_h")
-"""What the survey measures of every star: K, log10(cm/s^2), dex."""
-
-ELEMENTS = (
-    "c",
-    "n",
-    "o",
-    "na",
-    "mg",
-    "al",
-    "si",
-    "s",
-    "k",
-    "ca",
-    "ti",
-    "v",
-    "cr",
-    "mn",
-    "ni",
-    "ce",
-)
-"""Elements with abundances `<x>_fe` in dex, where a source knows them."""
-
-SPECTRAL = ("flux", "flux_error", "pixel_mask", "true_flux")
-"""Columns of shape (N, P); all others have one value a row."""
-
-MISSING = -9999.0
-"""How the survey's tables say that a value is missing (values below `MISSING / 2`)."""
+__all__ = [
+    "CHUNK_BYTES",
+    "ELEMENTS",
+    "LABELS",
+    "MISSING",
+    "SCHEMA",
+    "SPECTRAL",
+    "VERSION",
+    "SpectraSource",
+]
 
 
 class SpectraSource(Source):
