@@ -1,15 +1,12 @@
 """Simulated microlensing events as a source of light curves."""
 
-import hashlib
-import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.microlensing.blocks import Execution, block_path, run_blocks
+from datamodules.blocks import Contents, Execution, write_in_blocks
 from datamodules.microlensing.cadence import TIME_ZERO, Cadence, RegularCadence
 from datamodules.microlensing.noise import PhotometricErrors
 from datamodules.microlensing.presets import Array, Preset, Priors, make_ranges
@@ -170,28 +167,12 @@ class SimulatedEvents(MicrolensingSource):
             seed: Everything random is a function of it.
         """
         task = BlockTask(self.simulation(seed), self.labels(seed), self.block_size, seed)
-        text = json.dumps([self.parameters(), seed], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        folder = path.with_name(f".{path.stem}-{digest}.blocks")
-        lost = run_blocks(task, task.num_blocks, self.block_size, folder, self.execution)
-        attributes = {
-            "source": self.parameters(),
-            "seed": seed,
-            "time_zero_jd": TIME_ZERO,
-            "lost_blocks": {str(number): times for number, times in lost.items()},
-        }
-        for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
-            stale.unlink()  # what a run that was killed while joining left behind
+        attributes = {"source": self.parameters(), "seed": seed, "time_zero_jd": TIME_ZERO}
         shared = {"time": task.simulation.times}
-        with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
-            redrawn: dict[str, int] = {}
-            for number in range(task.num_blocks):
-                block = RowStore(block_path(folder, number))
-                writer.append(block.read())
-                for reason, count in block.attributes.items():
-                    redrawn[reason] = redrawn.get(reason, 0) + count
-            writer.attributes["redrawn"] = redrawn
-        shutil.rmtree(folder)
+        contents = Contents(
+            SCHEMA, VERSION, attributes, "redrawn", shared, CHUNK_BYTES, unit="events"
+        )
+        write_in_blocks(path, task, task.num_blocks, self.block_size, contents, self.execution)
 
 
 @dataclass

@@ -4,15 +4,20 @@ Each block is one file beside the result, written atomically by whoever computed
 killed goes on from the blocks that exist; a worker that hangs or dies costs the blocks in flight.
 """
 
+import hashlib
+import json
 import multiprocessing
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
+from numpy.typing import NDArray
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from datamodules.store import RowStore
+from datamodules.store import CHUNK_BYTES, RowStore
 
 BlockTask = Callable[[int, int, Path], int]
 """Compute a block: (its number, how often it failed before, the file to write) to its rows."""
@@ -50,8 +55,75 @@ class Execution:
     timeout: float = 600.0
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a store that is computed in blocks has beside its rows.
+
+    Attributes:
+        schema: Name of the layout.
+        version: Version of the layout.
+        attributes: Plain values that determine the rows; a run that was killed goes on only from
+            blocks with the same.
+        counted: Name of the attribute that sums the blocks' own attributes.
+        shared: Arrays that belong to all rows.
+        chunk_bytes: Size of a chunk.
+        unit: What a row is, for the display.
+    """
+
+    schema: str
+    version: int
+    attributes: Mapping[str, Any]
+    counted: str
+    shared: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    chunk_bytes: int = CHUNK_BYTES
+    unit: str = "rows"
+
+
+def write_in_blocks(
+    path: Path,
+    task: BlockTask,
+    num_blocks: int,
+    rows_per_block: int,
+    contents: Contents,
+    execution: Execution,
+) -> None:
+    """Compute blocks beside `path`, then join them; a killed run goes on where it was.
+
+    Args:
+        path: Store to write.
+        task: What computes a block; its rows must be a function of `contents.attributes`.
+        num_blocks: Number of blocks.
+        rows_per_block: Rows of a full block.
+        contents: What is written beside the rows.
+        execution: Where to compute.
+    """
+    text = json.dumps(contents.attributes, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = path.with_name(f".{path.stem}-{digest}.blocks")
+    lost = run_blocks(task, num_blocks, rows_per_block, folder, execution, contents.unit)
+    lost_blocks = {str(number): times for number, times in lost.items()}
+    attributes = {**contents.attributes, "lost_blocks": lost_blocks}
+    for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
+        stale.unlink()  # what a run that was killed while joining left behind
+    header = (contents.schema, contents.version, attributes, contents.shared, contents.chunk_bytes)
+    with RowStore.writer(path, *header) as writer:
+        counts: dict[str, int] = {}
+        for number in range(num_blocks):
+            block = RowStore(block_path(folder, number))
+            writer.append(block.read())
+            for name, count in block.attributes.items():
+                counts[name] = counts.get(name, 0) + count
+        writer.attributes[contents.counted] = counts
+    shutil.rmtree(folder)
+
+
 def run_blocks(
-    task: BlockTask, num_blocks: int, rows_per_block: int, folder: Path, execution: Execution
+    task: BlockTask,
+    num_blocks: int,
+    rows_per_block: int,
+    folder: Path,
+    execution: Execution,
+    unit: str = "rows",
 ) -> dict[int, int]:
     """Compute every block whose file is missing or broken.
 
@@ -61,6 +133,7 @@ def run_blocks(
         rows_per_block: Rows of a full block, for the display.
         folder: Where the blocks' files are.
         execution: Where to compute.
+        unit: What a row is, for the display.
 
     Returns:
         Block number to how often it was lost, for blocks lost at least once.
@@ -81,7 +154,7 @@ def run_blocks(
                 for _ in _compute(task, pending, lost, folder, execution):
                     done += 1
                     speed = (done - resumed) * rows_per_block / (time.monotonic() - start)
-                    text = f"{speed:.0f} events/s"
+                    text = f"{speed:.0f} {unit}/s"
                     progress.update(bar, completed=done * rows_per_block, rate=text)
             except (TimeoutError, multiprocessing.TimeoutError, BrokenProcessPool) as error:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)

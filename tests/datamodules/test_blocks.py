@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.blocks import BlockTask, Execution, block_path, run_blocks
 from datamodules.microlensing import synthetic
-from datamodules.microlensing.blocks import BlockTask, Execution, block_path, run_blocks
 from datamodules.microlensing.synthetic import SimulatedEvents
 from datamodules.store import RowStore
 
