@@ -92,7 +92,7 @@ def test_own_pixels_and_degree(tmp_path: Path) -> None:
 
 
 def test_nonsense_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="set data.source"):
+    with pytest.raises(FileNotFoundError, match=r"set data\.source\.continuum_mask"):
         load_continuum_mask(tmp_path / "none.npy", GRID)
     (tmp_path / "text.npy").write_text("hello")
     np.save(tmp_path / "floats.npy", np.ones(7514))
