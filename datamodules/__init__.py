@@ -22,7 +22,12 @@ from datamodules.microlensing import (
     RomanCadence,
     SimulatedEvents,
 )
-from datamodules.spectra import PixelMaskPolicy, Selection, SpectraDataModule
+from datamodules.spectra import (
+    PixelMaskPolicy,
+    Selection,
+    SpectraDataModule,
+    SyntheticSpectra,
+)
 
 DISTRIBUTION = "astrolit"
 
@@ -49,4 +54,5 @@ __all__ = [
     "SpectraDataModule",
     "StarCluster",
     "SyntheticField",
+    "SyntheticSpectra",
 ]

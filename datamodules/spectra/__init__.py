@@ -5,6 +5,7 @@ from datamodules.spectra.grid import GRIDS, Grid
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.selection import Selection
 from datamodules.spectra.source import SpectraSource
+from datamodules.spectra.synthetic import SyntheticSpectra
 
 __all__ = [
     "GRIDS",
@@ -13,4 +14,5 @@ __all__ = [
     "Selection",
     "SpectraDataModule",
     "SpectraSource",
+    "SyntheticSpectra",
 ]

@@ -21,6 +21,9 @@ from datamodules.spectra.line_table import Array, line_table
 
 NAME = "trained_apokasc_gc_ind_feh_fix"
 TRAINING_NAME = "training_apokasc_gc_ind_feh_fix.txt"
+FILES = (f"{NAME}.txt", f"{NAME}_baseline_labels.txt", f"{NAME}_scatter.txt", TRAINING_NAME)
+"""All that is read."""
+
 EMULATED = ("teff", "logg", "fe_h", "alpha_m")
 """Labels of the polynomial, in this order."""
 
@@ -57,8 +60,7 @@ class CannonEmulator:
     @classmethod
     def read(cls, folder: Path) -> "CannonEmulator":
         """Read the coefficients and the baseline labels from a folder."""
-        baseline = _table(folder, f"{NAME}_baseline_labels.txt").ravel()
-        return cls(_table(folder, f"{NAME}.txt"), baseline)
+        return cls(_table(folder / FILES[0]), _table(folder / FILES[1]).ravel())
 
     def flux(self, labels: Array) -> Array:
         """Evaluate the polynomial: labels (n, 4) in K and dex to normalised flux (n, 7214)."""
@@ -105,23 +107,27 @@ class EmulatorSpectrum:
 
     def scatter(self, grid: Grid) -> Array:
         """Give the emulator's own scatter of each pixel, its median where it has none, (P,)."""
-        values = _table(self.folder, f"{NAME}_scatter.txt").ravel()
+        values = _table(self.folder / FILES[2]).ravel()
         return grid.take(GRIDS[7214].embed(values, float(np.median(values))))
 
 
-def _table(folder: Path, name: str) -> Array:
-    """Read a text file of numbers.
+def _existing(path: Path) -> Path:
+    """Return the path of a file of the emulator.
 
     Raises:
         FileNotFoundError: It is not there.
     """
-    path = folder / name
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file of the emulator; data.source.emulator_path must be a folder "
-            f"with {NAME}*.txt and {TRAINING_NAME}, or null for the line table"
+            f"with {', '.join(FILES)}, or null for the line table"
         )
-    return np.loadtxt(path)
+    return path
+
+
+def _table(path: Path) -> Array:
+    """Read a text file of numbers."""
+    return np.loadtxt(_existing(path))
 
 
 def _real_labels(path: Path) -> Array:
@@ -130,7 +136,7 @@ def _real_labels(path: Path) -> Array:
     Raises:
         ValueError: A line has not five columns.
     """
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in _existing(path).read_text().splitlines() if line.strip()]
     wrong = [number for number, words in enumerate(lines, 1) if len(words) != 5]
     if wrong:
         raise ValueError(f"{path}, line {wrong[0]}: not a file name and four labels")
