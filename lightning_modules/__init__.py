@@ -9,10 +9,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from lightning_modules.base import BaseModule
 from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder, StellarVAE
 from lightning_modules.microlensing import TimeDistributedCNN
+from lightning_modules.spectra import SpectraVAE
 
 __all__ = [
     "BaseModule",
     "DeepEmbeddedClustering",
+    "SpectraVAE",
     "StellarAutoencoder",
     "StellarVAE",
     "TimeDistributedCNN",

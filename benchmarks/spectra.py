@@ -1,0 +1,157 @@
+"""Cost of training and using the spectra VAE, against the network that it comes from.
+
+Training: CPU-µs a spectrum of one optimizer step (batch 512 × 7514 pixels, 3 labels, 28 latents)
+against the reference network with a vectorised loss and its own optimizer, Adam with amsgrad.
+Encoding and decoding: the same without gradients. Random spectra: cost does not depend on the
+physics. The target of the training ratio (reference over ours) is 10.
+
+Prints one JSON object a line. Run alone: `python benchmarks/spectra.py [threads]`.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules import SpectraVAE
+
+BATCH, PIXELS, LABELS, LATENTS = 512, 7514, 3, 28
+WIDTHS = (3757, 1878, 939, 469, 234, 117, 58)
+REPETITIONS = 5
+
+
+class PublishedReference(nn.Module):
+    """The network of Tijauna/apogee-vae, written from its description."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = self.stack(PIXELS + LABELS, *WIDTHS)
+        self.mean, self.log_variance = nn.Linear(58, LATENTS), nn.Linear(58, LATENTS)
+        self.decoder = self.stack(LATENTS + LABELS, *WIDTHS[::-1], PIXELS)
+
+    @staticmethod
+    def stack(*widths: int) -> nn.Sequential:
+        """Return linear layers with GELU after each."""
+        pairs = zip(widths, widths[1:], strict=False)
+        return nn.Sequential(*(m for a, b in pairs for m in (nn.Linear(a, b), nn.GELU())))
+
+    def encode(self, flux: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the latents."""
+        h = self.encoder(torch.cat([flux, label], dim=1))
+        return self.mean(h), self.log_variance(h)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the sum of likelihood, KL and separability of its paper, all vectorised."""
+        label = batch["label"] + batch["label_error"] * torch.randn_like(batch["label"])
+        mean, log_variance = self.encode(batch["flux"], label)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        joint = torch.cat([z, label], dim=1)
+        residual = self.decoder(joint) - batch["flux"]
+        likelihood = (residual.square() * batch["flux_ivar"] * batch["good"]).sum()
+        kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+        covariance = torch.cov(joint.mT)
+        blocks = torch.block_diag(covariance[:LATENTS, :LATENTS], covariance[LATENTS:, LATENTS:])
+        determinants = torch.linalg.slogdet(torch.stack([blocks, covariance])).logabsdet
+        return likelihood + kl + 0.5 * len(z) * (determinants[0] - determinants[1])
+
+
+def spectra() -> dict[str, Tensor]:
+    """Return a batch of noise with 8 % of the pixels masked."""
+    generator = torch.Generator().manual_seed(0)
+    flux = 1 + 0.05 * torch.randn(BATCH, PIXELS, generator=generator)
+    good = torch.rand(BATCH, PIXELS, generator=generator) > 0.08
+    return {
+        "index": torch.arange(BATCH),
+        "flux": flux,
+        "flux_ivar": torch.where(good, 4e4, 0.0),
+        "good": good,
+        "label": torch.randn(BATCH, LABELS, generator=generator),
+        "label_error": torch.full((BATCH, LABELS), 0.1),
+    }
+
+
+def model() -> SpectraVAE:
+    """Return the default model, scaled."""
+    vae = SpectraVAE(PIXELS, LABELS, LATENTS)
+    vae.fit_statistics(
+        {
+            "flux_mean": torch.ones(PIXELS),
+            "flux_scale": torch.full((PIXELS,), 0.05),
+            "label_mean": torch.zeros(LABELS),
+            "label_std": torch.ones(LABELS),
+        }
+    )
+    return vae
+
+
+def trainer_of(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return a function that makes one optimizer step."""
+
+    def train() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return train
+
+
+def cpu_us(work: Callable[[], Any]) -> float:
+    """Return the CPU time of a call in µs a spectrum."""
+    start = time.process_time()
+    work()
+    return 1e6 * (time.process_time() - start) / BATCH
+
+
+def alternated(*works: Callable[[], Any]) -> list[float]:
+    """Return the median time of each work, run in turn, the first turn left out."""
+    turns = [[cpu_us(work) for work in works] for _ in range(REPETITIONS + 1)][1:]
+    return [statistics.median(times) for times in zip(*turns, strict=True)]
+
+
+def report(name: str, value: float, peer_value: float, **more: float) -> None:
+    """Print one line; the ratio is the peer's time over ours."""
+    line = {
+        "benchmark": f"spectra/{name} {BATCH}x{PIXELS}",
+        "value": round(value, 1),
+        "unit": "CPU-us a spectrum",
+        "peer": "reference network, vectorised loss",
+        "peer_value": round(peer_value, 1),
+        "ratio": round(peer_value / value, 2),
+        "threads": torch.get_num_threads(),
+        **more,
+    }
+    print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    """Print every case."""
+    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    torch.manual_seed(0)
+    batch, ours, peer = spectra(), model(), PublishedReference()
+    optimizer = ours.configure_optimizers()
+    adam = torch.optim.Adam(peer.parameters(), lr=1e-3, amsgrad=True)
+    value, peer_value = alternated(
+        trainer_of(optimizer, lambda: ours.step(batch, "train")["loss"]),
+        trainer_of(adam, lambda: peer.loss(batch)),
+    )
+    report("training", value, peer_value, target=10)
+    latent, label = torch.randn(BATCH, LATENTS), batch["label"]
+    with torch.inference_mode():
+        report(
+            "encoding",
+            *alternated(lambda: ours.encode(batch), lambda: peer.encode(batch["flux"], label)),
+        )
+        joint = torch.cat([latent, label], dim=1)
+        report(
+            "decoding",
+            *alternated(lambda: ours.decode(latent, label), lambda: peer.decoder(joint)),
+        )
+
+
+if __name__ == "__main__":
+    main()

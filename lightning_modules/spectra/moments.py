@@ -1,0 +1,97 @@
+"""First and second moments of rows: of a batch, running, of a population (torch only)."""
+
+import torch
+from torch import Tensor, nn
+
+
+def moments_of(rows: Tensor, counts: Tensor) -> Tensor:
+    """Return Σ t tᵀ with t = [1, row] over the rows that count, float64, shape (1 + K, 1 + K).
+
+    Sums of such matrices are the moments of the union. Differentiable.
+
+    Args:
+        rows: Shape (B, K), finite.
+        counts: Which count, bool, shape (B,).
+    """
+    rows = rows.double()
+    extended = torch.cat([torch.ones_like(rows[:, :1]), rows], dim=1)
+    return (extended * counts.unsqueeze(1)).mT @ extended
+
+
+def covariance_of(moments: Tensor) -> Tensor:
+    """Return the unbiased covariance, shape (K, K); zeros without rows."""
+    count = moments[0, 0].detach()
+    mean = moments[0, 1:] / count.clamp_min(1.0)
+    centred = moments[1:, 1:] - count * mean * mean.unsqueeze(1)
+    return centred / (count - 1.0).clamp_min(1.0)
+
+
+class RunningMoments(nn.Module):
+    """Moments that decay from step to step; buffers, so that they travel in the checkpoint.
+
+    Args:
+        size: K.
+        momentum: Share of the past kept at each step; 0 forgets it.
+    """
+
+    total: Tensor
+    squared_count: Tensor
+
+    def __init__(self, size: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        zeros = torch.zeros(1 + size, 1 + size, dtype=torch.float64)
+        self.register_buffer("total", zeros)
+        self.register_buffer("squared_count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a batch; return moments with its gradient, and the effective number of rows.
+
+        The gradient is that of the batch's own means, at full size whatever the momentum. The
+        effective number is (Σ weights)² / Σ weights² (Kish 1965).
+        """
+        batch = moments.detach()
+        self.total.mul_(self.momentum).add_(batch)
+        self.squared_count.mul_(self.momentum**2).add_(batch[0, 0])
+        count = self.total[0, 0]
+        number = count.square() / self.squared_count.clamp_min(1.0)
+        slope = (moments - batch) * (count / batch[0, 0].clamp_min(1.0))
+        return self.total + slope, number  # a copy: the buffer changes at the next step
+
+
+class Population(nn.Module):
+    """Mean and covariance of rows, collected batch by batch, then fitted; buffers.
+
+    Args:
+        size: K.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    fitted: Tensor
+    total: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("covariance", torch.eye(size))
+        self.register_buffer("fitted", torch.tensor(False))
+        zeros = torch.zeros(1 + size, 1 + size, dtype=torch.float64)
+        self.register_buffer("total", zeros)
+
+    def reset(self) -> None:
+        """Forget what was collected."""
+        self.total.zero_()
+
+    def update(self, rows: Tensor, counts: Tensor) -> None:
+        """Collect the rows (B, K) that count."""
+        self.total.add_(moments_of(rows.detach(), counts))
+
+    def fit(self, total: Tensor) -> None:
+        """Take mean and covariance from collected moments, summed over processes."""
+        count = total[0, 0]
+        if count < 2:
+            return
+        self.mean.copy_(total[0, 1:] / count)
+        self.covariance.copy_(covariance_of(total))
+        self.fitted.fill_(True)
