@@ -1,6 +1,5 @@
 """Files of real light curves as a source: folders of events, telescopes merged."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.fingerprints import digest, fingerprint
 from datamodules.microlensing.light_curves import TIME_ZERO, Unit, read_light_curve
 from datamodules.microlensing.merging import Event, Reference, merge
 from datamodules.microlensing.source import CHUNK_BYTES, SCHEMA, VERSION, MicrolensingSource
@@ -85,17 +85,12 @@ class LightCurveFiles(MicrolensingSource):
 
     def parameters(self) -> dict[str, Any]:
         """Give the settings and the identity (path, size, time) of every file."""
-        identity = hashlib.sha256()
         events = self.files()
-        for name, files in events.items():
-            for file in files:
-                status = file.stat()
-                text = f"{name} {file.resolve()} {status.st_size} {status.st_mtime_ns}\n"
-                identity.update(text.encode())
+        lines = (f"{name} {fingerprint(file)}" for name, files in events.items() for file in files)
         return {
             "path": self.path,
             "num_files": sum(map(len, events.values())),
-            "files": identity.hexdigest()[:16],
+            "files": digest(lines),
             "unit": self.unit,
             "columns": self.columns,
             "time_zero": self.time_zero,

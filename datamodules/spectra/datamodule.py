@@ -1,6 +1,7 @@
 """Spectra of stars as a LightningDataModule: cuts, usable pixels, labels with errors."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,12 +114,12 @@ class SpectraDataModule(BaseDataModule):
         self.memory_limit = memory_limit
         self.counts: dict[str, int] = {}
         self._loaded_all = False
-        self._choose_rows()
 
-    def prepare_data(self) -> None:
-        """Simulate or convert once; a prediction has its own store if the cuts made the other."""
-        self._choose_rows()
-        super().prepare_data()
+    @property
+    def store_path(self) -> Path:
+        """The prepared row store: a prediction's is another one where the cuts made this one."""
+        self.source.selection = self._cuts
+        return super().store_path
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store, apply the cuts, load the spectra and split by star.
@@ -126,7 +127,6 @@ class SpectraDataModule(BaseDataModule):
         Raises:
             ValueError: To fit, but no star fell into the training split; or no spectrum is left.
         """
-        self._choose_rows()
         if self.columns and self._loaded_all != self._predicting:
             self.columns = {}
         self._loaded_all = self._predicting
@@ -215,7 +215,7 @@ class SpectraDataModule(BaseDataModule):
         return {
             **super().provenance(),
             "labels": list(self.labels),
-            "selection": self.source.selection.parameters() if self.source.selection else None,
+            "selection": self._cuts.parameters() if self._cuts else None,
             "counts": self.counts,
             "mask_policy": self.mask_policy.parameters(),
             "error_floor": self.error_floor,
@@ -223,23 +223,24 @@ class SpectraDataModule(BaseDataModule):
             "defaults": self.store.attributes.get("defaults", []),
         }
 
-    def _choose_rows(self) -> None:
-        """Tell the source which rows are wanted: all for a prediction."""
-        self.source.selection = None if self._predicting else self.selection
-
     @property
     def _predicting(self) -> bool:
         """Whether the trainer that this is attached to predicts."""
         return self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
 
+    @property
+    def _cuts(self) -> Selection | None:
+        """The cuts that hold now: none in a prediction."""
+        return None if self._predicting else self.selection
+
     def _cut(
         self, store: RowStore, catalogue: dict[str, NDArray[Any]]
     ) -> tuple[NDArray[np.bool_], dict[str, int]]:
         """Apply the cuts; of a store that holds only rows that pass, take the counts from it."""
-        if self.source.selection is None:
+        if self._cuts is None:
             counts = {"rows": store.num_rows, "selected": store.num_rows}
             return np.ones(store.num_rows, bool), counts
-        kept, counts = self.source.selection.select(catalogue)
+        kept, counts = self._cuts.select(catalogue)
         return kept, store.attributes["counts"] if self.source.selects else counts
 
     def _announce(self, store: RowStore) -> None:
