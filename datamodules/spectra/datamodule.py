@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.base import BaseDataModule
 from datamodules.loading import Batch
+from datamodules.spectra.continuum import DEGREE, continuum_mask
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.labels import label_columns, label_moments
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
@@ -182,7 +183,9 @@ class SpectraDataModule(BaseDataModule):
         Returns:
             `flux_mean`, `flux_scale` (P,): mean and deviation over usable pixels, the latter
             positive; `flux_noise` (P,): median error, of up to 2048 spectra; `label_mean`,
-            `label_std` (L,): over the rows that have the label.
+            `label_std` (L,): over the rows that have the label; `continuum_mask` (P,) bool and
+            `continuum_degree` () int64: how spectra with a continuum are to be normalised, so that
+            it travels with the model.
         """
         rows = self.rows["train"]
         mean, scale = pixel_moments(self.batches("train", ["flux", "good"]), self.grid.num_pixels)
@@ -194,6 +197,7 @@ class SpectraDataModule(BaseDataModule):
             "flux_noise": pixel_noise(self._ivar(some)),
             "label_mean": label_mean,
             "label_std": label_std,
+            **self._continuum(),
         }
 
     def mask_report(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -258,6 +262,16 @@ class SpectraDataModule(BaseDataModule):
                 f"{store.path}: no spectrum is left ({describe(self.counts)}); loosen "
                 "data.selection, data.min_good_fraction or data.mask_policy"
             )
+
+    def _continuum(self) -> dict[str, Tensor]:
+        """Give how the source has normalised, or how we would."""
+        has_own = "continuum_degree" in self.store.attributes
+        mask = self.store.read_shared("continuum_mask") if has_own else continuum_mask(self.grid)
+        degree = self.store.attributes.get("continuum_degree", DEGREE)
+        return {
+            "continuum_mask": torch.from_numpy(mask.astype(bool)),
+            "continuum_degree": torch.tensor(degree),
+        }
 
     def _ivar(self, rows: Tensor) -> Iterator[Batch]:
         """Yield the inverse variances of loaded rows, block by block."""

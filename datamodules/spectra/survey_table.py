@@ -70,18 +70,20 @@ def translate(raw: Mapping[str, NDArray[Any]], origin: str) -> tuple[Columns, li
     columns: Columns = {"name": _names(raw, origin)}
     size = len(columns["name"])
     for name, sources in _LABELS.items():
-        found = next((source for source in sources if source in raw), None)
-        if found is not None:
-            columns[name] = measured(raw[found])
-            if found != sources[0]:
-                defaults.append(f"{origin}: {name} is {found}, for there is no {sources[0]}")
+        first, *others = sources
+        found = next((source for source in others if source in raw), None)
+        if first in raw:
+            columns[name] = measured(raw[first])
         elif name in _PARAMETERS and "FPARAM" in raw:
             columns[name] = measured(raw["FPARAM"][:, _PARAMETERS[name]])
             what = " ([M/H])" if name == "fe_h" else ""
             defaults.append(f"{origin}: {name} is FPARAM[{_PARAMETERS[name]}]{what}")
+        elif found is not None:
+            columns[name] = measured(raw[found])
+            defaults.append(f"{origin}: {name} is {found}, for there is no {first}")
         elif name in LABELS:
             columns[name] = np.full(size, np.nan, np.float32)
-            defaults.append(f"{origin}: {name} is unknown, for there is no column {sources[0]}")
+            defaults.append(f"{origin}: {name} is unknown, for there is no column {first}")
         if name in columns:
             columns[f"{name}_error"] = _error(raw, name, size)
     columns["snr"] = measured(raw["SNR"]) if "SNR" in raw else np.full(size, np.nan, np.float32)
