@@ -27,6 +27,9 @@ BOLTZMANN = 8.617333e-5
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
+ALPHA_ELEMENTS = ("o", "mg", "si", "s", "ca", "ti")
+"""Elements that follow [alpha/M]."""
+
 DOPPLER = 3.5
 """Standard deviation of a line's absorption before broadening, in km/s."""
 
@@ -82,10 +85,6 @@ def without_excess(factors: Mapping[str, Array]) -> dict[str, Array]:
     """Return the same star with the mean abundances of its [Fe/H] and [alpha/M]."""
     means = {f"{x}_fe": factors["alpha_m"] * (x in ALPHA_ELEMENTS) for x in ELEMENTS}
     return {**factors, **means}
-
-
-ALPHA_ELEMENTS = ("o", "mg", "si", "s", "ca", "ti")
-"""Elements that follow [alpha/M]."""
 
 
 class LineFormation:

@@ -2,7 +2,9 @@
 
 Vacuum wavelengths and depths at Teff 4700 K, logg 2.3, [M/H] 0 come from SDSS's line
 identifications and from a quadratic model of real spectra (depth of the deepest of five pixels, so
-blends are included). What the model gave for the answer to temperature is `Species.energy`.
+blends are included). The median answer of a species' lines to temperature in that model is its
+`Species.energy`. Chosen by hand: all of Na, Ce and hydrogen, the weak lines at random places, and
+the CO bands (heads as observed, 20 lines each).
 """
 
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ class Species:
 
     Attributes:
         elements: Elements it is made of; its abundance is the sum of their [X/H].
-        energy: Effective excitation energy in eV, measured on real spectra; negative where
-            ionisation wins, so that lines weaken in hotter stars. Unused for molecules.
+        energy: Effective excitation energy in eV; negative where ionisation wins, so that lines
+            weaken in hotter stars. Unused for molecules.
         gravity: Change of the logarithmic strength with logg, in dex per dex.
         molecule: Whether the strength goes as (5300 K - Teff) instead.
         scarcest: Whether the scarcest of the elements counts instead of the sum.
