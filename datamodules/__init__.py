@@ -23,9 +23,13 @@ from datamodules.microlensing import (
     SimulatedEvents,
 )
 from datamodules.spectra import (
+    ApStarFiles,
+    ASPCAPStarFiles,
     PixelMaskPolicy,
     Selection,
     SpectraDataModule,
+    SpectraFile,
+    SurveySpectra,
     SyntheticSpectra,
 )
 
@@ -33,6 +37,8 @@ DISTRIBUTION = "astrolit"
 
 __all__ = [
     "DISTRIBUTION",
+    "ASPCAPStarFiles",
+    "ApStarFiles",
     "Cadence",
     "CatalogFile",
     "ClusteringDataModule",
@@ -52,7 +58,9 @@ __all__ = [
     "Selection",
     "SimulatedEvents",
     "SpectraDataModule",
+    "SpectraFile",
     "StarCluster",
+    "SurveySpectra",
     "SyntheticField",
     "SyntheticSpectra",
 ]

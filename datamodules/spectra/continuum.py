@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.fingerprints import digest
 from datamodules.spectra.grid import NUM_PIXELS, Grid
 
 Array = NDArray[Any]
@@ -117,6 +118,11 @@ class Continuum:
         assert self.mask is not None
         return self.mask
 
+    def parameters(self) -> dict[str, Any]:
+        """Give degree and pixels as plain values, for the cache and for reports."""
+        pixels = np.flatnonzero(self.pixels)
+        return {"degree": self.degree, "num_pixels": len(pixels), "mask": digest(map(str, pixels))}
+
     def fit(self, flux: Array, error: Array, good: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Fit the continuum of spectra.
 
@@ -159,3 +165,17 @@ class Continuum:
             ratio, relative = (flux / continuum).astype(np.float32), error / continuum
         known = np.isfinite(continuum)
         return ratio, np.where(known, relative, np.inf).astype(np.float32)
+
+
+def describe_continuum(continuum: Continuum | None) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Give what a store of spectra says of how they were normalised.
+
+    Args:
+        continuum: As used, or None if the spectra came normalised.
+
+    Returns:
+        Attributes and shared arrays; both empty for None.
+    """
+    if continuum is None:
+        return {}, {}
+    return {"continuum_degree": continuum.degree}, {"continuum_mask": continuum.pixels}

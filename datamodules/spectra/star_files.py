@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from datamodules.fingerprints import digest, fingerprint
 from datamodules.spectra.columns import CHUNK_BYTES, SCHEMA, SPECTRAL, VERSION
-from datamodules.spectra.continuum import DEGREE, Continuum, load_continuum_mask
+from datamodules.spectra.continuum import (
+    DEGREE,
+    Continuum,
+    describe_continuum,
+    load_continuum_mask,
+)
 from datamodules.spectra.grid import Grid, grid_of
 from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.star_readers import (
@@ -38,6 +43,7 @@ class StarFiles(SpectraSource):
     """
 
     prefixes: ClassVar[tuple[str, ...]]
+    continuum: Continuum | None = None
 
     def __init__(
         self, path: str | list[str], grid: int = 7514, catalogue: str | None = None
@@ -49,10 +55,6 @@ class StarFiles(SpectraSource):
     @abstractmethod
     def read(self, path: Path) -> tuple[Row, list[str]]:
         """Read one file: a row of the store, and sentences on what was assumed."""
-
-    def extras(self) -> tuple[dict[str, Any], Columns]:
-        """Give further attributes and shared arrays of the store."""
-        return {}, {}
 
     def files(self) -> list[Path]:
         """List the files.
@@ -87,6 +89,7 @@ class StarFiles(SpectraSource):
             "files": digest(map(fingerprint, files)),
             "grid": self.grid.num_pixels,
             "catalogue": None if self.catalogue is None else fingerprint(self.catalogue),
+            "continuum": None if self.continuum is None else self.continuum.parameters(),
         }
 
     def prepare(self, path: Path, seed: int) -> None:
@@ -98,7 +101,7 @@ class StarFiles(SpectraSource):
         """
         files = self.files()
         table = None if self.catalogue is None else _Catalogue(self.catalogue)
-        attributes, shared = self.extras()
+        attributes, shared = describe_continuum(self.continuum)
         attributes = {**attributes, "grid": self.grid.num_pixels, "source": self.parameters()}
         shared = {**shared, "wavelength": self.grid.wavelength}
         defaults: set[str] = set()
@@ -124,13 +127,26 @@ class ASPCAPStarFiles(StarFiles):
         path: A file, a folder (searched with its subfolders), or a list of those.
         grid: Number of pixels: 7514, or 7214 as in DR12.
         catalogue: An allStar file, which gives labels, abundances and flags by the stars' ids.
+        renormalise: Whether to divide by `Continuum` as well, for a model of spectra that were
+            normalised so: ASPCAP's continuum differs by 2 to 8 %.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ("aspcapStar",)
 
+    def __init__(
+        self,
+        path: str | list[str],
+        grid: int = 7514,
+        catalogue: str | None = None,
+        renormalise: bool = False,
+    ) -> None:
+        super().__init__(path, grid, catalogue)
+        if renormalise:
+            self.continuum = Continuum(self.grid)
+
     def read(self, path: Path) -> tuple[Row, list[str]]:
         """Read one file."""
-        return read_aspcap_star(path, self.grid)
+        return read_aspcap_star(path, self.grid, self.continuum)
 
 
 class ApStarFiles(StarFiles):
@@ -171,22 +187,12 @@ class ApStarFiles(StarFiles):
 
     def read(self, path: Path) -> tuple[Row, list[str]]:
         """Read and normalise one file."""
+        assert self.continuum is not None
         return read_ap_star(path, self.continuum, self.weighting), []
 
     def parameters(self) -> dict[str, Any]:
         """Give the settings and the identity of every file."""
-        pixels = np.flatnonzero(self.continuum.pixels)
-        return {
-            **super().parameters(),
-            "weighting": self.weighting,
-            "continuum_degree": self.continuum.degree,
-            "continuum_mask": digest(map(str, pixels)),
-        }
-
-    def extras(self) -> tuple[dict[str, Any], Columns]:
-        """Give how the spectra were normalised."""
-        attributes = {"continuum_degree": self.continuum.degree}
-        return attributes, {"continuum_mask": self.continuum.pixels}
+        return {**super().parameters(), "weighting": self.weighting}
 
 
 class _Catalogue:

@@ -29,7 +29,9 @@ BAD_PIXEL = 1
 _ID = re.compile(r"(?:2M|AP)\d{8}[+-]\d{7}")
 
 
-def read_aspcap_star(path: Path, grid: Grid) -> tuple[Row, list[str]]:
+def read_aspcap_star(
+    path: Path, grid: Grid, continuum: Continuum | None = None
+) -> tuple[Row, list[str]]:
     """Read an aspcapStar file: HDU 1 normalised flux, 2 error, 4 what ASPCAP found.
 
     The file has no mask: pixels without flux, or with an error of 1e5 and more, get bit 0. Labels
@@ -38,6 +40,7 @@ def read_aspcap_star(path: Path, grid: Grid) -> tuple[Row, list[str]]:
     Args:
         path: The file.
         grid: The pixels wanted.
+        continuum: How to normalise once more, if at all.
 
     Returns:
         One row of a store of spectra, and sentences on what was assumed.
@@ -59,6 +62,9 @@ def read_aspcap_star(path: Path, grid: Grid) -> tuple[Row, list[str]]:
             row.update({name: found[name][0] for name in row if name in found})
     flux, error = grid.take(flux), grid.take(error)
     mask = np.where(has_value(flux, error), 0, BAD_PIXEL).astype(np.int32)
+    if continuum is not None:
+        flux, error = continuum.normalise(flux, error, mask == 0)
+        mask[~np.isfinite(flux)] |= BAD_PIXEL
     return {**row, "flux": flux, "flux_error": error, "pixel_mask": mask}, defaults
 
 

@@ -128,6 +128,20 @@ def test_the_continuum_of_real_stars_is_close_to_the_survey_s(spectra: Path) -> 
     assert np.mean(scatter, axis=0)[0] < 1.1 * np.mean(scatter, axis=0)[1]
 
 
+def test_normalising_twice_changes_nothing_more(spectra: Path, tmp_path: Path) -> None:
+    (file,) = (spectra / "aspcapStar_dr13").glob(f"*{PAIRS[2]}.fits")
+    data = prepared(ASPCAPStarFiles(str(file), renormalise=True), tmp_path)
+    assert data.store.attributes["continuum_degree"] == 2
+    (batch,) = data.batches("all")
+    flux, good = batch["flux"].numpy(), batch["good"].numpy()
+    again = Continuum(GRID).fit(flux, batch["flux_ivar"].clamp(min=1e-9).rsqrt().numpy(), good)
+    np.testing.assert_allclose(again, 1, atol=2e-3)  # errors change a little with the floor
+    plain, _ = read_aspcap_star(file, GRID)
+    ratio = plain["flux"][good[0]] / flux[0][good[0]]
+    assert 0.9 < np.median(ratio) < 1.1
+    assert ASPCAPStarFiles(str(file)).parameters()["continuum"] is None
+
+
 def test_the_giant_has_a_level_continuum(spectra: Path) -> None:
     row = read_ap_star(spectra / f"apStar_dr13/apStar-r6-{GIANT}.fits", Continuum(GRID))
     good = PixelMaskPolicy().good(row["pixel_mask"], row["flux"], row["flux_error"])

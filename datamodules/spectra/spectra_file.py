@@ -1,0 +1,273 @@
+"""Spectra in one file of arrays: HDF5 or npz."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import BadZipFile
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.fingerprints import fingerprint
+from datamodules.spectra.columns import CHUNK_BYTES, LABELS, SCHEMA, VERSION
+from datamodules.spectra.continuum import Continuum, describe_continuum
+from datamodules.spectra.grid import GRIDS, LOG_START, LOG_STEP, NUM_PIXELS, Grid, grid_of
+from datamodules.spectra.pixel_mask import PixelMaskPolicy, has_value
+from datamodules.spectra.source import SpectraSource
+from datamodules.spectra.survey_table import Columns, measured
+from datamodules.store import FORMAT, RowStore
+
+BLOCK = 256
+"""Spectra converted at a time."""
+
+WAVELENGTH_TOLERANCE = 0.01
+"""In A. Wavelengths in air are off by 4 A."""
+
+NANOMETRE = 10.0
+_FLAGS = ("starflag", "aspcapflag")
+
+
+class _Array(Protocol):
+    """What has a shape and can be cut: an array or a data set."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+
+class SpectraFile(SpectraSource):
+    """Spectra in one file: HDF5 with a data set a column, npz with an array a column, or a store.
+
+    Needed are `flux` (N, P) over the continuum and `flux_error` or `flux_ivar`; P is 7514, 7214,
+    or 8575 with the gaps. Known besides are `name`, `pixel_mask` (bits of APOGEE_PIXMASK; without
+    it bit 0 is set where there is no value), `wavelength` (P,) in A or nm in vacuum, which is
+    checked, labels, errors, flags and true values, see `SpectraSource`; further columns of one
+    number a row are kept. A file of one spectrum may have arrays (P,).
+
+    Args:
+        path: The file, `.h5`, `.hdf5` or `.npz`.
+        columns: Our column to its name in the file, where it has another, for example
+            `{flux: normalized_flux}`.
+        values: Columns with one value for all rows, for example `{name: HD 1, teff: 4859.0}`.
+        grid: Number of pixels wanted, if it is less than the file's: 7214.
+        renormalise: Whether to divide by `Continuum`, for fluxes that are not normalised, or
+            otherwise than those of a model.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        columns: dict[str, str] | None = None,
+        values: dict[str, float | str] | None = None,
+        grid: int | None = None,
+        renormalise: bool = False,
+    ) -> None:
+        self.path = Path(path).expanduser()
+        self.columns = dict(columns or {})
+        self.values = dict(values or {})
+        self.grid = None if grid is None else grid_of(grid)
+        self.renormalise = renormalise
+        if self.path.suffix not in (".h5", ".hdf5", ".npz"):
+            raise ValueError(f"{path}: data.source.path must end in .h5, .hdf5 or .npz")
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the settings and the identity (path, size, time) of the file."""
+        grid = None if self.grid is None else self.grid.num_pixels
+        settings = {"columns": self.columns, "values": self.values, "grid": grid}
+        return {"file": fingerprint(self.path), **settings, "renormalise": self.renormalise}
+
+    def prepare(self, path: Path, seed: int) -> None:
+        """Write the spectra to a row store; `seed` has no effect.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged, or lacks a column.
+        """
+        with _opened(self.path) as table:
+            known = {ours: table[theirs] for ours, theirs in self._matched(table).items()}
+            size, pixels, grid = self._shape(known)
+            self._check_wavelength(known, pixels)
+            defaults: list[str] = []
+            continuum = Continuum(grid) if self.renormalise else None
+            attributes, shared = describe_continuum(continuum)
+            attributes |= {"grid": grid.num_pixels, "source": self.parameters()}
+            attributes["counts"] = {"rows": size, "selected": size}
+            shared["wavelength"] = grid.wavelength
+            narrow = self._narrow(known, size, defaults)
+            with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
+                for first in range(0, size, BLOCK):
+                    rows = slice(first, min(first + BLOCK, size))
+                    block = self._block(known, rows, pixels, defaults)
+                    if continuum is not None:
+                        _renormalise(block, continuum)
+                    writer.append({**{k: v[rows] for k, v in narrow.items()}, **block})
+                writer.attributes["defaults"] = sorted(set(defaults))
+
+    def _matched(self, table: Mapping[str, _Array]) -> dict[str, str]:
+        """Find our columns among the file's names.
+
+        Raises:
+            ValueError: A name is not in the file, or there is no flux or error.
+        """
+        absent = sorted(set(self.columns.values()) - set(table))
+        if absent:
+            raise ValueError(f"{self.path}: no arrays {absent}; it has {sorted(table)}")
+        found = {name: name for name in table if name not in self.columns.values()}
+        found.update(self.columns)
+        if "flux" not in found or not {"flux_error", "flux_ivar"} & set(found):
+            raise ValueError(
+                f"{self.path}: needs flux and flux_error (or flux_ivar); name them in "
+                f"data.source.columns, such as {{flux: ...}}; it has {sorted(table)}"
+            )
+        return {ours: theirs for ours, theirs in found.items() if ours not in self.values}
+
+    def _shape(self, known: Mapping[str, _Array]) -> tuple[int, NDArray[np.int64], Grid]:
+        """Find the number of rows, which of the file's pixels are wanted, and their grid."""
+        shape = known["flux"].shape
+        if len(shape) not in (1, 2):
+            raise ValueError(f"{self.path}: flux has the shape {shape}, not (N, P)")
+        size, length = (1, shape[0]) if len(shape) == 1 else shape
+        if length == NUM_PIXELS:
+            grid = self.grid or GRIDS[7514]
+            return size, grid.indices, grid
+        if length not in GRIDS:
+            raise ValueError(
+                f"{self.path}: flux has {length} pixels, not {NUM_PIXELS}, 7514 or 7214"
+            )
+        own = GRIDS[length]
+        grid = self.grid or own
+        return size, own.positions_of(grid), grid
+
+    def _check_wavelength(self, known: Mapping[str, _Array], pixels: NDArray[np.int64]) -> None:
+        """Refuse spectra on other wavelengths."""
+        if "wavelength" not in known:
+            return
+        length = known["flux"].shape[-1]
+        found = np.asarray(known["wavelength"][...], np.float64)
+        whole = np.power(10.0, LOG_START + LOG_STEP * np.arange(NUM_PIXELS))
+        expected = whole if length == NUM_PIXELS else GRIDS[length].wavelength
+        if found.shape == expected.shape:
+            scale = NANOMETRE if np.median(found) < 5000 else 1.0
+            if np.max(np.abs(found * scale - expected)) < WAVELENGTH_TOLERANCE:
+                return
+        raise ValueError(
+            f"{self.path}: wavelength is not APOGEE's grid in vacuum, {expected[0]:.3f} to "
+            f"{expected[-1]:.3f} A (a different grid, or wavelengths in air?)"
+        )
+
+    def _narrow(self, known: Mapping[str, _Array], size: int, defaults: list[str]) -> Columns:
+        """Read the columns of one value a row, with those that are the same for all."""
+        columns: Columns = {}
+        for name, array in known.items():
+            if name != "name" and array.shape in ((size,), ()) and array.dtype.kind in "iufb":
+                values = np.broadcast_to(np.asarray(array[...]), size)
+                integer = name in _FLAGS
+                columns[name] = values.astype(np.int64) if integer else measured(values)
+        for name, value in self.values.items():
+            kind = np.int64 if name in _FLAGS else np.float32
+            columns[name] = np.full(size, value, None if name == "name" else kind)
+        if "name" not in columns:
+            columns["name"] = self._names(known, size, defaults)
+        for name in ("snr", *LABELS, *(f"{x}_error" for x in LABELS)):
+            if name not in columns:
+                columns[name] = np.full(size, np.nan, np.float32)
+                defaults.append(f"{self.path}: {name} is unknown")
+        for name in _FLAGS:
+            if name not in columns:
+                columns[name] = np.zeros(size, np.int64)
+                defaults.append(f"{self.path}: {name} is taken as 0")
+        return columns
+
+    def _names(
+        self, known: Mapping[str, _Array], size: int, defaults: list[str]
+    ) -> NDArray[np.str_]:
+        """Read the stars' ids, or number the rows."""
+        if "name" not in known:
+            defaults.append(f"{self.path}: every row is taken as a star of its own")
+            return np.array([f"{self.path.stem}:{row}" for row in range(size)])
+        names = np.asarray(known["name"][...]).reshape(-1)
+        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+        return np.array(texts)
+
+    def _block(
+        self,
+        known: Mapping[str, _Array],
+        rows: slice,
+        pixels: NDArray[np.int64],
+        defaults: list[str],
+    ) -> Columns:
+        """Read the columns of P values of some rows."""
+
+        def read(name: str) -> NDArray[Any]:
+            array = known[name]
+            values = np.asarray(array[rows] if len(array.shape) == 2 else array[...][None])
+            return values[:, pixels]
+
+        flux = read("flux").astype(np.float32)
+        if "flux_error" in known:
+            error = read("flux_error").astype(np.float32)
+        else:
+            ivar = read("flux_ivar").astype(np.float64)
+            error = np.full(ivar.shape, np.inf, np.float32)
+            error[ivar > 0] = ivar[ivar > 0] ** -0.5
+        block: Columns = {"flux": flux, "flux_error": error}
+        if "pixel_mask" in known:
+            block["pixel_mask"] = read("pixel_mask").astype(np.int32)
+        else:
+            block["pixel_mask"] = np.where(has_value(flux, error), 0, 1).astype(np.int32)
+            defaults.append(f"{self.path}: without pixel_mask, pixels with a value are good")
+        if "true_flux" in known:
+            block["true_flux"] = read("true_flux").astype(np.float32)
+        return block
+
+
+def _renormalise(block: Columns, continuum: Continuum) -> None:
+    """Divide the spectra of a block by their continuum."""
+    flux, error = block["flux"], block["flux_error"]
+    good = PixelMaskPolicy().good(block["pixel_mask"], flux, error)
+    fitted = continuum.fit(flux, error, good)
+    for name in {"flux", "flux_error", "true_flux"} & set(block):
+        block[name] = (block[name] / fitted).astype(np.float32)
+    block["pixel_mask"] |= np.isnan(fitted)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, _Array]]:
+    """Open a file as a table of arrays.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
+    """
+    fingerprint(path)
+    opener = {".npz": _opened_npz}.get(path.suffix, _opened_hdf5)
+    try:
+        with opener(path) as table:
+            yield table
+    except (OSError, RuntimeError, KeyError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path}: damaged ({error}); make or download it again") from error
+
+
+@contextmanager
+def _opened_npz(path: Path) -> Iterator[Mapping[str, _Array]]:
+    """Read an npz; nothing in it is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except ValueError as error:
+        raise ValueError(f"{path}: not an npz of numbers and text ({error})") from error
+    yield arrays
+
+
+@contextmanager
+def _opened_hdf5(path: Path) -> Iterator[Mapping[str, _Array]]:
+    """Open HDF5; of a row store, check what it is."""
+    with h5py.File(path) as file:
+        if file.attrs.get("format") == FORMAT:
+            RowStore(path, SCHEMA)
+        shared = file.get("shared", {})
+        sets = {**file, **{k: v for k, v in shared.items() if k == "wavelength"}}
+        yield {name: value for name, value in sets.items() if isinstance(value, h5py.Dataset)}
