@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class PublishedReference(nn.Module):
     @staticmethod
     def stack(*widths: int) -> nn.Sequential:
         """Return linear layers with GELU after each."""
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = pairwise(widths)
         return nn.Sequential(*(m for a, b in pairs for m in (nn.Linear(a, b), nn.GELU())))
 
     def encode(self, flux: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

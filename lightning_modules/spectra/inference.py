@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.spectra.losses import with_scatter
+from lightning_modules.spectra.losses import negative_log_likelihood, with_scatter
 from lightning_modules.spectra.moments import Population
 from lightning_modules.spectra.network import SpectraNetwork
 from lightning_modules.spectra.outliers import outlier_score
@@ -161,5 +161,5 @@ class SpectraModule(BaseModule):
 @torch.no_grad()
 def chi2_per_pixel(reconstruction: Tensor, inputs: Inputs) -> Tensor:
     """Return Σ_p (x_p - y_p)² / s_p² over the number of good pixels, (B,), NaN without any."""
-    difference = inputs.x - reconstruction.float()
-    return torch.linalg.vecdot(inputs.error_weight * difference, difference) / inputs.num_good
+    chi2 = 2.0 * negative_log_likelihood(reconstruction, inputs.x, inputs.error_weight)
+    return chi2 / inputs.num_good

@@ -14,7 +14,8 @@ def negative_log_likelihood(reconstruction: Tensor, x: Tensor, weight: Tensor) -
         x: Standardised flux, finite everywhere, shape (B, P).
         weight: w, its inverse variance, 0 where a pixel does not count, shape (B, P).
     """
-    nll: Tensor = _GaussianNLL.apply(reconstruction.float(), x, weight)
+    with torch.autocast(x.device.type, enabled=False):
+        nll: Tensor = _GaussianNLL.apply(reconstruction.float(), x, weight)
     return nll
 
 

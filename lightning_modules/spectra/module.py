@@ -65,7 +65,8 @@ class SpectraVAE(SpectraModule):
         warmup_epochs: Epochs over which β rises from 0 in training.
         separability: `gaussian_mi`, `cross_correlation`, `hsic`, `adversary` or `none`.
         separability_weight: Weight of a nat of separability; 0 measures it only.
-        separability_momentum: Share of the running covariance kept at each step.
+        separability_momentum: Share of the running covariance kept at each step; more for smaller
+            batches, but what it remembers is of weights m / (1 - m) steps ago.
         label_noise: Factor of the label errors when labels are re-sampled in training.
         label_dropout: Probability that a star loses its labels in training, so that the default
             and what stands in for it are learnt.
@@ -93,7 +94,7 @@ class SpectraVAE(SpectraModule):
         warmup_epochs: int = 0,
         separability: Separability = "gaussian_mi",
         separability_weight: float = 0.0,
-        separability_momentum: float = 0.9,
+        separability_momentum: float = 0.5,
         label_noise: float = 1.0,
         label_dropout: float = 0.0,
         intrinsic_scatter: bool = False,
@@ -151,9 +152,15 @@ class SpectraVAE(SpectraModule):
         """Return the loss and its terms, means over the stars."""
         stars, inputs, posterior = self._pass(batch, stage == "train")
         nll = stars["nll"].mean()
-        structure = STRUCTURES[self.structure](posterior, self.free_bits, self.structure_penalty)
         counts = not_repeated(batch, ~inputs.missing.any(dim=1))
-        separability, term = self.separability(posterior.mean, inputs.u, counts, self._summed)
+        u = self.net.labels(batch["label"])[
+            0
+        ].detach()  # the draws would add correlations of theirs
+        with torch.autocast(self.device.type, enabled=False):
+            structure = STRUCTURES[self.structure](
+                posterior, self.free_bits, self.structure_penalty
+            )
+            separability, term = self.separability(posterior.mean, u, counts, self._summed)
         self._collect(posterior.mean, stars["chi2"], batch, stage)
         loss = (nll + self.structure_weight(stage) * structure + term) / self.num_pixels
         return {

@@ -82,7 +82,7 @@ class SkipNetwork(SpectraNetwork):
         super().__init__(num_pixels, num_labels, latent_dim, learned_default=True)
         self.num_monomials = num_monomials(num_labels)
         self.skip = nn.Linear(self.num_monomials + latent_dim, num_pixels)  # R, W and b
-        self.encoder_input = nn.Linear(num_pixels, hidden_dims[0])
+        self.encoder_input = PixelLinear(num_pixels, hidden_dims[0])
         self.encoder_labels = label_layer(num_labels, hidden_dims[0])
         self.encoder = stack(hidden_dims)
         self.posterior = zeroed(nn.Linear(hidden_dims[-1], 2 * latent_dim))
@@ -132,6 +132,27 @@ class SkipNetwork(SpectraNetwork):
         with torch.autocast(latent.device.type, enabled=False):
             straight: Tensor = self.skip(torch.cat([monomials(u), latent.float()], dim=1))
             return straight.add_(bent)
+
+
+class PixelLinear(nn.Module):
+    """A linear layer on pixels whose weight has the pixels first.
+
+    The gradient of a weight (P, width) is a fifth faster on CPUs than that of (width, P).
+
+    Args:
+        num_pixels: P.
+        width: Of the output.
+    """
+
+    def __init__(self, num_pixels: int, width: int) -> None:
+        super().__init__()
+        bound = num_pixels**-0.5
+        self.weight = nn.Parameter(torch.empty(num_pixels, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, P) to (B, width)."""
+        return torch.addmm(self.bias, x, self.weight)
 
 
 def indicated(u: Tensor, missing: Tensor) -> Tensor:

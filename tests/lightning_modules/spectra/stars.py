@@ -70,4 +70,5 @@ def build(seed: int = 1, **arguments: Any) -> SpectraVAE:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    model.population.fitted.fill_(True)
     return model.eval()
