@@ -35,6 +35,9 @@ _FLAGS = {
 _PARAMETERS = {"teff": 0, "logg": 1, "fe_h": 3, "alpha_m": 6}
 """Places in FPARAM, where fe_h is the overall [M/H]."""
 
+_SPARED = {"APOGEE_ID": "APSTAR_ID", "STARFLAG": "STARFLAGS", "ASPCAPFLAG": "ASPCAPFLAGS"}
+"""Column to the long text that need not be read where it is there."""
+
 _OLD_NAMES = {"METALS": "M_H", "ALPHAFE": "ALPHA_M", "CFE": "C_M", "NFE": "N_M"}
 """Flags that releases before DR13 named otherwise."""
 
@@ -51,7 +54,8 @@ def survey_columns(path: Path) -> tuple[Columns, list[str]]:
     """
     table = TableRows(path)
     known = {name.upper(): name for name in table.names}
-    wanted = [known[name] for name in known if name in _useful()]
+    spared = {text for number, text in _SPARED.items() if number in known}
+    wanted = [known[name] for name in known if name in _useful() - spared]
     raw = {name.upper(): values for name, values in table.read(wanted).items()}
     return translate(raw, str(path))
 
