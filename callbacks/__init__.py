@@ -15,6 +15,8 @@ from callbacks.predictions import PredictionWriter
 from callbacks.preemption import PreemptionCheckpoint
 from callbacks.projector import EmbeddingProjector
 from callbacks.rng_state import RNGState
+from callbacks.spectra import SpectraReport
+from callbacks.spectra_writer import SpectrumWriter
 
 DISTRIBUTION = "astrolit"
 
@@ -33,4 +35,6 @@ __all__ = [
     "PredictionWriter",
     "PreemptionCheckpoint",
     "RNGState",
+    "SpectraReport",
+    "SpectrumWriter",
 ]
