@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lightning_modules.spectra.labels import LabelScaling, monomials, num_monomials
 from lightning_modules.spectra.linear_posterior import linear_posterior
+from lightning_modules.spectra.output_layer import pixel_sum
 from lightning_modules.spectra.pixels import PixelScaling
 
 LOG_VARIANCE_RANGE = (-20.0, 6.0)
@@ -128,10 +129,11 @@ class SkipNetwork(SpectraNetwork):
     def decode(self, latent: Tensor, u: Tensor, missing: Tensor) -> Tensor:
         """Return the standardised flux (B, P) of latents (B, D) and labels (B, L)."""
         h = self.decoder_input(latent) + self.decoder_labels(indicated(u, missing))
-        bent = self.decoder_output(self.decoder(functional.gelu(h)))
-        with torch.autocast(latent.device.type, enabled=False):
-            straight: Tensor = self.skip(torch.cat([monomials(u), latent.float()], dim=1))
-            return straight.add_(bent)
+        bent = self.decoder(functional.gelu(h))
+        straight = torch.cat([monomials(u), latent.float()], dim=1)
+        return pixel_sum(
+            straight, self.skip.weight, self.skip.bias, bent, self.decoder_output.weight
+        )
 
 
 class PixelLinear(nn.Module):

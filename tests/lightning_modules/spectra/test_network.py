@@ -4,6 +4,7 @@ import torch
 from lightning_modules import SpectraVAE
 from lightning_modules.spectra.labels import LabelScaling, monomials, num_monomials
 from lightning_modules.spectra.network import SkipNetwork
+from lightning_modules.spectra.output_layer import pixel_sum
 from lightning_modules.spectra.pixels import PixelScaling, keep
 
 
@@ -81,3 +82,21 @@ def test_labels_are_drawn_within_their_errors() -> None:
     assert lost.float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert drawn[~lost, 0].std().item() == pytest.approx(200.0, rel=0.03)
     assert torch.equal(scaling.draw(label[:1], torch.zeros(1, 2), 1.0, 0.0)[:, 0], label[:1, 0])
+
+
+def test_pixel_sum_is_two_linear_layers() -> None:
+    torch.manual_seed(0)
+    shapes = (5, 3), (600, 3), (600,), (5, 8), (600, 8)
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    s, straight, bias, h, bent = inputs
+    slope = torch.randn(5, 600)
+    expected = s @ straight.mT + bias + h @ bent.mT
+    gradients = torch.autograd.grad(expected, inputs, slope)
+    found = pixel_sum(*inputs)
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(torch.autograd.grad(found, inputs, slope), gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = pixel_sum(*inputs)
+    torch.testing.assert_close(half, expected, rtol=0.02, atol=0.1)
+    assert half.dtype == torch.float32
