@@ -35,7 +35,9 @@ class SpectraModule(BaseModule):
     """Base of models that embed spectra: units, masks, predictions and the scientist's methods.
 
     Batches and labels are in physical units everywhere; pixels that are not good leave no trace in
-    anything. Scaling and population are fitted buffers and travel in the checkpoint.
+    anything. Scaling, population and how the training spectra's continuum was normalised
+    (`continuum_mask`, the pixels of a polynomial's fit, and `continuum_degree`, -1 if nobody said)
+    are fitted buffers and travel in the checkpoint.
 
     Args:
         num_pixels: P.
@@ -45,6 +47,8 @@ class SpectraModule(BaseModule):
     """
 
     log_scatter: Tensor | None
+    continuum_mask: Tensor
+    continuum_degree: Tensor
 
     def __init__(
         self, num_pixels: int, net: SpectraNetwork, lr: float, weight_decay: float
@@ -53,6 +57,8 @@ class SpectraModule(BaseModule):
         self.num_pixels, self.net = num_pixels, net
         self.population = Population(net.latent_dim + 1)
         self.log_scatter = None
+        self.register_buffer("continuum_mask", torch.zeros(num_pixels, dtype=torch.bool))
+        self.register_buffer("continuum_degree", torch.tensor(-1))
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shapes of `flux` and `label`."""
@@ -62,7 +68,13 @@ class SpectraModule(BaseModule):
         }
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
-        """Take `flux_mean`, `flux_scale` (P,), `label_mean` and `label_std` (L,)."""
+        """Take `flux_mean`, `flux_scale` (P,), `label_mean` and `label_std` (L,).
+
+        `continuum_mask` (P,) and `continuum_degree` () are kept if the data have them.
+        """
+        for name in ("continuum_mask", "continuum_degree"):
+            if name in statistics:
+                self.get_buffer(name).copy_(statistics[name])
         self.net.pixels.assign(statistics["flux_mean"], statistics["flux_scale"])
         self.net.labels.assign(statistics["label_mean"], statistics["label_std"])
 

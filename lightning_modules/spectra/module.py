@@ -21,7 +21,7 @@ from lightning_modules.spectra.outliers import population_rows
 from lightning_modules.spectra.reference_network import ReferenceNetwork
 from lightning_modules.spectra.separability import SEPARABILITIES, Separability
 from lightning_modules.spectra.structure import STRUCTURES, Posterior, Structure
-from lightning_modules.spectra.warm_start import PASSES, Part, fit_linear_model
+from lightning_modules.spectra.warm_start import MOST_STARS, PASSES, Part, fit_linear_model
 
 INITIAL_SCATTER = 0.1  # of the median error
 
@@ -245,10 +245,12 @@ class SpectraVAE(SpectraModule):
         )
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the training split with all its labels, in standard units, for the warm start."""
-        keys = ("flux", "flux_ivar", "good", "label")
-        for batch in self.trainer.datamodule.batches("train", keys):  # type: ignore[attr-defined]
-            inputs = self.inputs({name: values.to(self.device) for name, values in batch.items()})
+        """Yield training stars with all their labels, in standard units, for the warm start."""
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        step = -(-len(datamodule.rows["train"]) // MOST_STARS)
+        for batch in datamodule.batches("train", ("flux", "flux_ivar", "good", "label")):
+            some = {name: values[::step].to(self.device) for name, values in batch.items()}
+            inputs = self.inputs(some)
             part = Part(inputs.x, inputs.weight, monomials(inputs.u))
             known = ~inputs.missing.any(dim=1)
             yield part if known.all() else Part(*(values[known] for values in part))

@@ -88,10 +88,16 @@ class Population(nn.Module):
         self.total.add_(moments_of(rows.detach(), counts))
 
     def fit(self, total: Tensor) -> None:
-        """Take mean and covariance from collected moments, summed over processes."""
+        """Take mean and covariance from collected moments, summed over processes.
+
+        Covariances between columns are shrunk by N / (N + K), so that few rows do for many columns.
+        """
         count = total[0, 0]
         if count < 2:
             return
+        covariance = covariance_of(total)
+        diagonal = torch.diag(covariance.diagonal())
+        share = count / (count + len(diagonal))
         self.mean.copy_(total[0, 1:] / count)
-        self.covariance.copy_(covariance_of(total))
+        self.covariance.copy_(diagonal + share * (covariance - diagonal))
         self.fitted.fill_(True)

@@ -59,7 +59,9 @@ def statistics(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "label_mean": np.nanmean(label, 0),
         "label_std": np.nanstd(label, 0),
     }
-    return {name: torch.from_numpy(values).float() for name, values in found.items()}
+    tensors = {name: torch.from_numpy(values).float() for name, values in found.items()}
+    mask = torch.arange(flux.shape[1]) % 2 == 0
+    return tensors | {"continuum_mask": mask, "continuum_degree": torch.tensor(3)}
 
 
 def build(seed: int = 1, **arguments: Any) -> SpectraVAE:

@@ -153,7 +153,7 @@ def test_junk_scores_higher_than_stars(trained: SpectraVAE) -> None:
 
 def test_scores_of_a_normal_population_are_normal() -> None:
     torch.manual_seed(0)
-    latent: Tensor = torch.randn(5000, 28) @ torch.randn(28, 28)
+    latent: Tensor = torch.randn(5000, 28) * torch.linspace(0.5, 2.0, 28)
     chi2 = (0.1 * torch.randn(5000)).exp()
     population = Population(29)
     assert outlier_score(population, latent, chi2).isnan().all()  # nothing to compare with
@@ -168,3 +168,12 @@ def test_an_empty_batch_is_an_error(trained: SpectraVAE) -> None:
     empty = {name: values[:0] for name, values in stars(2).items()}
     with pytest.raises(ValueError, match="SpectraVAE got a batch without spectra"):
         trained.predict_step(empty)
+
+
+def test_population_of_few_stars_bears_many_latents() -> None:
+    torch.manual_seed(0)
+    population = Population(29)
+    population.update(*population_rows(torch.randn(20, 28), torch.rand(20) + 0.5))
+    population.fit(population.total)
+    scores = outlier_score(population, torch.randn(1000, 28), torch.rand(1000) + 0.5)
+    assert scores.quantile(0.99) < 6
