@@ -244,7 +244,7 @@ class SpectraDataModule(BaseDataModule):
         if self._cuts is None:
             counts = {"rows": store.num_rows, "selected": store.num_rows}
             return np.ones(store.num_rows, bool), counts
-        kept, counts = self._cuts.select(catalogue)
+        kept, counts = self._cuts.select({**catalogue, self.id_column: self._names})
         return kept, store.attributes["counts"] if self.source.selects else counts
 
     def _announce(self, store: RowStore) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.fingerprints import digest
 
 Limits = tuple[float | None, float | None] | None
 
@@ -88,6 +91,7 @@ class Selection:
         aspcapflag_bits: Names or numbers of bits of ASPCAPFLAG that reject a row.
         starflag_bits: Names or numbers of bits of STARFLAG that reject a row.
         extra: Limits of further columns of the store, such as `{alpha_m: [-0.1, 0.5]}`.
+        exclude: Text file of ids (APOGEE_ID), one a line, of stars to leave out.
     """
 
     snr: Limits = (200.0, None)
@@ -97,6 +101,7 @@ class Selection:
     aspcapflag_bits: tuple[int | str, ...] = (23,)
     starflag_bits: tuple[int | str, ...] = (0, 3, 4)
     extra: dict[str, Limits] | None = None
+    exclude: str | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.limits.items():
@@ -123,12 +128,14 @@ class Selection:
 
     def parameters(self) -> dict[str, Any]:
         """Give the cuts as plain values, for the cache and for reports."""
-        return {**{k: list(v) for k, v in self.limits.items()}, **self.bits}
+        excluded = {} if self.exclude is None else {"exclude": digest(self._excluded())}
+        return {**{k: list(v) for k, v in self.limits.items()}, **self.bits, **excluded}
 
     @property
     def columns(self) -> list[str]:
         """Columns of the catalogue that the cuts look at."""
-        return [*self.limits, *(name for name, bits in self.bits.items() if bits)]
+        names = [] if self.exclude is None else ["name"]
+        return [*self.limits, *(name for name, bits in self.bits.items() if bits), *names]
 
     def select(
         self, catalogue: Mapping[str, NDArray[Any]]
@@ -136,12 +143,12 @@ class Selection:
         """Apply the cuts.
 
         Args:
-            catalogue: Columns, each (N,).
+            catalogue: Columns, each (N,); with `name` to exclude stars.
 
         Returns:
             Whether each row passes, (N,); and counts: `rows`, what each cut rejects on its own
-            under `<column>`, what it rejects for lack of a value under `<column>_missing`, and
-            `selected`.
+            under `<column>`, what it rejects for lack of a value under `<column>_missing`,
+            `excluded`, and `selected`.
 
         Raises:
             ValueError: A cut is on a column that is not there.
@@ -168,7 +175,39 @@ class Selection:
                 bad = (np.asarray(catalogue[name]).astype(np.int64) & bit_mask(bits)) != 0
                 counts[name] = int(bad.sum())
                 kept &= ~bad
+        if self.exclude is not None:
+            excluded = np.isin(catalogue["name"], self._excluded())
+            counts["excluded"] = int(excluded.sum())
+            kept &= ~excluded
         return kept, {**counts, "selected": int(kept.sum())}
+
+    def _excluded(self) -> list[str]:
+        """List the ids of stars to leave out, sorted."""
+        return read_names(self.exclude, "data.selection.exclude") if self.exclude else []
+
+
+def read_names(path: str, where: str) -> list[str]:
+    """Read ids of stars, one a line; what follows a # is a remark.
+
+    Args:
+        path: The file.
+        where: The setting, for messages.
+
+    Returns:
+        The ids, sorted, each once.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It names no star.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; set {where}")
+    lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+    names = sorted({line for line in lines if line})
+    if not names:
+        raise ValueError(f"{file}: names no star; set {where}")
+    return names
 
 
 def describe(counts: Mapping[str, int]) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from datamodules.fingerprints import fingerprint
+from datamodules.fingerprints import digest, fingerprint
 from datamodules.spectra.fits_images import ImageRows, TableRows
 from datamodules.spectra.grid import grid_of
-from datamodules.spectra.selection import describe
+from datamodules.spectra.selection import describe, read_names
 from datamodules.spectra.source import CHUNK_BYTES, SCHEMA, VERSION, SpectraSource
 from datamodules.spectra.survey_table import Columns, measured, survey_columns
 from datamodules.store import RowStore
@@ -38,6 +38,8 @@ class SurveySpectra(SpectraSource):
         added: Name of a further table with the same rows, such as astroNN's catalogue; only adds
             columns.
         added_columns: Columns of it to keep, under `astronn_<name>`, lower case.
+        stars: Text file of ids (APOGEE_ID), one a line: no others are read, not even in a
+            prediction, which keeps every other row of the survey.
     """
 
     selects: ClassVar[bool] = True
@@ -51,12 +53,14 @@ class SurveySpectra(SpectraSource):
         catalogue: str = "allStar*.fits",
         added: str | None = None,
         added_columns: tuple[str, ...] = ("TEFF", "LOGG", "FE_H"),
+        stars: str | None = None,
     ) -> None:
         self.folder = Path(folder).expanduser()
         self.files = {"flux": flux, "error": error, "mask": mask, "catalogue": catalogue}
         if added is not None:
             self.files["added"] = added
         self.added_columns = tuple(added_columns)
+        self.stars = None if stars is None else read_names(stars, "data.source.stars")
 
     def paths(self) -> dict[str, Path]:
         """Find the files.
@@ -72,6 +76,7 @@ class SurveySpectra(SpectraSource):
         return {
             **{role: fingerprint(path) for role, path in self.paths().items()},
             "added_columns": list(self.added_columns),
+            "stars": None if self.stars is None else digest(self.stars),
             "selection": self.selection.parameters() if self.selection else None,
         }
 
@@ -88,15 +93,7 @@ class SurveySpectra(SpectraSource):
             columns.update(self._added(paths, columns))
         images = {role: ImageRows(paths[role]) for role in ("flux", "error", "mask")}
         _check(images, len(columns["name"]), paths["catalogue"])
-        kept = np.ones(len(columns["name"]), bool)
-        counts = {"rows": len(kept), "selected": len(kept)}
-        if self.selection is not None:
-            kept, counts = self.selection.select(columns)
-        rank_zero_info(f"{paths['catalogue']}: {describe(counts)}")
-        if not kept.any():
-            raise ValueError(
-                f"{paths['catalogue']}: no row passes data.selection ({describe(counts)})"
-            )
+        kept, counts = self._select(columns, paths["catalogue"])
         grid = grid_of(images["flux"].num_pixels)
         attributes = {
             "grid": grid.num_pixels,
@@ -108,6 +105,25 @@ class SurveySpectra(SpectraSource):
         with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
             for block in _blocks(images, columns, np.flatnonzero(kept)):
                 writer.append(block)
+
+    def _select(self, columns: Columns, path: Path) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """Apply the cuts to the table.
+
+        Raises:
+            ValueError: No row passes.
+        """
+        kept = np.ones(len(columns["name"]), bool)
+        counts = {"rows": len(kept), "selected": len(kept)}
+        if self.selection is not None:
+            kept, counts = self.selection.select(columns)
+        if self.stars is not None:
+            others = ~np.isin(columns["name"], self.stars)
+            kept &= ~others
+            counts = {**counts, "other_stars": int(others.sum()), "selected": int(kept.sum())}
+        rank_zero_info(f"{path}: {describe(counts)}")
+        if not kept.any():
+            raise ValueError(f"{path}: no row passes data.selection ({describe(counts)})")
+        return kept, counts
 
     def _path(self, role: str, name: str) -> Path:
         """Find one file."""

@@ -1,5 +1,7 @@
 """Cuts count what they reject; limits are strict; a missing value fails."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,25 @@ def test_further_columns_can_be_cut() -> None:
     extra = {**CATALOGUE, "alpha_m": np.full(7, 0.3)}
     assert Selection(extra={"alpha_m": (0.2, None)}).select(extra)[0].sum() == 1
     assert Selection(extra={"alpha_m": (None, 0.3)}).select(extra)[0].sum() == 0
+
+
+def test_stars_can_be_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "bad.txt"
+    file.write_text("# chosen by eye\n2M0\n\n2M9  # flare\n")
+    named = {**CATALOGUE, "name": np.array([f"2M{row}" for row in range(7)])}
+    cut = Selection(exclude=str(file))
+    kept, counts = cut.select(named)
+    assert not kept.any()
+    assert (counts["excluded"], counts["selected"]) == (1, 0)
+    first = cut.parameters()
+    file.write_text("2M8")
+    assert cut.select(named)[0].sum() == 1
+    assert cut.parameters() != first
+    file.write_text("# nobody")
+    with pytest.raises(ValueError, match=r"bad.txt: names no star; set data.selection.exclude"):
+        cut.select(named)
+    with pytest.raises(FileNotFoundError, match=r"none.txt: no such file"):
+        Selection(exclude="none.txt").select(named)
 
 
 def test_nonsense_is_refused() -> None:

@@ -107,6 +107,21 @@ def test_cuts_and_predictions_have_their_own_stores(tmp_path: Path) -> None:
     assert data.store_path == first
 
 
+def test_stars_by_name(tmp_path: Path) -> None:
+    names = catalogue("dr16")["APOGEE_ID"]
+    (tmp_path / "stars.txt").write_text(f"{names[3]}\n{names[20]}\n")
+    source = SurveySpectra(str(write(tmp_path / "survey")), stars=str(tmp_path / "stars.txt"))
+    data = prepared(source, tmp_path)
+    assert data.names(data.columns["index"]).tolist() == [names[38], names[20]][::-1]
+    assert data.counts["other_stars"] == NUM - 3
+    every = prepared(source, tmp_path, selection=None)
+    assert every.store.num_rows == 3
+    (tmp_path / "bad.txt").write_text(names[20])
+    without = prepared(source, tmp_path, selection=Selection(exclude=str(tmp_path / "bad.txt")))
+    assert without.names(without.columns["index"]).tolist() == [names[38]]
+    assert without.counts["excluded"] == 1
+
+
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.int64, np.uint16, np.float32, np.float64])
 def test_masks_of_any_number_type(tmp_path: Path, kind: Any) -> None:
     source = SurveySpectra(str(write(tmp_path / "survey", mask_type=kind)))
