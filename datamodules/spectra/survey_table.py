@@ -55,6 +55,8 @@ def survey_columns(path: Path) -> tuple[Columns, list[str]]:
     table = TableRows(path)
     known = {name.upper(): name for name in table.names}
     spared = {text for number, text in _SPARED.items() if number in known}
+    if all(_LABELS[name][0] in known for name in LABELS):
+        spared |= {"FPARAM", "FPARAM_COV"}  # the covariances of DR17 are 1.2 GB
     wanted = [known[name] for name in known if name in _useful() - spared]
     raw = {name.upper(): values for name, values in table.read(wanted).items()}
     return translate(raw, str(path))

@@ -244,6 +244,21 @@ def test_columns_of_other_releases(tmp_path: Path) -> None:
     assert any("fe_h is unknown" in text for text in defaults)
 
 
+def test_large_columns_are_not_read_without_need(tmp_path: Path) -> None:
+    table = catalogue("dr16")
+    table["FPARAM_COV"] = np.zeros((NUM, 9, 9), np.float32)
+    table.write(tmp_path / "allStar.fits")
+    columns, defaults = survey_columns(tmp_path / "allStar.fits")
+    assert "alpha_m" not in columns
+    assert defaults == []
+    table.remove_column("TEFF_SPEC")
+    table.write(tmp_path / "older.fits")
+    columns, defaults = survey_columns(tmp_path / "older.fits")
+    assert columns["teff"].tolist() == [0] * NUM
+    assert columns["alpha_m"].tolist() == [6] * NUM
+    assert len(defaults) == 2
+
+
 def test_flags_by_name() -> None:
     names = {"STAR_BAD": 23, "M_H_WARN": 3}
     texts = np.array(["", "STAR_BAD", "METALS_WARN,STAR_BAD", "ODD_ONE"])
