@@ -160,3 +160,24 @@ def test_population_without_validation_is_of_training_stars(
     model = SpectraVAE(**SMALL)
     make_trainer().fit(model, make_data(200, val_fraction=0.0))
     assert model.population.fitted
+
+
+def test_training_in_half_precision(make_data: Make, make_trainer: Make) -> None:
+    seed_everything(0)
+    model = SpectraVAE(**SMALL, separability_weight=10.0)
+    trainer: Trainer = make_trainer(max_epochs=2, precision="bf16-mixed")
+    trainer.fit(model, make_data())
+    assert 0.7 < trainer.callback_metrics["val/chi2"] < 1.2
+
+
+def test_missing_labels_are_learnt(make_data: Make, make_trainer: Make) -> None:
+    """Stars that lose their labels in training are reconstructed without, too."""
+    found = []
+    for label_dropout in (0.0, 0.3):
+        seed_everything(0)
+        model, data = SpectraVAE(**SMALL, label_dropout=label_dropout, lr=5e-3), make_data()
+        make_trainer(max_epochs=8).fit(model, data)
+        batch = stars(100, seed=9)
+        batch["label"] = torch.full_like(batch["label"], torch.nan)
+        found.append(model.star_terms(batch)["chi2"].mean().item())
+    assert found[1] < 0.7 * found[0]

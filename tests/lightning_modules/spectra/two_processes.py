@@ -19,7 +19,7 @@ SEPARABILITIES = ("gaussian_mi", "cross_correlation")
 def trained(
     folder: Path, separability: str, batch_size: int, **arguments: Any
 ) -> dict[str, Tensor]:
-    """Train two epochs without draws (81 training stars or so: uneven) and return the state."""
+    """Train two epochs on 73 stars, so that the last batch is uneven, and return the state."""
     seed_everything(0, verbose=False)
     model = PlainVAE(**SMALL, separability=separability, separability_weight=100.0)
     data = StarData(Stars(116), batch_size, cache_dir=str(folder / "cache"))
