@@ -198,7 +198,8 @@ def _append_image(path: Path, name: str, text: str, blocks: Iterator[Array], num
     head["NAXIS"], head["NAXIS1"], head["NAXIS2"] = 2, first.shape[1], num_rows
     head["BITPIX"] = 8 if first.dtype == np.uint8 else -32
     head["CONTENT"] = text
-    stream = fits.StreamingHDU(path, head)
+    # As text: of a Path astropy looks at the last part only.
+    stream = fits.StreamingHDU(str(path), head)
     try:
         stream.write(first)
         for block in blocks:
