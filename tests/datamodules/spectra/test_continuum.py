@@ -145,7 +145,7 @@ def test_real_giants_keep_their_continuum(shared_data: Path) -> None:
 
 
 def test_a_star_that_was_normalised_otherwise_comes_to_our_level(shared_data: Path) -> None:
-    """DR14 puts this giant 2.7 % above the model of DR10 giants with its labels; we, 0.1 % below."""
+    """DR14 puts this giant 2.7 % above the model of giants with its labels; we, 0.1 % below."""
     grid, folder = GRIDS[7214], shared_data / "spectra"
     labels = np.array([[4858.5, 2.427, -0.326, 0.253]])
     model = giants(folder / "cannon_dr10_emulator", labels)[0]
