@@ -17,13 +17,14 @@ from callbacks.report import Report
 from callbacks.rows import RowCollector, Rows, check_finite
 from callbacks.spectra_audit import (
     FEW,
+    add_masks,
     add_terms,
     element_windows,
     find_targets,
     known_labels,
     write_tables,
 )
-from callbacks.spectra_classical import KEYS, fit_peers, training_sample
+from callbacks.spectra_classical import KEYS, LABELS_ONLY, fit_peers, training_sample
 from callbacks.spectra_fidelity import CHIPS, PixelSums, add_fidelity, add_windows
 from callbacks.spectra_figures import spectra_figures
 from callbacks.spectra_latents import Subject, add_independence, add_prior_match
@@ -151,6 +152,7 @@ class SpectraReport(Callback):
         fitted = training_sample(datamodule, self.max_fit, seed, KEYS if self.baselines else FEW)
         subjects = [model_subject(rows, scores, self._pixels, fitted)]
         subjects += self._peers(report, datamodule, fitted, subjects[0])
+        add_masks(report, datamodule)
         windows = element_windows(datamodule)
         for subject in subjects:
             add_fidelity(report, subject.name, subject.scores, subject.pixels, self.resampling)
@@ -166,7 +168,7 @@ class SpectraReport(Callback):
         targets = find_targets(report, datamodule, fitted, scores["index"], label, known)
         if targets is not None:
             for subject in subjects:
-                if subject.name != "truth":
+                if subject.latent is not None or subject.name == LABELS_ONLY:
                     add_recovery(report, subject, targets, self.max_boosting, seed)
             for subject in audited if targets.factors else []:
                 add_factors(report, subject, targets, self.max_boosting > 0, seed)

@@ -24,6 +24,21 @@ def element_windows(datamodule: Any) -> dict[str, list[tuple[float, float]]]:
     return windows
 
 
+def add_masks(report: Report, datamodule: Any) -> None:
+    """Add the share of pixels that each bit of the mask covers, and that it alone loses.
+
+    Args:
+        report: Where the numbers go, as those of `data`.
+        datamodule: Its `mask_report()` gives shares by split and bit.
+    """
+    if not hasattr(datamodule, "mask_report"):
+        return
+    splits = datamodule.mask_report()
+    for bit, shares in splits.get("test", splits["all"]).items():
+        report.add("data", "masked", shares["share"], f"bit={bit}")
+        report.add("data", "masked_alone", shares["alone"], f"bit={bit}")
+
+
 def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int]:
     """Return the labels that enough held-out stars have; say which are left out.
 
@@ -33,6 +48,11 @@ def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int
         names: Of the labels.
     """
     count = np.isfinite(label).sum(0)
+    missing = int((~np.isfinite(label)).any(1).sum())
+    if missing:
+        report.note(
+            f"{missing} held-out stars lack a label: the model takes its default, peers the mean"
+        )
     rare = [name for name, own in zip(names, count, strict=True) if own < MIN_STARS]
     if rare:
         report.note(f"fewer than {MIN_STARS} held-out stars have {', '.join(rare)}: left out")

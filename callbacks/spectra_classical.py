@@ -11,6 +11,7 @@ from sklearn.utils.extmath import randomized_svd
 
 Array = NDArray[Any]
 Spectra = Mapping[str, Array]
+LABELS_ONLY = "classical/labels"
 KEYS = ("index", "flux", "flux_ivar", "good", "label")
 
 
@@ -144,7 +145,7 @@ def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
         return peers
     emulator = fit_emulator(spectra, degree=2)
     rest = principal_components(spectra, emulator, num_latents, seed)
-    labels = Peer("classical/labels", emulator, rest[:0])
+    labels = Peer(LABELS_ONLY, emulator, rest[:0])
     return [*peers, labels, Peer("classical/labels_pca", emulator, rest)]
 
 

@@ -125,7 +125,8 @@ def _answers(
     for peer in peers:
         latent = peer.encode(spectra)
         guess = hidden_scores(spectra, peer.reconstruct(seen), hidden)
-        extra = {"latent": latent} if latent.shape[1] else {}
+        # Of the same components only the plain latents are audited.
+        extra = {"latent": latent} if latent.shape[1] and not peer.weighted else {}
         yield peer.name, peer.decode(latent, spectra["label"]), guess, extra
     if truth is not None:
         yield "truth", truth, hidden_scores(spectra, truth, hidden), {}
