@@ -1,5 +1,6 @@
 """The stellar continuum: polynomials through pixels that hardly have lines."""
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.fingerprints import digest
 from datamodules.spectra.grid import NUM_PIXELS, Grid
+from datamodules.spectra.pixel_mask import PixelMaskPolicy
 
 Array = NDArray[Any]
 
@@ -165,6 +167,22 @@ class Continuum:
             ratio, relative = (flux / continuum).astype(np.float32), error / continuum
         known = np.isfinite(continuum)
         return ratio, np.where(known, relative, np.inf).astype(np.float32)
+
+
+def renormalise(columns: MutableMapping[str, Array], continuum: Continuum) -> None:
+    """Divide rows of a store, in place, by the continuum of their good pixels.
+
+    Args:
+        columns: With `flux`, `flux_error`, `pixel_mask` and perhaps `true_flux`, each (n, P). Bit 0
+            of the mask is set where there is no continuum.
+        continuum: How.
+    """
+    flux, error = columns["flux"], columns["flux_error"]
+    good = PixelMaskPolicy().good(columns["pixel_mask"], flux, error)
+    fitted = continuum.fit(flux, error, good)
+    for name in {"flux", "flux_error", "true_flux"} & set(columns):
+        columns[name] = (columns[name] / fitted).astype(np.float32)
+    columns["pixel_mask"] |= np.isnan(fitted)
 
 
 def describe_continuum(continuum: Continuum | None) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from datamodules.fingerprints import fingerprint
 from datamodules.spectra.columns import CHUNK_BYTES, LABELS, SCHEMA, VERSION
-from datamodules.spectra.continuum import Continuum, describe_continuum
+from datamodules.spectra.continuum import Continuum, describe_continuum, renormalise
 from datamodules.spectra.grid import GRIDS, LOG_START, LOG_STEP, NUM_PIXELS, Grid, grid_of
-from datamodules.spectra.pixel_mask import PixelMaskPolicy, has_value
+from datamodules.spectra.pixel_mask import has_value
 from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.survey_table import Columns, measured
 from datamodules.store import FORMAT, RowStore
@@ -102,7 +102,7 @@ class SpectraFile(SpectraSource):
                     rows = slice(first, min(first + BLOCK, size))
                     block = self._block(known, rows, pixels, defaults)
                     if continuum is not None:
-                        _renormalise(block, continuum)
+                        renormalise(block, continuum)
                     writer.append({**{k: v[rows] for k, v in narrow.items()}, **block})
                 writer.attributes["defaults"] = sorted(set(defaults))
 
@@ -222,16 +222,6 @@ class SpectraFile(SpectraSource):
         if "true_flux" in known:
             block["true_flux"] = read("true_flux").astype(np.float32)
         return block
-
-
-def _renormalise(block: Columns, continuum: Continuum) -> None:
-    """Divide the spectra of a block by their continuum."""
-    flux, error = block["flux"], block["flux_error"]
-    good = PixelMaskPolicy().good(block["pixel_mask"], flux, error)
-    fitted = continuum.fit(flux, error, good)
-    for name in {"flux", "flux_error", "true_flux"} & set(block):
-        block[name] = (block[name] / fitted).astype(np.float32)
-    block["pixel_mask"] |= np.isnan(fitted)
 
 
 @contextmanager

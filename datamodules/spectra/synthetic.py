@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.blocks import Contents, Execution, write_in_blocks
 from datamodules.spectra.columns import CHUNK_BYTES, SCHEMA, VERSION
+from datamodules.spectra.continuum import Continuum, describe_continuum, renormalise
 from datamodules.spectra.emulator import FILES, EmulatorSpectrum
 from datamodules.spectra.grid import GRIDS, grid_of
 from datamodules.spectra.line_table import Array
@@ -58,6 +59,8 @@ class SyntheticSpectra(SpectraSource):
         scatter: Scatter that the errors do not tell of, over the emulator's own (0.2 to 1.7 % a
             pixel); 0 is none.
         error_floor: No error is smaller.
+        renormalise: Whether to divide by `Continuum` as well, for a model of spectra that were
+            normalised so; `true_continuum_<i>` then is what the division takes away, mostly.
         block_size: Spectra computed and kept together, a multiple of 64; it changes nothing.
         workers: Processes; -1 is one a core, 1 computes here.
         backend: joblib backend: `loky`, or `dask` or `ray` where registered.
@@ -75,6 +78,7 @@ class SyntheticSpectra(SpectraSource):
         broken_fractions: dict[str, float] | None = None,
         scatter: float = 0.0,
         error_floor: float = 0.005,
+        renormalise: bool = False,
         block_size: int = 512,
         workers: int = 1,
         backend: str = "loky",
@@ -92,6 +96,7 @@ class SyntheticSpectra(SpectraSource):
             "scatter": scatter,
             "error_floor": error_floor,
         }
+        self.continuum = Continuum(GRIDS[grid_pixels]) if renormalise else None
         self.block_size = block_size
         self.execution = Execution(workers, backend, timeout)
         self._check()
@@ -121,7 +126,8 @@ class SyntheticSpectra(SpectraSource):
     def parameters(self) -> dict[str, Any]:
         """Give every setting that determines the spectra; the emulator by its files' content."""
         settings = {**self.settings, "snr_range": list(self.settings["snr_range"])}
-        return {**settings, "emulator": self._emulator_digest}
+        given = {} if self.continuum is None else {"continuum": self.continuum.parameters()}
+        return {**settings, **given, "emulator": self._emulator_digest}
 
     @cached_property
     def _emulator_digest(self) -> str | None:
@@ -147,16 +153,17 @@ class SyntheticSpectra(SpectraSource):
             path: Store to write.
             seed: Everything random is a function of it.
         """
-        task = SpectraTask(self.simulation(), self.block_size, seed)
+        task = SpectraTask(self.simulation(), self.block_size, seed, self.continuum)
         num_pixels = self.settings["num_pixels"]
-        attributes = {
+        attributes, shared = describe_continuum(self.continuum)
+        attributes |= {
             "source": self.parameters(),
             "seed": seed,
             "grid": num_pixels,
             "defaults": [],
             "block_size": self.block_size,
         }
-        shared = {"wavelength": GRIDS[num_pixels].wavelength}
+        shared["wavelength"] = GRIDS[num_pixels].wavelength
         contents = Contents(SCHEMA, VERSION, attributes, "counts", shared, CHUNK_BYTES, "spectra")
         write_in_blocks(path, task, task.num_blocks, self.block_size, contents, self.execution)
 
@@ -169,11 +176,13 @@ class SpectraTask:
         simulation: The settings.
         block_size: Rows in a block.
         seed: `data.seed`.
+        continuum: What the spectra are divided by, if anything.
     """
 
     simulation: Simulation
     block_size: int
     seed: int
+    continuum: Continuum | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -189,6 +198,8 @@ class SpectraTask:
             for start in range(0, len(rows), TOGETHER)
         ]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if self.continuum is not None:
+            renormalise(columns, self.continuum)
         RowStore.write(path, columns, SCHEMA, VERSION, _counts(columns["broken"]))
         return len(rows)
 

@@ -24,6 +24,7 @@ from lightning_modules.spectra.structure import STRUCTURES, Posterior, Structure
 from lightning_modules.spectra.warm_start import MOST_STARS, PASSES, Part, fit_linear_model
 
 INITIAL_SCATTER = 0.1  # of the median error
+TRUNK = (512, 256, 128)
 
 
 class SpectraVAE(SpectraModule):
@@ -56,7 +57,8 @@ class SpectraVAE(SpectraModule):
         latent_dim: Latents D.
         network: `skip`, a linear model with its exact posterior and trunks around it; or
             `reference`, that of Tijauna/apogee-vae.
-        hidden_dims: Widths of the trunk of `skip`.
+        hidden_dims: Widths of the encoder, mirrored in the decoder; null is 512, 256, 128 for
+            `skip`, and seven times half the width before for `reference`.
         beta: Weight β of the structure term; 1 with `kl` gives the evidence lower bound.
         structure: `kl`; `mmd` (no KL, `structure_penalty` · MMD²); `beta_tc` (KL + penalty · total
             correlation); `dip` (KL + penalty · squared deviation of the means' covariance from 1).
@@ -86,7 +88,7 @@ class SpectraVAE(SpectraModule):
         num_labels: int = 3,
         latent_dim: int = 28,
         network: Literal["skip", "reference"] = "skip",
-        hidden_dims: Sequence[int] = (512, 256, 128),
+        hidden_dims: Sequence[int] | None = None,
         beta: float = 1.0,
         structure: Structure = "kl",
         structure_penalty: float = 10.0,
@@ -105,7 +107,9 @@ class SpectraVAE(SpectraModule):
     ) -> None:
         sizes = num_pixels, num_labels, latent_dim
         net: SpectraNetwork = (
-            SkipNetwork(*sizes, hidden_dims) if network == "skip" else ReferenceNetwork(*sizes)
+            SkipNetwork(*sizes, hidden_dims or TRUNK)
+            if network == "skip"
+            else ReferenceNetwork(*sizes, hidden_dims)
         )
         super().__init__(num_pixels, net, lr, weight_decay)
         self.save_hyperparameters()

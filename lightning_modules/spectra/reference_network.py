@@ -1,5 +1,7 @@
 """The network of Tijauna/apogee-vae (torch only)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +20,18 @@ class ReferenceNetwork(SpectraNetwork):
         num_pixels: P.
         num_labels: L; a missing label is the training stars' mean.
         latent_dim: D.
+        hidden_dims: Other widths of the encoder's layers.
     """
 
-    def __init__(self, num_pixels: int, num_labels: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        num_pixels: int,
+        num_labels: int,
+        latent_dim: int,
+        hidden_dims: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(num_pixels, num_labels, latent_dim, learned_default=False)
-        widths = [num_pixels // 2**level for level in range(1, 8)]
+        widths = list(hidden_dims or [num_pixels // 2**level for level in range(1, 8)])
         self.encoder = stack([num_pixels + num_labels, *widths])
         self.mean = nn.Linear(widths[-1], latent_dim)
         self.log_variance = nn.Linear(widths[-1], latent_dim)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules import SpectraDataModule, SyntheticSpectra
+from datamodules import SpectraDataModule, SpectraFile, SyntheticSpectra
 from datamodules.spectra.columns import ELEMENTS, SCHEMA
 from datamodules.store import RowStore
 
@@ -84,3 +84,15 @@ def test_a_datamodule_takes_it(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SyntheticSpectra(**settings)
+
+
+def test_renormalised_spectra_are_those_of_a_file_renormalised(tmp_path: Path) -> None:
+    own = prepare(tmp_path / "own.h5", grid_pixels=7214, renormalise=True)
+    plain = prepare(tmp_path / "plain.h5", grid_pixels=7214)
+    SpectraFile(str(tmp_path / "plain.h5"), renormalise=True).prepare(tmp_path / "file.h5", 0)
+    other = RowStore(tmp_path / "file.h5", SCHEMA)
+    for name in ("flux", "flux_error", "true_flux"):
+        np.testing.assert_allclose(other.read([name])[name], own.read([name])[name], rtol=1e-6)
+    assert own.attributes["continuum_degree"] == other.attributes["continuum_degree"]
+    assert not np.array_equal(plain.read(["flux"])["flux"], own.read(["flux"])["flux"])
+    assert SyntheticSpectra(renormalise=True).parameters() != SyntheticSpectra().parameters()

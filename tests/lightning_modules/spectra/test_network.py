@@ -100,3 +100,9 @@ def test_pixel_sum_is_two_linear_layers() -> None:
         half = pixel_sum(*inputs)
     torch.testing.assert_close(half, expected, rtol=0.02, atol=0.1)
     assert half.dtype == torch.float32
+
+
+def test_reference_takes_other_widths() -> None:
+    net = SpectraVAE(64, 3, 4, network="reference", hidden_dims=[16, 8]).net
+    shapes = [tuple(weight.shape) for weight in net.parameters() if weight.ndim == 2]
+    assert shapes == [(16, 67), (8, 16), (4, 8), (4, 8), (8, 7), (16, 8), (64, 16)]
