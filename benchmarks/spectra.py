@@ -9,12 +9,16 @@ Prints one JSON object a line. Run alone: `python benchmarks/spectra.py [threads
 """
 
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
+
+# Waiting threads sleep: spinning counts as work. OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import Tensor, nn

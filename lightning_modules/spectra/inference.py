@@ -91,7 +91,7 @@ class SpectraModule(BaseModule):
         scatter = self.log_scatter
         weight = error_weight if scatter is None else with_scatter(error_weight, scatter)
         u, missing = self.net.labels(batch["label"] if label is None else label)
-        return Inputs(x, error_weight, weight, good.sum(dim=1), u, missing)
+        return Inputs(x, error_weight, weight, good.sum(dim=1, dtype=torch.int32), u, missing)
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z | spectrum, label), each (B, D)."""

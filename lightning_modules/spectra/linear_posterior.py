@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_modules.spectra.pixels import row_blocks
+
 
 @torch.no_grad()
 def linear_posterior(residual: Tensor, weight: Tensor, latent_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,7 +23,8 @@ def linear_posterior(residual: Tensor, weight: Tensor, latent_map: Tensor) -> tu
         Mean (B, D) and covariance (B, D, D), float32 also under autocast.
     """
     with torch.autocast(weight.device.type, enabled=False):
-        right = (weight * residual) @ latent_map.mT  # (B, D)
+        blocks = row_blocks(weight, residual)
+        right = torch.cat([(w * r) @ latent_map.mT for w, r in blocks])  # (B, D)
         return solve(weight @ products(latent_map).mT, right)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_modules.spectra.pixels import row_blocks
+
 
 def negative_log_likelihood(reconstruction: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Return -log p(x | z) = 1/2 Σ_p w_p (x_p - y_p)², less the noise's own constant, shape (B,).
@@ -62,10 +64,15 @@ class _GaussianNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return the sum, shape (B,)."""
-        difference = y - x
-        slope = weight * difference
+        slope, total = torch.empty_like(x), x.new_empty(len(x))
+        for own_slope, own_total, own_y, own_x, own_weight in row_blocks(
+            slope, total, y, x, weight
+        ):
+            difference = own_y - own_x
+            torch.mul(own_weight, difference, out=own_slope)
+            torch.linalg.vecdot(own_slope, difference, out=own_total)
         ctx.save_for_backward(slope)
-        return 0.5 * torch.linalg.vecdot(slope, difference)
+        return total.mul_(0.5)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from lightning_modules.spectra.labels import LabelScaling, monomials, num_monomials
 from lightning_modules.spectra.linear_posterior import linear_posterior
 from lightning_modules.spectra.output_layer import pixel_sum
-from lightning_modules.spectra.pixels import PixelScaling
+from lightning_modules.spectra.pixels import PixelScaling, row_blocks
 
 LOG_VARIANCE_RANGE = (-20.0, 6.0)
 PULL_LIMIT = 10.0  # of the trunk's input, in σ; the linear path sees the whole residual
@@ -120,8 +120,9 @@ class SkipNetwork(SpectraNetwork):
         """Return mean and log-variance of q(z | x, u), each (B, D)."""
         residual = self.residual(x, u)
         linear_mean, covariance = linear_posterior(residual, weight, self.latent_map)
-        pull = residual.mul_(weight.sqrt()).clamp_(-PULL_LIMIT, PULL_LIMIT)
-        h = self.encoder_input(pull) + self.encoder_labels(indicated(u, missing))
+        for own, own_weight in row_blocks(residual, weight):  # in place: pulls, in σ
+            own.mul_(own_weight.sqrt()).clamp_(-PULL_LIMIT, PULL_LIMIT)
+        h = self.encoder_input(residual) + self.encoder_labels(indicated(u, missing))
         mean, log_variance = self.posterior(self.encoder(functional.gelu(h))).float().chunk(2, 1)
         linear_log_variance = covariance.diagonal(dim1=-2, dim2=-1).log()
         return linear_mean + mean, (linear_log_variance + log_variance).clamp(*LOG_VARIANCE_RANGE)

@@ -1,7 +1,11 @@
 """Pixels of spectra in standard units; pixels that are not good are gone (torch only)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+
+BLOCK = 32  # spectra
 
 
 class PixelScaling(nn.Module):
@@ -42,13 +46,28 @@ class PixelScaling(nn.Module):
 
         Whatever pixels hold that are not good (NaN too) leaves no trace.
         """
-        x = (flux.float() - self.flux_mean).mul_(self.flux_scale.reciprocal())
-        weight = flux_ivar.float() * self.flux_scale.square()
-        return keep(x, weight, good)
+        x, weight = (torch.empty(flux.shape, device=flux.device) for _ in range(2))
+        inverse, squared = self.flux_scale.reciprocal(), self.flux_scale.square()
+        for block in row_blocks(x, weight, flux.float(), flux_ivar.float(), good):
+            own_x, own_weight, own_flux, own_ivar, own_good = block
+            torch.sub(own_flux, self.flux_mean, out=own_x).mul_(inverse)
+            torch.mul(own_ivar, squared, out=own_weight)
+            keep(own_x, own_weight, own_good)
+        return x, weight
 
     def flux(self, x: Tensor) -> Tensor:
         """Return the flux of standardised values, shape (B, P)."""
         return torch.addcmul(self.flux_mean, x.float(), self.flux_scale)
+
+
+def row_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the tensors block of rows by block: on CPUs what one block needs stays in the cache.
+
+    Args:
+        tensors: All with the same first axis. Elsewhere they come whole.
+    """
+    size = BLOCK if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
+    yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
 def keep(x: Tensor, weight: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
