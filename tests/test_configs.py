@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from astropy.table import Table
 import lightning_modules
 from datamodules import StarCluster, SyntheticField
 from datamodules.clustering.columns import OPTIONAL, REQUIRED
+from datamodules.spectra.emulator import FILES
+from datamodules.spectra.simulate import Simulation, simulate_block
+from datamodules.spectra.writers import write_survey
 from lightning_modules.cli import main
 from lightning_modules.shipped_configs import config_folder, list_configs
 from tests.datamodules.clustering.tap_server import Archive, serve
@@ -23,6 +27,24 @@ from tests.datamodules.clustering.tap_server import Archive, serve
 HERE = Path(__file__).parent
 METHOD_CONFIGS = [name for name in list_configs() if not name.startswith("trainer/")]
 OVERLAYS = [name for name in list_configs() if name.startswith("trainer/")]
+
+WRITTEN = {
+    "clustering/catalog.yaml": ("--data.source.path", "catalog"),
+    "clustering/gaia.yaml": ("--data.source.url", "gaia"),
+    "clustering/vasiliev_baumgardt.yaml": ("--data.source.path", "vasiliev_baumgardt"),
+    "spectra/emulator.yaml": ("--data.source.emulator_path", "emulator"),
+    "spectra/survey.yaml": ("--data.source.folder", "survey"),
+}
+"""Configuration to the option that points it at a fixture's data."""
+
+SIZES = {
+    "SyntheticField": [
+        "--data.source.num_field", "300", "--data.source.clusters",
+        "[{num_stars: 200, scale: 0.05}]",
+    ],
+    "SyntheticSpectra": ["--data.source.num_spectra", "60"],
+}  # fmt: skip
+"""Sizes of simulated sets that the method's tiny.yaml does not make small."""
 
 
 @pytest.fixture
@@ -67,24 +89,43 @@ def gaia(stars: Table) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.fixture
+def survey() -> Path:
+    """A small survey in the files of DR17."""
+    write_survey(Path("survey"), simulate_block(Simulation(), np.arange(60), 0), "dr17")
+    return Path("survey")
+
+
+@pytest.fixture
+def emulator() -> Path:
+    """A small emulator in the files of jobovy/apogee: flux 0.9, deeper in metal-rich stars."""
+    folder = Path("emulator")
+    folder.mkdir()
+    coefficients, baseline = np.zeros((15, 7214)), np.array([4500.0, 2.0, -0.3, 0.05])
+    coefficients[0], coefficients[3] = 0.9, -0.05
+    for name, values in zip(FILES, (coefficients, baseline, np.full(7214, 0.006)), strict=False):
+        np.savetxt(folder / name, values)
+    labels = baseline + np.random.default_rng(0).normal(size=(40, 4)) * (150, 0.4, 0.2, 0.05)
+    lines = [f"star{n}.fits " + " ".join(map(str, row)) for n, row in enumerate(labels)]
+    (folder / FILES[3]).write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def data_arguments(name: str, request: pytest.FixtureRequest) -> list[str]:
-    """Return what points a configuration at data made by our own writers."""
-    if name in ("clustering/catalog.yaml", "clustering/vasiliev_baumgardt.yaml"):
-        return ["--data.source.path", str(request.getfixturevalue(Path(name).stem))]
-    if name == "clustering/gaia.yaml":
-        return ["--data.source.url", str(request.getfixturevalue("gaia"))]
-    if name.startswith("microlensing/"):
-        return []  # its tiny.yaml makes the simulated sets small
-    small = "[{num_stars: 200, scale: 0.05}]"
-    return ["--data.source.num_field", "300", "--data.source.clusters", small]
+    """Return what points a configuration at data made by our own writers, or makes them few."""
+    option, fixture = WRITTEN.get(name, ("", ""))
+    words = [option, str(request.getfixturevalue(fixture))] if fixture else []
+    source = yaml.safe_load((config_folder() / name).read_text())["data"]["init_args"]["source"]
+    return [*words, *SIZES.get(source["class_path"], [])]
 
 
 @pytest.mark.parametrize("name", [*METHOD_CONFIGS, *OVERLAYS])
 def test_printed_config_equals_its_snapshot(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["fit", "-c", name] if name in METHOD_CONFIGS else ["fit", "-c", METHOD_CONFIGS[0]]
     words += ["-c", name] if name in OVERLAYS else []
-    if "source.path" in (config_folder() / name).read_text().split("\n", 1)[0]:
-        words += ["--data.source.path", "stars.fits"]
+    comment = (config_folder() / name).read_text().split("\n", 1)[0]
+    for option in re.findall(r"--data\.source\.\w+", comment):
+        words += [option, "stars.fits"]
     with pytest.raises(SystemExit) as stop:
         main([*words, "--print_config"])
     assert stop.value.code == 0
