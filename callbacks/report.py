@@ -144,7 +144,8 @@ class Report:
     def print(self, slices: Iterable[str], console: Console | None = None) -> None:
         """Print the tables of the slices and the notes."""
         # A log file has no width of its own; wide enough for a model and its baselines.
-        console = console or (Console() if sys.stdout.isatty() else Console(width=110))
+        width = max(110, 30 + 16 * len({row.subject for row in self.rows}))
+        console = console or (Console() if sys.stdout.isatty() else Console(width=width))
         for table in self.tables(slices):
             console.print(table)
         for line in self.notes:

@@ -25,7 +25,7 @@ from callbacks.spectra_audit import (
     write_tables,
 )
 from callbacks.spectra_classical import KEYS, LABELS_ONLY, fit_peers, training_sample
-from callbacks.spectra_fidelity import CHIPS, PixelSums, add_fidelity, add_windows
+from callbacks.spectra_fidelity import PixelSums, add_fidelity, add_windows
 from callbacks.spectra_figures import spectra_figures
 from callbacks.spectra_latents import Subject, add_independence, add_prior_match
 from callbacks.spectra_recovery import add_factors, add_recovery
@@ -125,7 +125,7 @@ class SpectraReport(Callback):
             figures = self.assess(report, folder, pl_module, datamodule, rows, scores)
             save_figures(trainer, folder, figures, prefix="test/")
         report.write(folder)
-        report.print(["", *(f"chip={name}" for name in CHIPS)])
+        report.print([""])
         print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")
 
     def assess(

@@ -118,17 +118,15 @@ def corner_figure(
     """
     size = points.shape[1]
     figure = Figure(figsize=(1.75 * size + 0.6, 1.75 * size + 0.6))
-    axes: Any = figure.subplots(size, size, squeeze=False)
-    figure.subplots_adjust(0.08, 0.07, 0.985, 0.93, wspace=0.06, hspace=0.06)
+    grid = figure.add_gridspec(
+        size, size, left=0.08, bottom=0.07, right=0.985, top=0.93, wspace=0.06, hspace=0.06
+    )
     reach = float(np.clip(np.quantile(np.abs(points), 0.997) * 1.1, 1.0, 6.0))
     colours = np.array(["#cccccc", *GROUP_COLOURS])[groups + 1]
     order = np.random.default_rng(0).permutation(len(points))
-    for row, column in np.ndindex(size, size):
-        panel = axes[row, column]
+    for row, column in ((i, j) for i in range(size) for j in range(i + 1)):
+        panel = figure.add_subplot(grid[row, column])
         panel.set_xlim(-reach, reach)
-        if column > row:
-            panel.set_axis_off()
-            continue
         if row == column:
             bins = np.linspace(-reach, reach, 31).tolist()
             for number, colour in enumerate(GROUP_COLOURS):

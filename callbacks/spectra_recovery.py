@@ -141,6 +141,9 @@ def add_recovery(
 ) -> None:
     """Add how well labels and abundances follow from latents, and from latents and labels.
 
+    In short: `label_<r2>_max`, the largest of the labels from the latents, which separability
+    wants to be 0, and `abundance_<r2>_mean`, of the abundances from latents and labels.
+
     Args:
         report: Where the numbers go.
         subject: Its latents; without any (the emulator of labels) from labels alone.
@@ -148,6 +151,7 @@ def add_recovery(
         max_boosting: Stars that trees are fitted on at most; 0 leaves them out.
         seed: Fixes trees and subsample.
     """
+    short: dict[str, list[float]] = {}
     for inputs, fitted, scored in _inputs(subject, targets):
         for target in _asked(inputs, targets):
             pairs = (fitted, targets.fitted[target]), (scored, targets.scored[target])
@@ -160,6 +164,13 @@ def add_recovery(
                 value = r_squared(make(seed), part, pairs[1])
                 where = f"target={target}/inputs={inputs}"
                 report.add(subject.name, metric, value, where, n=len(scored))
+                if target in targets.label:
+                    short.setdefault(f"label_{metric}_max", []).append(value)
+                elif target in targets.abundances and inputs != "latents":
+                    short.setdefault(f"abundance_{metric}_mean", []).append(value)
+    for name, values in short.items():
+        value = max(values) if name.endswith("max") else float(np.mean(values))
+        report.add(subject.name, name, value, n=len(targets.scored_label))
 
 
 def add_factors(report: Report, subject: Subject, targets: Targets, trees: bool, seed: int) -> None:

@@ -79,6 +79,9 @@ def test_recovery_with_known_answers() -> None:
     assert r2("r2_boosting", "true_al_fe", "latents+labels") > 0.9
     assert r2("r2_boosting", "logg", "latents") < 0.1
     assert "model/r2_ridge/target=teff/inputs=latents+labels" not in found
+    labels = [r2("r2_ridge", name, "latents") for name in LABELS]
+    assert found["model/label_r2_ridge_max"] == max(labels)
+    assert found["model/abundance_r2_ridge_mean"] == pytest.approx(1, abs=1e-3)
 
 
 def test_missing_labels_do_not_matter_and_trees_can_be_left_out() -> None:
