@@ -42,7 +42,7 @@ def mutual_information_of_covariance(
     covariance: Tensor,
     num_first: int,
     shrinkage: float | Tensor = 0.0,
-    num_samples: float | None = None,
+    num_samples: float | Tensor | None = None,
 ) -> Tensor:
     """Return the Gaussian mutual information of the first variables with the others, in nats.
 
@@ -108,7 +108,7 @@ def shrunk_correlation(covariance: Tensor, shrinkage: float | Tensor = 0.0) -> T
     return identity + (1 - weight.clamp_min(FLOOR)) * (off * scale * scale[:, None])
 
 
-def optimal_shrinkage(covariance: Tensor, num_samples: float) -> Tensor:
+def optimal_shrinkage(covariance: Tensor, num_samples: float | Tensor) -> Tensor:
     """Return the weight of the identity with the least expected squared error, 0 to 1.
 
     Sum of the sampling variances of the correlations, (1 - r^2)^2 / (N - 1), over the sum of their
@@ -123,7 +123,8 @@ def optimal_shrinkage(covariance: Tensor, num_samples: float) -> Tensor:
     """
     correlation = shrunk_correlation(covariance.detach())
     off = correlation[~torch.eye(len(correlation), dtype=torch.bool, device=correlation.device)]
-    variance = (1 - off.square()).square().sum() / max(num_samples - 1, 1)
+    count = torch.as_tensor(num_samples - 1.0).clamp_min(1.0)
+    variance = (1 - off.square()).square().sum() / count
     return (variance / off.square().sum().clamp_min(FLOOR)).clamp(0.0, 1.0)
 
 

@@ -93,9 +93,8 @@ class GaussianInformation(MomentSeparability):
 
     def value(self, covariance: Tensor, num_samples: Tensor) -> Tensor:
         """Return I(z; u) in nats; may be slightly negative for independent ones."""
-        number = float(num_samples)
-        shrinkage = optimal_shrinkage(covariance, number)
-        return mutual_information_of_covariance(covariance, self.latent_dim, shrinkage, number)
+        shrinkage = optimal_shrinkage(covariance, num_samples)
+        return mutual_information_of_covariance(covariance, self.latent_dim, shrinkage, num_samples)
 
 
 class CrossCorrelation(MomentSeparability):
