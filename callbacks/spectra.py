@@ -120,7 +120,10 @@ class SpectraReport(Callback):
         datamodule: Any = getattr(trainer, "datamodule", None)
         report = Report.of_run(trainer, pl_module, "spectra", "held_out", len(scores["index"]))
         if not len(datamodule.rows["test"]):
-            report.note("the data have no test split: all stars are reported as held out")
+            report.note(
+                "the data have no test split: all stars are reported as held out, "
+                "those that peers are fitted on among them"
+            )
         with style():
             figures = self.assess(report, folder, pl_module, datamodule, rows, scores)
             save_figures(trainer, folder, figures, prefix="test/")
@@ -192,8 +195,9 @@ class SpectraReport(Callback):
         if self.baselines and fitted:
             peers = fit_peers(fitted, size, seed)
             report.note(
-                f"peers fitted on {len(fitted['index'])} training stars, {size} components; "
-                "chi2 with the same errors and pixels for all"
+                f"peers fitted on {len(fitted['index'])} training stars, "
+                f"{len(peers[0].components)} components; chi2 with the same errors and pixels for "
+                "all"
             )
         split = "test" if len(datamodule.rows["test"]) else "all"
         return classical_subjects(datamodule, split, peers, fitted, datamodule.grid.chips, seed)

@@ -90,11 +90,12 @@ def find_targets(
         report.note("the data have no abundances: their recovery is left out")
     if not targets.factors:
         report.note("the data are not simulated: scores against the truth are left out")
-    report.note(
-        f"R^2 on {len(index)} held-out stars of regressions on {len(fitted['index'])} training "
-        "stars (trees on fewer); MIG with 20 equal-count bins (fewer below 2000 stars), DCI with "
-        "boosted trees"
-    )
+    if targets.scored:
+        report.note(
+            f"R^2 on {len(index)} held-out stars of regressions on {len(fitted['index'])} training "
+            "stars (trees on fewer); MIG with 20 equal-count bins (fewer below 2000 stars), DCI "
+            "with boosted trees"
+        )
     return targets
 
 

@@ -50,6 +50,7 @@ def residual_figure(
     shown = [subject for subject in subjects if subject.name in ("model", PEER)]
     pulls = {subject.name: subject.pixels.std("pull") for subject in shown}
     top = float(np.nanquantile(std, 0.98)) * 1.5
+    reach = max(3.0, 1.2 * float(np.nanquantile(pulls["model"], 0.98)))
     for panel, chip in zip(axes, chips, strict=True):
         x = wavelength[chip]
         panel.fill_between(x, -std[chip], std[chip], color="#c6dcec", linewidth=0)
@@ -59,7 +60,7 @@ def residual_figure(
         other = panel.twinx()
         for colour, (name, pull) in zip((COLOURS[1], "#888888"), pulls.items(), strict=False):
             other.plot(x, _smooth(pull[chip]), color=colour, linewidth=1.0, label=name)
-        other.set(ylim=(0, 3), ylabel="deviation of pulls")
+        other.set(ylim=(0, reach), ylabel="deviation of pulls")
         other.grid(visible=False)
         other.axhline(1, color="black", linewidth=0.6, linestyle=":")
         panel.set_zorder(-1)
@@ -103,6 +104,9 @@ def example_figure(spectra: Mapping[str, Array], names: Sequence[str], wavelengt
         for panel in (top, bottom):
             _shade(panel, x, ~good)
             panel.set_xlim(x[0], x[-1])
+        # Not from the errors: those of a pixel just short of bad would flatten all others.
+        low, high = np.nanmin([flux, model]), np.nanmax([flux, model])
+        top.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
         top.set_title(name)
         top.set(ylabel="flux / continuum", xticklabels=[])
         bottom.set(ylabel="pull", ylim=(-5, 5))
@@ -123,7 +127,7 @@ def chi2_figure(subjects: Sequence[Subject]) -> Figure:
         label = f"{name} ({np.nanmedian(own):.3f})"
         left.hist(own, bins, histtype="step", linewidth=1.6, color=colour, label=label)
     left.set(xlabel=r"$\chi^2$ per good pixel", ylabel="held-out stars", xscale="log")
-    ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if bins[0] <= t <= bins[-1]]
+    ticks = nice_ticks(bins[0], bins[-1])
     left.set_xticks(ticks, [f"{t:g}" for t in ticks])
     left.set_xticks([], minor=True)
     left.legend(title="subject (median)", fontsize=8)
@@ -137,12 +141,20 @@ def chi2_figure(subjects: Sequence[Subject]) -> Figure:
     right.set(xlabel="share of pixels", ylabel=r"mean $\chi^2$ of a pixel at most", yscale="log")
     top = max(2.0, float(high) * 2)
     right.set(ylim=(0.7, top), xlim=(0, 1))
-    marks = [t for t in (0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if t <= top]
+    marks = nice_ticks(0.7, top)
     right.set_yticks(marks, [f"{t:g}" for t in marks])
     right.set_yticks([], minor=True)
     left.set_title("Stars")
     right.set_title("Pixels")
     return figure
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Return ticks of a logarithmic axis, more in a decade if there are few decades."""
+    steps = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 300 * low else (1,)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def recovery_figure(report: Report, metric: str = "r2_ridge") -> Figure | None:
