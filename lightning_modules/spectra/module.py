@@ -105,6 +105,7 @@ class SpectraVAE(SpectraModule):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
+        _check_shares(label_dropout, separability_momentum)
         sizes = num_pixels, num_labels, latent_dim
         net: SpectraNetwork = (
             SkipNetwork(*sizes, hidden_dims or TRUNK)
@@ -117,7 +118,7 @@ class SpectraVAE(SpectraModule):
         self.structure, self.structure_penalty, self.free_bits = (
             structure, structure_penalty, free_bits,
         )  # fmt: skip
-        self.separability = SEPARABILITIES[separability](
+        self.separability = SEPARABILITIES[separability if num_labels else "none"](
             latent_dim, num_labels, separability_weight, separability_momentum
         )
         self.label_noise, self.label_dropout = label_noise, label_dropout
@@ -157,9 +158,7 @@ class SpectraVAE(SpectraModule):
         stars, inputs, posterior = self._pass(batch, stage == "train")
         nll = stars["nll"].mean()
         counts = not_repeated(batch, ~inputs.missing.any(dim=1))
-        u = self.net.labels(batch["label"])[
-            0
-        ].detach()  # the draws would add correlations of theirs
+        u = self.net.labels(batch["label"])[0].detach()  # draws would add correlations of theirs
         with torch.autocast(self.device.type, enabled=False):
             structure = STRUCTURES[self.structure](
                 posterior, self.free_bits, self.structure_penalty
@@ -283,3 +282,16 @@ class SpectraVAE(SpectraModule):
 def not_repeated(batch: Batch, counts: Tensor) -> Tensor:
     """Return which stars count, (B,), without those that a rank repeats for want of rows."""
     return counts & (batch["loss_scale"] > 0) if "loss_scale" in batch else counts
+
+
+def _check_shares(label_dropout: float, separability_momentum: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ValueError: Naming the arguments.
+    """
+    if not (0 <= label_dropout <= 1 and 0 <= separability_momentum < 1):
+        raise ValueError(
+            f"model.label_dropout={label_dropout} must be in 0..1 and "
+            f"model.separability_momentum={separability_momentum} from 0 to below 1"
+        )

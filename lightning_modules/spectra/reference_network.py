@@ -21,6 +21,9 @@ class ReferenceNetwork(SpectraNetwork):
         num_labels: L; a missing label is the training stars' mean.
         latent_dim: D.
         hidden_dims: Other widths of the encoder's layers.
+
+    Raises:
+        ValueError: If there is nothing left to halve.
     """
 
     def __init__(
@@ -32,6 +35,11 @@ class ReferenceNetwork(SpectraNetwork):
     ) -> None:
         super().__init__(num_pixels, num_labels, latent_dim, learned_default=False)
         widths = list(hidden_dims or [num_pixels // 2**level for level in range(1, 8)])
+        if not widths[-1]:
+            raise ValueError(
+                f"model.network=reference halves model.num_pixels={num_pixels} seven times: give "
+                "at least 128 pixels, or model.hidden_dims"
+            )
         self.encoder = stack([num_pixels + num_labels, *widths])
         self.mean = nn.Linear(widths[-1], latent_dim)
         self.log_variance = nn.Linear(widths[-1], latent_dim)

@@ -181,3 +181,17 @@ def test_missing_labels_are_learnt(make_data: Make, make_trainer: Make) -> None:
         batch["label"] = torch.full_like(batch["label"], torch.nan)
         found.append(model.star_terms(batch)["chi2"].mean().item())
     assert found[1] < 0.7 * found[0]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("separability", SEPARABILITIES)
+def test_no_labels_at_all(separability: str) -> None:
+    model = SpectraVAE(**(SMALL | {"num_labels": 0}), separability=separability)
+    batch = stars()
+    none = {name: batch[name][:, :0] for name in ("label", "label_error")}
+    assert model.step(batch | none, "train")["loss"].isfinite()
+
+
+def test_shares_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"model\.separability_momentum=1\.0 from 0 to below 1"):
+        SpectraVAE(**SMALL, separability_momentum=1.0)

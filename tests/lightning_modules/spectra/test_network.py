@@ -106,3 +106,8 @@ def test_reference_takes_other_widths() -> None:
     net = SpectraVAE(64, 3, 4, network="reference", hidden_dims=[16, 8]).net
     shapes = [tuple(weight.shape) for weight in net.parameters() if weight.ndim == 2]
     assert shapes == [(16, 67), (8, 16), (4, 8), (4, 8), (8, 7), (16, 8), (64, 16)]
+
+
+def test_reference_needs_pixels_to_halve() -> None:
+    with pytest.raises(ValueError, match=r"at least 128 pixels, or model\.hidden_dims"):
+        SpectraVAE(num_pixels=100, network="reference")
