@@ -47,12 +47,14 @@ class PixelSums:
         pull = residual * np.sqrt(spectra["flux_ivar"])
         good = spectra["good"]
         pair = good[:, 1:] & good[:, :-1] & self.same_chip
-        product = np.where(pair, pull[:, 1:] * pull[:, :-1], 0)
-        parts = (good, pull, pull**2, residual, residual**2)
-        for row, part in enumerate(parts):
-            self.values[row] += part.sum(0, dtype=np.float64)
-        self.values[5, 1:] += pair.sum(0)
-        self.values[6, 1:] += product.sum(0, dtype=np.float64)
+        product = pull[:, 1:] * pull[:, :-1] * pair  # pulls are 0 where not good
+        # A product with ones is summed many times faster than an axis is; a batch is short.
+        ones = np.ones(len(good), np.float32)
+        for row, part in enumerate((pull, pull**2, residual, residual**2), start=1):
+            self.values[row] += ones @ part.astype(np.float32, copy=False)
+        self.values[0] += np.count_nonzero(good, axis=0)
+        self.values[5, 1:] += np.count_nonzero(pair, axis=0)
+        self.values[6, 1:] += ones @ product.astype(np.float32, copy=False)
 
     def reduce(self, trainer: Trainer) -> None:
         """Sum over all ranks; every rank must call this."""
