@@ -1,21 +1,25 @@
-"""Makes the golden checkpoints (`python tests/golden/make.py`), only if one must change."""
+"""Makes golden checkpoints (`python tests/golden/make.py [method]`), only if one must change."""
 
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader
 
 from datamodules import (
     ClusteringDataModule,
     MicrolensingDataModule,
     RegularCadence,
     SimulatedEvents,
+    SpectraDataModule,
     SyntheticField,
+    SyntheticSpectra,
 )
 from datamodules.base import BaseDataModule
-from lightning_modules import DeepEmbeddedClustering, TimeDistributedCNN
+from lightning_modules import DeepEmbeddedClustering, SpectraVAE, TimeDistributedCNN
 
 HERE = Path(__file__).parent
 
@@ -38,22 +42,45 @@ def microlensing() -> Golden:
     return train("microlensing", model, MicrolensingDataModule(source), keys)
 
 
+def spectra() -> Golden:
+    """Train a small VAE on every hundredth pixel, to be small; return it and eight spectra."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = SpectraDataModule(SyntheticSpectra(64), cache_dir=folder)
+        data.prepare_data()
+        data.setup()
+        tables = data.columns, data.training_statistics()
+    size = data.grid.num_pixels
+    columns, statistics = (
+        {name: x[..., ::100] if x.shape[-1:] == (size,) else x for name, x in table.items()}
+        for table in tables
+    )
+    num_pixels = len(statistics["flux_mean"])
+    model = SpectraVAE(num_pixels, latent_dim=2, hidden_dims=[8], warm_start=False)
+    model.fit_statistics(statistics)
+    fit("spectra", model, train_dataloaders=DataLoader([columns], batch_size=None))
+    return model, {name: x[:8].clone() for name, x in columns.items()}
+
+
 def train(name: str, model: LightningModule, data: BaseDataModule, keys: tuple[str, ...]) -> Golden:
     """Train for two epochs, save the checkpoint and return eight objects."""
     with tempfile.TemporaryDirectory() as folder:
         data.cache_dir = Path(folder)
-        trainer = Trainer(
-            accelerator="cpu", max_epochs=2, default_root_dir=folder, logger=False,
-            enable_checkpointing=False,
-        )  # fmt: skip
-        trainer.fit(model, datamodule=data)
-        trainer.save_checkpoint(HERE / f"{name}.ckpt")
+        fit(name, model, datamodule=data)
         return model, {key: data.columns[key][:8].clone() for key in keys}
 
 
+def fit(name: str, model: LightningModule, **data: Any) -> None:
+    """Train for two epochs and save the checkpoint."""
+    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False)
+    trainer.fit(model, **data)
+    trainer.save_checkpoint(HERE / f"{name}.ckpt")
+
+
 def main() -> None:
-    """Write each method's checkpoint, and beside it a batch and its predictions."""
-    for make in (clustering, microlensing):
+    """Write each method's checkpoint, or the one named, with a batch and its predictions."""
+    for make in (clustering, microlensing, spectra):
+        if sys.argv[1:] and make.__name__ not in sys.argv[1:]:
+            continue
         seed_everything(0)
         model, batch = make()
         with torch.no_grad():

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules import BaseModule, DeepEmbeddedClustering, TimeDistributedCNN
+from lightning_modules import BaseModule, DeepEmbeddedClustering, SpectraVAE, TimeDistributedCNN
 
 HERE = Path(__file__).parent
 MODELS: dict[str, type[BaseModule]] = {
     "clustering": DeepEmbeddedClustering,
     "microlensing": TimeDistributedCNN,
+    "spectra": SpectraVAE,
 }
 
 
