@@ -16,6 +16,7 @@ from datamodules.loading import Batch
 from datamodules.spectra.continuum import DEGREE, continuum_mask
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.labels import label_columns, label_moments
+from datamodules.spectra.line_table import element_windows
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
 from datamodules.spectra.selection import Selection, describe
@@ -176,6 +177,10 @@ class SpectraDataModule(BaseDataModule):
         if "true_flux" not in self.store.names:
             return None
         return self.store.read(["true_flux"], np.asarray(index, dtype=np.int64))["true_flux"]
+
+    def element_windows(self) -> dict[str, list[tuple[float, float]]]:
+        """Give the windows of each element's lines in vacuum A, for reports by element."""
+        return element_windows()
 
     def training_statistics(self) -> dict[str, Tensor]:
         """Give what a model scales by, of the training spectra, in one pass in float64.

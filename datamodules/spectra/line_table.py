@@ -102,6 +102,9 @@ _LINES = {
         16113.7:.02 16411.7:.02 16811.1:.03""",
 }
 
+_MOLECULES = {"CO": "C", "CN": "N", "OH": "O"}
+"""Element that a molecule is measured for."""
+
 _WEAK = {"Fe I": (150, 0.02, 0.15), "CN": (100, 0.02, 0.08), "OH": (40, 0.02, 0.08)}
 """Further lines at random places: number, least and largest depth."""
 
@@ -142,13 +145,46 @@ def air_to_vacuum(wavelength: Array) -> Array:
     return np.asarray(wavelength, np.float64) * index
 
 
-def line_table() -> LineTable:
-    """Put the table together: listed lines, weak lines at fixed random places, CO bands."""
-    rng = np.random.Generator(np.random.PCG64(WEAK_SEED))
-    parts: list[tuple[str, Array, Array]] = []
+def element_windows(half_width: float = 0.8) -> dict[str, list[tuple[float, float]]]:
+    """Give where in the spectrum the identified lines of each element are.
+
+    Carbon, nitrogen and oxygen have the molecules CO, CN and OH as well. Blends are not cut out.
+
+    Args:
+        half_width: Of the window of one line in A; windows that touch become one.
+
+    Returns:
+        Element (`Mg`) to the ends of its windows in vacuum in A, in order.
+    """
+    windows: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[str, list[float]] = {}
+    for name, wavelength, _ in _identified():
+        element = _MOLECULES.get(name, name.split()[0])
+        if SPECIES[name].elements:
+            lines.setdefault(element, []).extend(wavelength.tolist())
+    for element, places in lines.items():
+        spans: list[tuple[float, float]] = []
+        for place in sorted(places):
+            low, high = place - half_width, place + half_width
+            joins = bool(spans) and low <= spans[-1][1]
+            spans = [*spans[:-1], (spans[-1][0], high)] if joins else [*spans, (low, high)]
+        windows[element] = spans
+    return windows
+
+
+def _identified() -> list[tuple[str, Array, Array]]:
+    """List species, wavelengths and depths of the identified lines."""
+    parts = []
     for name, text in _LINES.items():
         pairs = np.array([entry.split(":") for entry in text.split()], np.float64)
         parts.append((name, pairs[:, 0], pairs[:, 1]))
+    return parts
+
+
+def line_table() -> LineTable:
+    """Put the table together: listed lines, weak lines at fixed random places, CO bands."""
+    rng = np.random.Generator(np.random.PCG64(WEAK_SEED))
+    parts = _identified()
     for name, (number, least, largest) in _WEAK.items():
         places = FIRST + (LAST - FIRST) * rng.random(number)
         parts.append((name, places, least * (largest / least) ** rng.random(number)))
