@@ -195,3 +195,8 @@ def test_no_labels_at_all(separability: str) -> None:
 def test_shares_are_checked() -> None:
     with pytest.raises(ValueError, match=r"model\.separability_momentum=1\.0 from 0 to below 1"):
         SpectraVAE(**SMALL, separability_momentum=1.0)
+
+
+def test_compile_keeps_the_names_of_the_weights() -> None:
+    plain, compiled = (SpectraVAE(**SMALL, compile=flag) for flag in (False, True))
+    assert list(compiled.state_dict()) == list(plain.state_dict())
