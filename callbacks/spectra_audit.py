@@ -25,7 +25,7 @@ def element_windows(datamodule: Any) -> dict[str, list[tuple[float, float]]]:
 
 
 def add_masks(report: Report, datamodule: Any) -> None:
-    """Add the share of pixels that each bit of the mask covers, and that it alone loses.
+    """Add the share of pixels that each bit of the mask covers, if any, and that it alone loses.
 
     Args:
         report: Where the numbers go, as those of `data`.
@@ -35,8 +35,9 @@ def add_masks(report: Report, datamodule: Any) -> None:
         return
     splits = datamodule.mask_report()
     for bit, shares in splits.get("test", splits["all"]).items():
-        report.add("data", "masked", shares["share"], f"bit={bit}")
-        report.add("data", "masked_alone", shares["alone"], f"bit={bit}")
+        if shares["share"]:
+            report.add("data", "masked", shares["share"], f"bit={bit}")
+            report.add("data", "masked_alone", shares["alone"], f"bit={bit}")
 
 
 def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int]:

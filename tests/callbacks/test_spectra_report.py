@@ -97,6 +97,17 @@ def test_subjects_are_ordered_as_they_should(report: dict[str, Any]) -> None:
     assert report["model/rms_to_truth"] < report["classical/labels/rms_to_truth"]
 
 
+def test_masks_and_windows(report: dict[str, Any]) -> None:
+    lost = report["data/masked/bit=bad"]
+    assert 0.05 < lost < 0.12
+    assert (
+        report["data/masked_alone/bit=SIG_SKYLINE"] < report["data/masked/bit=SIG_SKYLINE"] < lost
+    )
+    for element in ("Fe", "Mg", "C"):
+        assert report[f"truth/pull_rms/element={element}"] == pytest.approx(1, abs=0.15)
+        assert abs(report[f"truth/equivalent_width_bias/element={element}"]) < 20  # mA
+
+
 def test_latents_and_what_they_know(report: dict[str, Any]) -> None:
     assert report["model/active_units"] == LATENTS
     parts = [report[f"model/kl/latent={number:02d}"] for number in range(LATENTS)]
