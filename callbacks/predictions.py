@@ -154,6 +154,8 @@ def to_array(values: Tensor) -> Array:
 def append(file: h5py.File, columns: Mapping[str, Array]) -> None:
     """Append rows to the datasets of a file, made at the first call."""
     for name, values in columns.items():
+        if 0 in values.shape[1:]:  # such as the labels of a model without labels
+            continue
         if name not in file:
             chunk = max(1, min(BLOCK, (1 << 18) // max(1, values[:1].nbytes)))
             shape = values.shape[1:]

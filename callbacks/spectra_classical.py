@@ -141,7 +141,7 @@ def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
         Peer("classical/pca", mean, components),
         Peer("classical/pca_weighted", mean, components, weighted=True),
     ]
-    if not np.isfinite(spectra["label"]).all(1).any():
+    if not spectra["label"].shape[1] or not np.isfinite(spectra["label"]).all(1).any():
         return peers
     emulator = fit_emulator(spectra, degree=2)
     rest = principal_components(spectra, emulator, num_latents, seed)

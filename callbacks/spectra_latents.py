@@ -112,7 +112,9 @@ def add_independence(report: Report, subject: Subject, label: Array, seed: int) 
     known = np.isfinite(label).all(1)
     latent, labels = subject.latent[known].astype(np.float64), label[known].astype(np.float64)
     count, name = len(latent), subject.name
-    if not labels.shape[1] or count < 2 * (latent.shape[1] + labels.shape[1]):
+    if not labels.shape[1]:
+        return
+    if count < 2 * (latent.shape[1] + labels.shape[1]):
         report.note(f"{name}: {count} held-out stars with all labels are too few for independence")
         return
     block, own = np.abs(correlations(latent, labels)), correlations(latent, latent)

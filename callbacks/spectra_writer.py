@@ -171,7 +171,7 @@ def star_table(files: Sequence[h5py.File], index: Array, datamodule: Any) -> Tab
     values = {
         key: np.concatenate([*_blocks(files, key, index)]) for key in STARS if key in files[0]
     }
-    label = values.pop("label", np.zeros((len(index), 0)))
+    label = values.pop("label", np.zeros((len(index), 0)))  # a model may have none
     missing = values.pop("label_missing", np.zeros(label.shape, bool))
     columns: dict[str, Array] = {"name": np.asarray(datamodule.names(index)), "index": index}
     columns |= {key: values.pop(key) for key in ("chi2", "num_good", "outlier_score")

@@ -247,3 +247,23 @@ def test_spectra_are_written_as_fits(
         assert np.isnan(file["ERROR"].data[~good]).all()
         reconstruction = expected["reconstruction"].numpy()
         assert np.allclose(file["RECONSTRUCTION"].data, reconstruction, atol=1e-4)
+
+
+def test_a_model_without_labels_is_written_too(
+    stars: Any, simulated: SpectraDataModule, tmp_path: Path
+) -> None:
+    cache = str(simulated.cache_dir)
+    data = SpectraDataModule(simulated.source, labels=(), cache_dir=cache)
+    module = SpectraVAE(7214, num_labels=0, latent_dim=3, hidden_dims=[8])
+    stars.trainer(tmp_path, SpectrumWriter()).predict(module, data)
+    with fits.open(tmp_path / "spectra.fits") as file:
+        columns = file["STARS"].columns.names
+        assert columns == [
+            "name",
+            "index",
+            "chi2",
+            "num_good",
+            "outlier_score",
+            "latent",
+            "latent_std",
+        ]
