@@ -1,5 +1,6 @@
 """What a trained spectra model does for a scientist: latents, denoised and invented spectra."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from lightning_modules.spectra.losses import negative_log_likelihood, with_scatt
 from lightning_modules.spectra.moments import Population
 from lightning_modules.spectra.network import SpectraNetwork
 from lightning_modules.spectra.outliers import outlier_score
+
+INPUT_KEYS = ("flux", "flux_ivar", "good", "label")
 
 
 class Inputs(NamedTuple):
@@ -29,6 +32,11 @@ class Inputs(NamedTuple):
     num_good: Tensor
     u: Tensor
     missing: Tensor
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which stars have all their labels, (B,)."""
+        return ~self.missing.any(dim=1)
 
 
 class SpectraModule(BaseModule):
@@ -92,6 +100,21 @@ class SpectraModule(BaseModule):
         weight = error_weight if scatter is None else with_scatter(error_weight, scatter)
         u, missing = self.net.labels(batch["label"] if label is None else label)
         return Inputs(x, error_weight, weight, good.sum(dim=1, dtype=torch.int32), u, missing)
+
+    def training_inputs(self, most: int) -> Iterator[Inputs]:
+        """Yield stars of the training split, evenly spread, in standard units.
+
+        Args:
+            most: Stars at most; of a larger split every second, third... star is taken. Without a
+                datamodule there are none.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return
+        step = -(-len(data.rows["train"]) // most)
+        for batch in data.batches("train", INPUT_KEYS):
+            some = {name: values[::step].to(self.device) for name, values in batch.items()}
+            yield self.inputs(some)
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z | spectrum, label), each (B, D)."""
@@ -168,6 +191,18 @@ class SpectraModule(BaseModule):
     def _encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the posterior, each (B, D)."""
         return self.net.encode(inputs.x, inputs.weight, inputs.u, inputs.missing)
+
+    def _validates(self) -> bool:
+        """Return whether this training run has validation batches."""
+        return sum(self.trainer.num_val_batches) > 0
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Return the sum over processes, with gradient; every process must call this."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return values
+        gathered = self.all_gather(values, sync_grads=True)
+        assert isinstance(gathered, Tensor)
+        return gathered.sum(dim=0)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch
+from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.inference import Inputs, SpectraModule, chi2_per_pixel
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
@@ -69,6 +70,9 @@ class SpectraVAE(SpectraModule):
         separability_weight: Weight of a nat of separability; 0 measures it only.
         separability_momentum: Share of the running covariance kept at each step; more for smaller
             batches, but what it remembers is of weights m / (1 - m) steps ago.
+        decorrelate: Whether, before each validation of a training run, the latents of `skip` lose
+            what a linear regression on the labels explains. The decoder gets it, so that the
+            spectra stay; which latents to choose among those that give the same spectra is free.
         label_noise: Factor of the label errors when labels are re-sampled in training.
         label_dropout: Probability that a star loses its labels in training, so that the default
             and what stands in for it are learnt.
@@ -97,6 +101,7 @@ class SpectraVAE(SpectraModule):
         separability: Separability = "gaussian_mi",
         separability_weight: float = 0.0,
         separability_momentum: float = 0.5,
+        decorrelate: bool = True,
         label_noise: float = 1.0,
         label_dropout: float = 0.0,
         intrinsic_scatter: bool = False,
@@ -121,6 +126,7 @@ class SpectraVAE(SpectraModule):
         self.separability = SEPARABILITIES[separability if num_labels else "none"](
             latent_dim, num_labels, separability_weight, separability_momentum
         )
+        self.decorrelate = decorrelate
         self.label_noise, self.label_dropout = label_noise, label_dropout
         self.log_scatter = nn.Parameter(torch.zeros(num_pixels)) if intrinsic_scatter else None
         self.warm_start = warm_start
@@ -204,8 +210,10 @@ class SpectraVAE(SpectraModule):
         self.warm_started.fill_(True)
 
     def on_validation_epoch_start(self) -> None:
-        """Collect the population afresh."""
+        """Take the labels' trend out of the latents; collect the population afresh."""
         self.population.reset()
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._decorrelate()
 
     def on_validation_epoch_end(self) -> None:
         """Log the means; in a training run, fit the population."""
@@ -220,6 +228,16 @@ class SpectraVAE(SpectraModule):
         if not self._validates():
             self.population.fit(self._summed(self.population.total))
         self.population.reset()
+
+    @torch.no_grad()
+    def _decorrelate(self) -> None:
+        """Shift the latents by a regression on the labels over some of the training split."""
+        if not self.decorrelate or not isinstance(self.net, SkipNetwork):
+            return
+        stars = ((x.u, self._encode(x)[0], x.labelled) for x in self.training_inputs(MOST_STARS))
+        slopes = label_trend(stars)
+        if slopes is not None:
+            self.net.shift_latents(slopes)
 
     def _pass(self, batch: Batch, sample: bool) -> tuple[dict[str, Tensor], Inputs, Posterior]:
         """Return the terms of each star, the batch in standard units, and the posteriors."""
@@ -248,14 +266,9 @@ class SpectraVAE(SpectraModule):
         )
 
     def _parts(self) -> Iterator[Part]:
-        """Yield training stars with all their labels, in standard units, for the warm start."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        step = -(-len(datamodule.rows["train"]) // MOST_STARS)
-        for batch in datamodule.batches("train", ("flux", "flux_ivar", "good", "label")):
-            some = {name: values[::step].to(self.device) for name, values in batch.items()}
-            inputs = self.inputs(some)
-            part = Part(inputs.x, inputs.weight, monomials(inputs.u))
-            known = ~inputs.missing.any(dim=1)
+        """Yield training stars with all their labels, for the warm start."""
+        for inputs in self.training_inputs(MOST_STARS):
+            part, known = Part(inputs.x, inputs.weight, monomials(inputs.u)), inputs.labelled
             yield part if known.all() else Part(*(values[known] for values in part))
 
     def _collect(self, mean: Tensor, chi2: Tensor, batch: Batch, stage: str) -> None:
@@ -265,18 +278,6 @@ class SpectraVAE(SpectraModule):
         if stage == ("val" if self._validates() else "train"):
             rows, counts = population_rows(mean, chi2)
             self.population.update(rows, not_repeated(batch, counts))
-
-    def _validates(self) -> bool:
-        """Return whether this training run has validation batches."""
-        return sum(self.trainer.num_val_batches) > 0
-
-    def _summed(self, values: Tensor) -> Tensor:
-        """Return the sum over processes, with gradient; every process must call this."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return values
-        gathered = self.all_gather(values, sync_grads=True)
-        assert isinstance(gathered, Tensor)
-        return gathered.sum(dim=0)
 
 
 def not_repeated(batch: Batch, counts: Tensor) -> Tensor:

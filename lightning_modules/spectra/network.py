@@ -107,6 +107,23 @@ class SkipNetwork(SpectraNetwork):
         self.skip.weight.copy_(torch.cat([label_map, latent_map]).mT)
 
     @torch.no_grad()
+    def shift_latents(self, slopes: Tensor) -> None:
+        """Give the decoder an affine function of the labels that the latents are to lose.
+
+        With z' = z - [1, u] slopes, `decode(z', u)` afterwards is `decode(z, u)` before, and the
+        linear part of the encoder returns z' (its prior, too, is that of z').
+
+        Args:
+            slopes: Shape (1 + L, D).
+        """
+        first = slice(0, self.num_labels)  # the linear monomials
+        latent_weight = self.skip.weight[:, self.num_monomials :]  # (P, D)
+        self.skip.bias.add_(latent_weight @ slopes[0])
+        self.skip.weight[:, first].add_(latent_weight @ slopes[1:].mT)
+        self.decoder_input.bias.add_(self.decoder_input.weight @ slopes[0])
+        self.decoder_labels.weight[:, first].add_(self.decoder_input.weight @ slopes[1:].mT)
+
+    @torch.no_grad()
     def residual(self, x: Tensor, u: Tensor) -> Tensor:
         """Return x - b - φ(u) R, shape (B, P), in float32."""
         with torch.autocast(x.device.type, enabled=False):
