@@ -88,9 +88,9 @@ def find_targets(
         (fitted["label"][:, known], label[:, known]),
     )
     if not targets.abundances:
-        report.note("the data have no abundances: their recovery is left out")
+        report.note(f"no abundance is known of {MIN_STARS} stars: their recovery is left out")
     if not targets.factors:
-        report.note("the data are not simulated: scores against the truth are left out")
+        report.note(f"no true factor is known of {MIN_STARS} stars: scores against it are left out")
     if targets.scored:
         report.note(
             f"R^2 on {len(index)} held-out stars of regressions on {len(fitted['index'])} training "

@@ -189,8 +189,8 @@ def test_real_data_without_labels_truth_or_abundances(
     assert report["model/chi2"] > 1
     assert "classical/pca/chi2" in report
     assert not any(key.startswith(("truth/", "classical/labels/")) for key in report)
-    assert any("no abundances" in note for note in report["notes"])
-    assert any("not simulated" in note for note in report["notes"])
+    assert any("no abundance is known" in note for note in report["notes"])
+    assert any("no true factor is known" in note for note in report["notes"])
 
 
 def test_without_peers_and_without_a_split(
