@@ -1,11 +1,13 @@
 """Real stars through a model that was trained on simulated giants, from a trained run.
 
 `python benchmarks/spectra_real.py RUN [FOLDER]` prints one JSON object a line: χ² per good pixel of
-the real DR14 giant beside a physical fit's, as it is and with its continuum fitted again, on the
-same pixels; the outlier score of every star; the AUC of the real M and L dwarfs against the
-simulated held-out giants with its bootstrap interval; and where the two real giants rank among
-those. Writes `spectra_real.png` into RUN. RUN is the folder of `fit -c spectra/emulator.yaml`,
-FOLDER holds the files as in shared/data/spectra. No star was seen in training; labels are given
+the real DR14 giant beside a physical fit's on the same pixels, each as it is (the model on the flux
+normalised as its training's, the fit on the flux that it was made for) and with a polynomial of
+degree 2 or 4 fitted to each chip once more; the outlier score of every star; the AUC of the real M
+and L dwarfs against the simulated held-out giants with its bootstrap interval; and where the two
+real giants rank among those. Writes `spectra_real.png` into RUN. RUN is the folder of
+`fit -c spectra/emulator.yaml`, FOLDER holds the files as in shared/data/spectra. No star was seen
+in training; labels are given
 where the files have them, else the model's learned default stands in; nothing is cut.
 """
 
@@ -61,12 +63,12 @@ def spectra(source: SpectraSource, cache: str) -> tuple[Batch, list[str], Spectr
     return batch, [str(name) for name in data.names(batch["index"])], data
 
 
-def dr14_giant(folder: Path, grid: int) -> SpectraFile:
+def dr14_giant(folder: Path, grid: int, renormalise: bool) -> SpectraFile:
     """Return the source of the DR14 giant, with its labels."""
     stem = folder / "apogee_dr14_star" / "apogee_dr14_example"
     facts = json.loads(stem.with_suffix(".json").read_text())
     values = {"name": GIANT} | {ours: facts[theirs] for ours, theirs in LABELS.items()}
-    return SpectraFile(f"{stem}.npz", COLUMNS, values, grid, renormalise=True)
+    return SpectraFile(f"{stem}.npz", COLUMNS, values, grid, renormalise)
 
 
 def chi2(flux: Array, model: Array, ivar: Array) -> float:
@@ -74,54 +76,60 @@ def chi2(flux: Array, model: Array, ivar: Array) -> float:
     return float((ivar * (flux - model) ** 2).sum() / (ivar > 0).sum())
 
 
-def with_continuum(model: Array, flux: Array, ivar: Array, chips: list[slice]) -> Array:
-    """Return a model times the quadratic in each chip that fits the flux best."""
+def with_continuum(
+    model: Array, flux: Array, ivar: Array, chips: list[slice], degree: int
+) -> Array:
+    """Return a model times the polynomial in each chip that fits the flux best."""
     fitted = model.copy()
     for chip in chips:
         x = np.linspace(-1, 1, chip.stop - chip.start)
-        terms = np.polynomial.chebyshev.chebvander(x, 2) * model[chip, None]
+        terms = np.polynomial.chebyshev.chebvander(x, degree) * model[chip, None]
         root = np.sqrt(ivar[chip])
         solution = np.linalg.lstsq(terms * root[:, None], flux[chip] * root, rcond=None)[0]
         fitted[chip] = terms @ solution
     return fitted
 
 
-def judge_giant(
-    model: SpectraVAE, folder: Path, batch: Batch, data: SpectraDataModule
-) -> tuple[dict[str, Any], Figure]:
+def observed(batch: Batch) -> tuple[Array, Array]:
+    """Return flux, 1 where unusable, and inverse variance of the first star."""
+    ivar = batch["flux_ivar"][0].double().numpy()
+    return np.where(ivar > 0, batch["flux"][0].double().numpy(), 1.0), ivar
+
+
+def judge_giant(model: SpectraVAE, folder: Path, cache: str) -> tuple[dict[str, Any], Figure]:
     """Return χ² of the DR14 giant by the model and by the physical fit, and a figure."""
-    flux, ivar = batch["flux"][0].double().numpy(), batch["flux_ivar"][0].double().numpy()
-    flux = np.where(ivar > 0, flux, 1.0)
-    ours = model.denoise(batch)[0].double().numpy()
+    batch, _, data = spectra(dr14_giant(folder, model.num_pixels, True), cache)
+    flux, ivar = observed(batch)
+    as_made, its_ivar = observed(spectra(dr14_giant(folder, model.num_pixels, False), cache)[0])
     reference = np.load(folder / "apogee_dr14_star" / "apogee_dr14_fit_reference.npz")
     wavelength = 10 * reference["wavelength_nm"]
     physical = np.interp(data.wavelength, wavelength, reference["normalized_model_flux"])
-    fits = {"model": ours, "physical fit": physical}
+    ours = model.denoise(batch)[0].double().numpy()
     found: dict[str, Any] = {"benchmark": "spectra/real DR14 giant", "n": int((ivar > 0).sum())}
-    for name, fit in fits.items():
-        refitted = with_continuum(fit, flux, ivar, data.grid.chips)
-        found[f"{name} chi2"] = round(chi2(flux, fit, ivar), 3)
-        found[f"{name} chi2, continuum refitted"] = round(chi2(flux, refitted, ivar), 3)
-    scatter = 0.0 if model.log_scatter is None else model.log_scatter.exp()
-    spread = (scatter * model.net.pixels.flux_scale).detach().double().numpy()
-    with_scatter = np.where(ivar > 0, 1 / (1 / np.where(ivar > 0, ivar, 1.0) + spread**2), 0.0)
-    found["model chi2 with its intrinsic scatter"] = round(chi2(flux, ours, with_scatter), 3)
-    shown = fits | {"physical fit": with_continuum(physical, flux, ivar, data.grid.chips)}
-    return found, draw(data.wavelength, flux, ivar, shown)
+    sides = {"model": (ours, flux, ivar), "physical fit": (physical, as_made, its_ivar)}
+    for name, (fit, data_flux, weight) in sides.items():
+        found[f"{name} chi2"] = round(chi2(data_flux, fit, weight), 3)
+        for degree in (2, 4):
+            refitted = with_continuum(fit, data_flux, weight, data.grid.chips, degree)
+            key = f"{name} chi2, continuum of degree {degree}"
+            found[key] = round(chi2(data_flux, refitted, weight), 3)
+    fits = {"model": ours, "physical fit": with_continuum(physical, flux, ivar, data.grid.chips, 4)}
+    return found, draw(data.wavelength, flux, ivar, fits)
 
 
 def draw(wavelength: Array, flux: Array, ivar: Array, fits: dict[str, Array]) -> Figure:
     """Return spectrum and fits in a window, and the residuals everywhere."""
     figure, axes = new_figure(3, 1, panel=(11.0, 2.6))
     bad = ivar == 0
-    observed = np.where(bad, np.nan, flux)
-    axes[0].plot(wavelength, observed, ".", color="0.35", markersize=3, label="observed")
+    shown = np.where(bad, np.nan, flux)
+    axes[0].plot(wavelength, shown, ".", color="0.35", markersize=3, label="observed")
     for axis, (name, fit), colour in zip(axes[1:], fits.items(), COLOURS, strict=False):
         axes[0].plot(wavelength, fit, color=colour, lw=1.1, label=name)
-        axis.plot(wavelength, observed - fit, ".", color=colour, markersize=1.5)
+        axis.plot(wavelength, shown - fit, ".", color=colour, markersize=1.5)
         axis.axhline(0.0, color="0.3", lw=0.8)
         axis.set(ylim=(-0.08, 0.08), ylabel="residual", xlim=wavelength[[0, -1]])
-        axis.set_title(f"{name}: χ² per pixel {chi2(flux, fit, ivar):.2f}")
+        continuum = "" if name == "model" else ", continuum of degree 4 fitted"
+        axis.set_title(f"{name}{continuum}: χ² per pixel {chi2(flux, fit, ivar):.2f}")
     axes[0].set(xlim=WINDOW, ylabel="flux / continuum", title=f"{GIANT}, DR14")
     axes[0].legend(loc="lower right")
     axes[-1].set_xlabel("vacuum wavelength [Å]")
@@ -161,11 +169,11 @@ def main() -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     cli = make_cli({name: config[name] for name in ("data", "model")}, run=False)
     model = SpectraVAE.load_from_checkpoint(checkpoint).eval()
-    with torch.inference_mode(), tempfile.TemporaryDirectory() as cache:
-        batch, names, data = spectra(dr14_giant(folder, model.num_pixels), cache)
-        line, figure = judge_giant(model, folder, batch, data)
+    with torch.inference_mode(), style(), tempfile.TemporaryDirectory() as cache:
+        line, figure = judge_giant(model, folder, cache)
         print(json.dumps(line))
-        scores = {GIANT: model.outlier_score(batch)}
+        giant, _, _ = spectra(dr14_giant(folder, model.num_pixels, True), cache)
+        scores = {GIANT: model.outlier_score(giant)}
         sources = [
             ApStarFiles(
                 str(folder / "apStar_dr13" / f"apStar-r6-{K_GIANT}.fits"), model.num_pixels
@@ -173,12 +181,12 @@ def main() -> None:
             ASPCAPStarFiles(str(folder / "aspcapStar_dr13"), model.num_pixels, renormalise=True),
         ]
         for source in sources:
-            batch, names, data = spectra(source, cache)
+            batch, names, _ = spectra(source, cache)
             found = model.predict_step(batch)
             for star, name in enumerate(names):
                 scores[name] = found["outlier_score"][star : star + 1]
                 shown = {key: float(found[key][star]) for key in ("outlier_score", "chi2")}
-                label = [None if np.isnan(v) else round(float(v), 2) for v in batch["label"][star]]
+                label = [None if v != v else round(v, 2) for v in batch["label"][star].tolist()]
                 print(json.dumps({"star": name, "label": label, **shown}))
         giants = held_out_scores(cli.datamodule, model)
     values = {name: float(score) for name, score in scores.items()}
@@ -189,8 +197,7 @@ def main() -> None:
         rank = int((giants > values[name]).sum()) + 1
         place = {"rank from the most unusual": rank, "of": len(giants) + 1}
         print(json.dumps({"benchmark": f"spectra/real {name}", "score": values[name], **place}))
-    with style():
-        imsave(run / "spectra_real.png", render(figure))
+    imsave(run / "spectra_real.png", render(figure))
 
 
 if __name__ == "__main__":
