@@ -54,6 +54,7 @@ class BaseDataModule(LightningDataModule, ABC):
 
     method: ClassVar[str]
     schema: ClassVar[str]
+    version: ClassVar[int] = 1
     id_column: ClassVar[str] = "name"
     evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
     rows_per_block: ClassVar[int] = 4096
@@ -96,7 +97,8 @@ class BaseDataModule(LightningDataModule, ABC):
     def store_path(self) -> Path:
         """The prepared row store, named by a hash of all that determines it."""
         key = {"source": type(self.source).__qualname__, "parameters": self.source.parameters()}
-        text = json.dumps({**key, "schema": self.schema, "seed": self.seed}, sort_keys=True)
+        layout = f"{self.schema} {self.version}"
+        text = json.dumps({**key, "schema": layout, "seed": self.seed}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.cache_dir / self.method / f"{type(self.source).__name__}-{digest}.h5"
 
@@ -121,7 +123,7 @@ class BaseDataModule(LightningDataModule, ABC):
 
     def _load(self) -> None:
         """Load the arrays and split by object."""
-        self.store = RowStore(self.store_path, self.schema)
+        self.store = RowStore(self.store_path, self.schema, self.version)
         columns = self.load(self.store)
         ids = self.names(columns["index"])
         codes = torch.from_numpy(

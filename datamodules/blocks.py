@@ -27,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from datamodules.store import CHUNK_BYTES, RowStore
+from datamodules.store import CHUNK_BYTES, RowStore, make_folder
 
 BlockTask = Callable[[int, int, Path], int]
 """Compute a block: (its number, how often it failed before, the file to write) to its rows."""
@@ -141,7 +141,7 @@ def run_blocks(
     Raises:
         ValueError: A block was lost `ATTEMPTS` times.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lost: dict[int, int] = {}
     with _progress() as progress:
         bar = progress.add_task("simulating", total=num_blocks * rows_per_block, rate="")

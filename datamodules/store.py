@@ -4,11 +4,13 @@ First axis the object. Strings are UTF-8, attributes are JSON, every chunk carri
 checksum. Nothing read from a store is ever unpickled.
 """
 
+import glob
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from datamodules.row_writer import RowWriter, text_checksum
 CHUNK_BYTES = 1 << 20
 FORMAT = "astrolit.rows"
 SHARED = "shared"
+ABANDONED = 3600.0
+"""Seconds without a write after which a temporary file is nobody's."""
+
 # What h5py and json raise where bytes of a file's structure are wrong.
 DAMAGE = (OSError, LookupError, RuntimeError, UnicodeError)
 
@@ -34,13 +39,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
     rename and removed on any error, so that `path` either does not change or is complete.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    for left in path.parent.glob(f".{'[0-9a-f]' * 12}.{glob.escape(path.name)}"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()  # by a process that was killed
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it exists, and see that files can be written in it.
+
+    Raises:
+        PermissionError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(folder, os.W_OK | os.X_OK) else "read-only"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem is not None:
+        raise PermissionError(
+            f"{folder}: no files can be written in this folder ({problem}); choose another one "
+            "(of prepared data: data.cache_dir)"
+        )
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -63,13 +90,16 @@ class RowStore:
     Args:
         path: The file.
         schema: The schema that the file must have, if any.
+        version: The version of it that the file must have, if any.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, not a row store, or of another schema.
+        ValueError: If the file is truncated, not a row store, or of another schema or version.
     """
 
-    def __init__(self, path: str | Path, schema: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, schema: str | None = None, version: int | None = None
+    ) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such row store; run `astrolit prepare` first")
@@ -82,7 +112,7 @@ class RowStore:
             self.attributes: dict[str, Any] = header["attributes"]
             self.num_rows: int = header["num_rows"]
             self.names: list[str] = sorted(set(self._open().keys()) - {SHARED})
-            self._check(schema)
+            self._check(schema, version)
 
     @classmethod
     def write(
@@ -233,10 +263,15 @@ class RowStore:
             raise OSError(f"its header is not JSON: {error}") from error
         return header
 
-    def _check(self, schema: str | None) -> None:
-        """Refuse another schema and columns of the wrong length."""
+    def _check(self, schema: str | None, version: int | None) -> None:
+        """Refuse another schema or version, and columns of the wrong length."""
         if schema is not None and schema != self.schema:
             raise ValueError(f"{self.path}: schema {self.schema!r}, but {schema!r} is needed")
+        if version is not None and version != self.version:
+            raise ValueError(
+                f"{self.path}: version {self.version} of {self.schema}, but {version} is needed; "
+                "delete it and run `astrolit prepare` again"
+            )
         for name in self.names:
             if len(self._open()[name]) != self.num_rows:
                 raise ValueError(

@@ -12,7 +12,7 @@ from datamodules.base import BaseDataModule
 from datamodules.clustering import transforms
 from datamodules.clustering.columns import CORRELATIONS, ERRORS, UNITS, Array
 from datamodules.clustering.quality import apply_cuts, check_cuts
-from datamodules.clustering.source import SCHEMA, ClusteringSource
+from datamodules.clustering.source import SCHEMA, VERSION, ClusteringSource
 from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
 from datamodules.store import RowStore
 
@@ -61,6 +61,7 @@ class ClusteringDataModule(BaseDataModule):
 
     method: ClassVar[str] = "clustering"
     schema: ClassVar[str] = SCHEMA
+    version: ClassVar[int] = VERSION
     id_column: ClassVar[str] = "source_id"
 
     def __init__(

@@ -10,6 +10,7 @@ from datamodules.clustering.columns import OPTIONAL_UNITS, StarTable
 from datamodules.store import RowStore
 
 SCHEMA = "astrolit.clustering"
+VERSION = 1
 
 
 class ClusteringSource(Source):
@@ -30,4 +31,4 @@ class ClusteringSource(Source):
         optional = {*OPTIONAL_UNITS, "membership"} & set(table.columns)
         empty = {name for name in optional if np.isnan(table.columns[name]).all()}
         columns = {name: values for name, values in table.columns.items() if name not in empty}
-        RowStore.write(path, columns, SCHEMA, attributes=table.attributes)
+        RowStore.write(path, columns, SCHEMA, VERSION, table.attributes)

@@ -11,7 +11,7 @@ from datamodules.base import BaseDataModule
 from datamodules.columns import StoredColumn
 from datamodules.microlensing.classical import classical_scores
 from datamodules.microlensing.columns import TimeColumn
-from datamodules.microlensing.source import SCHEMA, MicrolensingSource
+from datamodules.microlensing.source import SCHEMA, VERSION, MicrolensingSource
 from datamodules.store import RowStore
 
 WIDE = ("flux", "flux_error", "good")
@@ -57,6 +57,7 @@ class MicrolensingDataModule(BaseDataModule):
 
     method: ClassVar[str] = "microlensing"
     schema: ClassVar[str] = SCHEMA
+    version: ClassVar[int] = VERSION
     evaluation_only: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

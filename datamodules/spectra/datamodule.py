@@ -20,7 +20,7 @@ from datamodules.spectra.line_table import element_windows
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
 from datamodules.spectra.selection import Selection, describe
-from datamodules.spectra.source import LABELS, SCHEMA, SPECTRAL, SpectraSource
+from datamodules.spectra.source import LABELS, SCHEMA, SPECTRAL, VERSION, SpectraSource
 from datamodules.spectra.statistics import NOISE_ROWS, pixel_moments, pixel_noise
 from datamodules.store import RowStore
 
@@ -76,6 +76,7 @@ class SpectraDataModule(BaseDataModule):
 
     method: ClassVar[str] = "spectra"
     schema: ClassVar[str] = SCHEMA
+    version: ClassVar[int] = VERSION
     evaluation_only: ClassVar[tuple[str, ...]] = ()
     rows_per_block: ClassVar[int] = 1024
     source: SpectraSource

@@ -1,5 +1,6 @@
 """What every datamodule does: cache, splits, batches, names; labels stay out of training."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,14 @@ def test_no_validation_split_is_no_loader() -> None:
     data.prepare_data()
     data.setup()
     assert data.val_dataloader() == []
+
+
+def test_a_new_layout_has_a_new_store(data: TinyDataModule) -> None:
+    class NewLayout(TinyDataModule):
+        version = 2
+
+    upgraded = NewLayout(data.source)
+    assert upgraded.store_path != data.store_path
+    shutil.copy(data.store_path, upgraded.store_path)
+    with pytest.raises(ValueError, match=r"version 1 of .*, but 2 is needed"):
+        upgraded.setup()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,27 @@ def test_nothing_in_a_file_is_pickled(store: RowStore) -> None:
         kinds = [h5py.check_vlen_dtype(file[name].dtype) for name in file]
         assert set(kinds) <= {None, str}
         assert not any(isinstance(value, h5py.Empty) for value in file.attrs.values())
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    store = RowStore.write(tmp_path / "store.h5", {"x": np.ones(2)}, "test", version=3)
+    assert RowStore(store.path, "test", 3).version == 3
+    with pytest.raises(ValueError, match="version 3 of test, but 4 is needed; delete it and run"):
+        RowStore(store.path, "test", 4)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    names = ("0123456789ab.store.h5", "ba9876543210.store.h5", "0123456789ab.other.h5")
+    old, new, other = (tmp_path / f".{name}" for name in names)
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (time.time() - 4000,) * 2)
+    RowStore.write(tmp_path / "store.h5", {"x": np.ones(2)}, "test")
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionError, match=r"file/folder: no files can be written .*cache_dir"):
+        RowStore.write(tmp_path / "file/folder/store.h5", {"x": np.ones(2)}, "test")
