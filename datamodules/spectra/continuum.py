@@ -1,6 +1,6 @@
 """The stellar continuum: polynomials through pixels that hardly have lines."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,24 @@ def renormalise(columns: MutableMapping[str, Array], continuum: Continuum) -> No
     for name in {"flux", "flux_error", "true_flux"} & set(columns):
         columns[name] = (columns[name] / fitted).astype(np.float32)
     columns["pixel_mask"] |= np.isnan(fitted)
+
+
+def check_normalised(columns: Mapping[str, Array], what: str, advice: str) -> None:
+    """Refuse spectra whose usable pixels are not about 1.
+
+    Args:
+        columns: With `flux`, `flux_error` and `pixel_mask`, each (n, P).
+        what: Where they come from, for messages.
+        advice: What to do about it.
+
+    Raises:
+        ValueError: The median flux is not in 0.2 to 5.
+    """
+    flux = columns["flux"]
+    usable = flux[PixelMaskPolicy().good(columns["pixel_mask"], flux, columns["flux_error"])]
+    level = np.median(usable) if usable.size else 1.0
+    if not 0.2 < level < 5:
+        raise ValueError(f"{what}: the median flux is {level:.3g}, not about 1; {advice}")
 
 
 def describe_continuum(continuum: Continuum | None) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -4,7 +4,10 @@ The files of the survey exceed 50 GB. They are not memory-mapped, for mapped pag
 of the process: rows that are wanted are read at their place, and nothing else is.
 """
 
+import gzip
+import io
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,7 +23,8 @@ BLOCK_BYTES = 1 << 25
 """Read at a time from a table: 32 MiB."""
 
 _BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, EOFError)
+_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, EOFError, zlib.error)
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip", b"\xfd7": "xz"}
 
 
 @contextmanager
@@ -45,6 +49,39 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[fits.HDUList]:
+    """Open a small file, perhaps `.gz`, and check that it is whole.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read as FITS, or was cut short.
+    """
+    with reading(path):
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        with fits.open(io.BytesIO(content)) as file:
+            last = file[len(file) - 1]
+            missing = last.fileinfo()["datLoc"] + last.size - len(content)
+            if missing > 0:
+                raise _cut_short(path, f"HDU {len(file) - 1}", missing)
+            yield file
+
+
+def _cut_short(path: Path, what: str, missing: int) -> ValueError:
+    """Say that the end of a file is missing."""
+    return ValueError(f"{path}: {what} lacks its last {missing} bytes; download the file again")
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Refuse files in which rows have no place of their own."""
+    with path.open("rb") as file:
+        kind = _COMPRESSED.get(file.read(2))
+    if kind is not None:
+        raise ValueError(f"{path}: compressed by {kind}; decompress it, for rows are read singly")
+
+
 class _Rows:
     """Rows of equal size that follow each other in a file.
 
@@ -62,9 +99,7 @@ class _Rows:
         self._row = row
         missing = offset + num_rows * row.itemsize - path.stat().st_size
         if missing > 0:
-            raise ValueError(
-                f"{path}: {what} lacks its last {missing} bytes; download the file again"
-            )
+            raise _cut_short(path, what, missing)
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Read rows in increasing order, each run of consecutive ones at once."""
@@ -95,10 +130,14 @@ class ImageRows(_Rows):
 
     def __init__(self, path: Path) -> None:
         with reading(path), fits.open(path, memmap=True, mode="readonly") as file:
-            images = (i for i, h in enumerate(file) if h.is_image and h.header["NAXIS"] == 2)
-            number = next(images, None)
+            _refuse_compressed(path)
+            plain = (i for i, h in enumerate(file) if not isinstance(h, fits.CompImageHDU))
+            number = next((i for i in plain if _axes(file[i]) == 2), None)
             if number is None:
-                raise ValueError(f"{path}: no image of two axes in it; is it a contspec file?")
+                raise ValueError(
+                    f"{path}: no image of two axes in it, not counting compressed ones (funpack); "
+                    "is it a contspec file?"
+                )
             hdu = file[number]
             header, offset = hdu.header, hdu.fileinfo()["datLoc"]
             self.num_pixels = int(header["NAXIS1"])
@@ -130,6 +169,7 @@ class TableRows(_Rows):
 
     def __init__(self, path: Path, extension: int = 1) -> None:
         with reading(path), fits.open(path, memmap=True, mode="readonly") as file:
+            _refuse_compressed(path)
             table = file[extension] if len(file) > extension else None
             if not isinstance(table, fits.BinTableHDU):
                 raise ValueError(f"{path}: no table in its HDU {extension}; is it a catalogue?")
@@ -166,6 +206,11 @@ class TableRows(_Rows):
             return np.char.strip(np.char.decode(values, "ascii", "replace"))
         native = values.astype(values.dtype.newbyteorder("="))
         return _scaled(native, *self._scales[name])
+
+
+def _axes(hdu: Any) -> int:
+    """Count the axes of an image; 0 for a table."""
+    return int(hdu.header["NAXIS"]) if hdu.is_image else 0
 
 
 def _scaled(values: NDArray[Any], scale: float, zero: float) -> NDArray[Any]:

@@ -27,8 +27,8 @@ def label_columns(
     """
     absent = [name for name in names if name not in catalogue]
     if absent:
-        known = sorted(n for n in catalogue if not n.endswith("_error") and "true_" not in n)
-        raise ValueError(f"{origin}: no column {absent}; choose data.labels from {known}")
+        choice = sorted(n for n in catalogue if not n.endswith("_error") and "true_" not in n)
+        raise ValueError(f"{origin}: no column {absent}; choose data.labels from {choice}")
     size = len(next(iter(catalogue.values())))
     label, error = torch.full((2, size, len(names)), torch.nan).unbind()
     for number, name in enumerate(names):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.spectra.selection import bit_mask, bits_of
+from datamodules.spectra.selection import as_bits, bit_mask, bits_of
 
 PIXMASK_BITS = {
     "BADPIX": 0,
@@ -87,6 +87,19 @@ class PixelMaskPolicy:
         return self.tally(mask, flux, error).shares()
 
 
+def pixel_bits(values: NDArray[Any], what: str) -> NDArray[np.int32]:
+    """Give masks of any number type as int32; values that are not finite are bad pixels (bit 0).
+
+    Args:
+        values: Bits of APOGEE_PIXMASK, any shape.
+        what: What they are, for messages.
+
+    Raises:
+        ValueError: The values are no whole numbers.
+    """
+    return (as_bits(values, what, absent=1) & 0x7FFFFFFF).astype(np.int32)
+
+
 def has_value(flux: NDArray[Any], error: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which pixels have a flux and an error, whatever their mask says."""
     measured = np.isfinite(flux) & (flux != 0)
@@ -108,6 +121,12 @@ class MaskTally:
     bad: int
     covered: dict[str, int]
     alone: dict[str, int]
+
+    @classmethod
+    def none(cls) -> "MaskTally":
+        """Count no pixels."""
+        names = [*PIXMASK_BITS, NO_VALUE]
+        return cls(0, 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0))
 
     @classmethod
     def count(

@@ -68,13 +68,10 @@ class PixelReader:
 
     def tally(self, rows: NDArray[np.int64]) -> MaskTally:
         """Count pixels by bit of the mask, over rows of the store."""
-        total: MaskTally | None = None
-        for part in np.array_split(rows, -(-len(rows) // BLOCK)):
-            raw = self.store.read(READ, part)
-            tally = self.policy.tally(raw["pixel_mask"], raw["flux"], raw["flux_error"])
-            total = tally if total is None else total + tally
-        if total is None:
-            raise ValueError(f"{self.store.path}: no spectra to count the bits of the masks of")
+        total = MaskTally.none()
+        for first in range(0, len(rows), BLOCK):
+            raw = self.store.read(READ, rows[first : first + BLOCK])
+            total += self.policy.tally(raw["pixel_mask"], raw["flux"], raw["flux_error"])
         return total
 
 

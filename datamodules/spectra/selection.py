@@ -73,6 +73,30 @@ def bit_mask(bits: list[int]) -> int:
     return sum(1 << bit for bit in bits)
 
 
+def as_bits(values: NDArray[Any], what: str, absent: int = 0) -> NDArray[np.int64]:
+    """Give flags of any number type as int64; the sign of a short integer is its highest bit.
+
+    Args:
+        values: Integers, booleans, or whole reals.
+        what: What they are, for messages.
+        absent: What stands for reals that are not finite.
+
+    Raises:
+        ValueError: The values are no whole numbers.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, absent)
+        fractions = values[values != np.trunc(values)]
+        if fractions.size:
+            raise ValueError(f"{what}: {fractions[0]:.6g} is no sum of bits; is it another column?")
+        return values.astype(np.int64)
+    if values.dtype.kind not in "biu":
+        raise ValueError(f"{what}: values of type {values.dtype} are no sums of bits")
+    wide, size = values.astype(np.int64), 8 * values.dtype.itemsize
+    return wide if size == 64 else wide & ((1 << size) - 1)
+
+
 @dataclass(frozen=True)
 class Selection:
     """Cuts on the catalogue that decide which spectra are used.

@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.fingerprints import fingerprint
-from datamodules.spectra.columns import CHUNK_BYTES, LABELS, SCHEMA, VERSION
-from datamodules.spectra.continuum import Continuum, describe_continuum, renormalise
+from datamodules.spectra.columns import CHUNK_BYTES, LABELS, SCHEMA, SPECTRAL, VERSION
+from datamodules.spectra.continuum import (
+    Continuum,
+    check_normalised,
+    describe_continuum,
+    renormalise,
+)
 from datamodules.spectra.grid import GRIDS, LOG_START, LOG_STEP, NUM_PIXELS, Grid, grid_of
-from datamodules.spectra.pixel_mask import has_value
+from datamodules.spectra.pixel_mask import has_value, pixel_bits
+from datamodules.spectra.selection import as_bits
 from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.survey_table import Columns, measured
 from datamodules.store import FORMAT, RowStore
@@ -89,6 +95,7 @@ class SpectraFile(SpectraSource):
         with _opened(self.path) as table:
             known = {ours: table[theirs] for ours, theirs in self._matched(table).items()}
             size, pixels, grid = self._shape(known)
+            self._check_shapes(known, size)
             self._check_wavelength(known, pixels)
             defaults: list[str] = []
             continuum = Continuum(grid) if self.renormalise else None
@@ -103,6 +110,7 @@ class SpectraFile(SpectraSource):
                     block = self._block(known, rows, pixels, defaults)
                     if continuum is not None:
                         renormalise(block, continuum)
+                    check_normalised(block, str(self.path), "set data.source.renormalise: true")
                     writer.append({**{k: v[rows] for k, v in narrow.items()}, **block})
                 writer.attributes["defaults"] = sorted(set(defaults))
 
@@ -141,6 +149,22 @@ class SpectraFile(SpectraSource):
         grid = self.grid or own
         return size, own.positions_of(grid), grid
 
+    def _check_shapes(self, known: Mapping[str, _Array], size: int) -> None:
+        """Refuse known columns of other rows, pixels or types."""
+        shape = known["flux"].shape
+        labels = (*LABELS, *(f"{x}_error" for x in LABELS))
+        for name in (*SPECTRAL, "flux_ivar", "name", "snr", *labels, *_FLAGS, *self.columns):
+            if name not in known or name == "wavelength":
+                continue
+            array, wide = known[name], name in (*SPECTRAL, "flux_ivar")
+            if array.shape not in ((shape,) if wide else ((size,), ())):
+                raise ValueError(
+                    f"{self.path}: {name} has the shape {array.shape}, not "
+                    f"{shape if wide else (size,)}; flux has the shape {shape}"
+                )
+            if name != "name" and array.dtype.kind not in "iufb":
+                raise ValueError(f"{self.path}: {name} holds {array.dtype}, not numbers")
+
     def _check_wavelength(self, known: Mapping[str, _Array], pixels: NDArray[np.int64]) -> None:
         """Refuse spectra on other wavelengths."""
         if "wavelength" not in known:
@@ -165,7 +189,8 @@ class SpectraFile(SpectraSource):
             if name != "name" and array.shape in ((size,), ()) and array.dtype.kind in "iufb":
                 values = np.broadcast_to(np.asarray(array[...]), size)
                 integer = name in _FLAGS
-                columns[name] = values.astype(np.int64) if integer else measured(values)
+                what = f"{self.path}: {name}"
+                columns[name] = as_bits(values, what) if integer else measured(values)
         for name, value in self.values.items():
             kind = np.int64 if name in _FLAGS else np.float32
             columns[name] = np.full(size, value, None if name == "name" else kind)
@@ -189,8 +214,8 @@ class SpectraFile(SpectraSource):
             defaults.append(f"{self.path}: every row is taken as a star of its own")
             return np.array([f"{self.path.stem}:{row}" for row in range(size)])
         names = np.asarray(known["name"][...]).reshape(-1)
-        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-        return np.array(texts)
+        texts = (n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
+        return np.array([text.strip() for text in texts])
 
     def _block(
         self,
@@ -215,7 +240,7 @@ class SpectraFile(SpectraSource):
             error[ivar > 0] = ivar[ivar > 0] ** -0.5
         block: Columns = {"flux": flux, "flux_error": error}
         if "pixel_mask" in known:
-            block["pixel_mask"] = read("pixel_mask").astype(np.int32)
+            block["pixel_mask"] = pixel_bits(read("pixel_mask"), f"{self.path}: pixel_mask")
         else:
             block["pixel_mask"] = np.where(has_value(flux, error), 0, 1).astype(np.int32)
             defaults.append(f"{self.path}: without pixel_mask, pixels with a value are good")
@@ -257,7 +282,7 @@ def _opened_hdf5(path: Path) -> Iterator[Mapping[str, _Array]]:
     """Open HDF5; of a row store, check what it is."""
     with h5py.File(path) as file:
         if file.attrs.get("format") == FORMAT:
-            RowStore(path, SCHEMA)
+            RowStore(path, SCHEMA, VERSION)
         shared = file.get("shared", {})
         sets = {**file, **{k: v for k, v in shared.items() if k == "wavelength"}}
         yield {name: value for name, value in sets.items() if isinstance(value, h5py.Dataset)}

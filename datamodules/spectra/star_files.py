@@ -13,6 +13,7 @@ from datamodules.spectra.columns import CHUNK_BYTES, SCHEMA, SPECTRAL, VERSION
 from datamodules.spectra.continuum import (
     DEGREE,
     Continuum,
+    check_normalised,
     describe_continuum,
     load_continuum_mask,
 )
@@ -56,8 +57,14 @@ class StarFiles(SpectraSource):
     def read(self, path: Path) -> tuple[Row, list[str]]:
         """Read one file: a row of the store, and sentences on what was assumed."""
 
+    def _checked(self, path: Path) -> tuple[Row, list[str]]:
+        """Read one file, and see that its spectrum is normalised."""
+        row, sentences = self.read(path)
+        check_normalised(row, str(path), f"is it a file for {type(self).__name__}?")
+        return row, sentences
+
     def files(self) -> list[Path]:
-        """List the files.
+        """List the files, each once.
 
         Raises:
             FileNotFoundError: A path does not exist, or a folder has no such files.
@@ -78,7 +85,7 @@ class StarFiles(SpectraSource):
                 found.append(path)
             else:
                 raise FileNotFoundError(f"{path}: no such file or folder; set data.source.path")
-        return found
+        return list({path.resolve(): path for path in found}.values())
 
     def parameters(self) -> dict[str, Any]:
         """Give the settings and the identity (path, size, time) of every file."""
@@ -107,7 +114,7 @@ class StarFiles(SpectraSource):
         defaults: set[str] = set()
         with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
             for first in range(0, len(files), BLOCK):
-                read = [self.read(file) for file in files[first : first + BLOCK]]
+                read = [self._checked(file) for file in files[first : first + BLOCK]]
                 defaults.update(sentence for _, sentences in read for sentence in sentences)
                 columns = _columns([row for row, _ in read])
                 writer.append(columns if table is None else table.join(columns))

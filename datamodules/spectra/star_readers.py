@@ -9,9 +9,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from datamodules.spectra.continuum import Continuum
-from datamodules.spectra.fits_images import reading
+from datamodules.spectra.fits_images import opened
 from datamodules.spectra.grid import LOG_START, LOG_STEP, NUM_PIXELS, Grid
-from datamodules.spectra.pixel_mask import PixelMaskPolicy, has_value
+from datamodules.spectra.pixel_mask import PixelMaskPolicy, has_value, pixel_bits
 from datamodules.spectra.survey_table import translate
 
 Row = dict[str, Any]
@@ -49,17 +49,21 @@ def read_aspcap_star(
         FileNotFoundError: There is no such file.
         ValueError: It is damaged or something else.
     """
-    with reading(path), fits.open(path, memmap=False) as file:
-        flux, error = (_spectrum(file, number, path, 0, "aspcapStar") for number in (1, 2))
+    with opened(path) as file:
+        flux, error, model = (_spectrum(file, hdu, path, 0, "aspcapStar") for hdu in (1, 2, 3))
+        if model.dtype.kind != "f":
+            raise ValueError(f"{path}: HDU 3 is a mask, not a best fit; read it by ApStarFiles")
+        table = file[4] if len(file) > 4 else None
+        if not isinstance(table, fits.BinTableHDU) or len(table.data) != 1:
+            raise ValueError(
+                f"{path}: HDU 4 is no table of one row, ASPCAP's results; is it a whole "
+                "aspcapStar file?"
+            )
         row = _unknown(file, path)
-        defaults = [f"aspcapStar files without a table of results: labels unknown ({path.name})"]
-        if len(file) > 4 and file[4].data is not None and len(file[4].data) == 1:
-            table = file[4].data
-            raw = {name.upper(): np.asarray(table[name]) for name in table.names}
-            if "APOGEE_ID" not in raw:
-                raw["APOGEE_ID"] = np.array([row["name"]])
-            found, defaults = translate(raw, "aspcapStar files")
-            row.update({name: found[name][0] for name in row if name in found})
+        raw = {name.upper(): np.asarray(table.data[name]) for name in table.data.names}
+        raw.setdefault("APOGEE_ID", np.array([row["name"]]))
+        found, defaults = translate(raw, "aspcapStar files")
+        row.update({name: found[name][0] for name in row if name in found})
     flux, error = grid.take(flux), grid.take(error)
     mask = np.where(has_value(flux, error), 0, BAD_PIXEL).astype(np.int32)
     if continuum is not None:
@@ -87,12 +91,14 @@ def read_ap_star(path: Path, continuum: Continuum, weighting: Weighting = "pixel
         FileNotFoundError: There is no such file.
         ValueError: It is damaged or something else.
     """
-    with reading(path), fits.open(path, memmap=False) as file:
+    with opened(path) as file:
         number = COMBINED[weighting]
         whole = [_spectrum(file, hdu, path, number, "apStar") for hdu in (1, 2, 3)]
         row = _unknown(file, path)
     flux, error, mask = (continuum.grid.take(values) for values in whole)
-    mask = (mask.astype(np.int64) & 0xFFFF).astype(np.int32)
+    if mask.dtype.kind == "f":
+        raise ValueError(f"{path}: HDU 3 holds reals, not a mask; is it an aspcapStar file?")
+    mask = pixel_bits(mask, f"{path}: HDU 3")
     mask[~np.isfinite(flux) | ~np.isfinite(error)] |= BAD_PIXEL
     good = PixelMaskPolicy().good(mask, flux, error)
     ratio, relative = continuum.normalise(flux, error, good)

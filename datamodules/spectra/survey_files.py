@@ -9,8 +9,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from datamodules.fingerprints import digest, fingerprint
+from datamodules.spectra.continuum import check_normalised
 from datamodules.spectra.fits_images import ImageRows, TableRows
 from datamodules.spectra.grid import grid_of
+from datamodules.spectra.pixel_mask import pixel_bits
 from datamodules.spectra.selection import describe, read_names
 from datamodules.spectra.source import CHUNK_BYTES, SCHEMA, VERSION, SpectraSource
 from datamodules.spectra.survey_table import Columns, measured, survey_columns
@@ -104,6 +106,7 @@ class SurveySpectra(SpectraSource):
         shared = {"wavelength": grid.wavelength}
         with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
             for block in _blocks(images, columns, np.flatnonzero(kept)):
+                check_normalised(block, str(paths["flux"]), "set data.source.flux to the fluxes")
                 writer.append(block)
 
     def _select(self, columns: Columns, path: Path) -> tuple[NDArray[np.bool_], dict[str, int]]:
@@ -192,12 +195,10 @@ def _blocks(
 ) -> Iterator[Columns]:
     """Yield the rows that are wanted, block by block."""
     for part in np.array_split(rows, -(-len(rows) // BLOCK)):
-        mask = images["mask"].read(part)
-        absent = ~np.isfinite(mask) if mask.dtype.kind == "f" else np.zeros((), bool)
-        bits = np.where(absent, 1, mask).astype(np.int64)
+        mask = images["mask"]
         yield {
             **{name: values[part] for name, values in columns.items()},
             "flux": images["flux"].read(part).astype(np.float32),
             "flux_error": images["error"].read(part).astype(np.float32),
-            "pixel_mask": (bits & 0x7FFFFFFF).astype(np.int32),
+            "pixel_mask": pixel_bits(mask.read(part), f"{mask.path} (data.source.mask)"),
         }

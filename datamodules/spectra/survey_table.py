@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.spectra.columns import ELEMENTS, LABELS, MISSING
 from datamodules.spectra.fits_images import TableRows
-from datamodules.spectra.selection import ASPCAPFLAG_BITS, STARFLAG_BITS
+from datamodules.spectra.selection import ASPCAPFLAG_BITS, STARFLAG_BITS, as_bits
 
 Columns = dict[str, NDArray[Any]]
 
@@ -140,7 +140,7 @@ def _useful() -> set[str]:
 def _names(raw: Mapping[str, NDArray[Any]], origin: str) -> NDArray[np.str_]:
     """Give the id of each row's star: the last part of APSTAR_ID where there is no APOGEE_ID."""
     if "APOGEE_ID" in raw:
-        return np.asarray(raw["APOGEE_ID"]).astype(str).reshape(-1)
+        return np.char.strip(np.asarray(raw["APOGEE_ID"]).astype(str).reshape(-1))
     if "APSTAR_ID" in raw:
         parts = np.char.rpartition(np.asarray(raw["APSTAR_ID"]).astype(str).reshape(-1), ".")
         return np.asarray(parts[:, 2])
@@ -167,7 +167,7 @@ def _flag(
     """Give the bits of a flag from numbers or names; 0 where there are neither."""
     number, text, names = _FLAGS[name]
     if number in raw:
-        return np.asarray(raw[number]).astype(np.int64).reshape(size)
+        return as_bits(raw[number], f"{origin}: {number}").reshape(size)
     if text not in raw:
         defaults.append(f"{origin}: {name} is taken as 0, for there is no column {number}")
         return np.zeros(size, np.int64)

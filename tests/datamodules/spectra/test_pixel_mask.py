@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.spectra.grid import GRIDS
-from datamodules.spectra.pixel_mask import PIXMASK_BITS, PixelMaskPolicy
+from datamodules.spectra.pixel_mask import PIXMASK_BITS, MaskTally, PixelMaskPolicy, pixel_bits
 
 BAD = {0, 1, 2, 3, 4, 5, 6, 7, 12, 14}
 
@@ -68,3 +68,14 @@ def test_a_real_giant_loses_few_pixels(shared_data: Path) -> None:
     assert len(flux) == GRIDS[7514].num_pixels
     assert 0.02 < shares["bad"]["share"] < 0.16
     assert shares["SIG_SKYLINE"]["share"] > 0.01
+
+
+def test_the_sign_of_a_short_mask_is_its_highest_bit() -> None:
+    assert pixel_bits(np.array([-32768, 3], np.int16), "x").tolist() == [1 << 15, 3]
+    wide = np.array([1 << 16, -(2**31)], np.int32)
+    assert pixel_bits(wide, "x").tolist() == [1 << 16, 0]  # FERRE_MASK; no bit 31 is in use
+    assert pixel_bits(np.array([np.nan, 4096.0]), "x").tolist() == [1, 4096]
+
+
+def test_nothing_has_no_shares() -> None:
+    assert MaskTally.none().shares()["bad"]["share"] == 0

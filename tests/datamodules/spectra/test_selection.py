@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.spectra.selection import Selection, describe
+from datamodules.spectra.selection import Selection, as_bits, describe
 
 CATALOGUE = {
     "snr": np.array([201, 200, 500, 500, 500, 500, 500.0]),
@@ -76,3 +76,14 @@ def test_nonsense_is_refused() -> None:
         Selection(starflag_bits=(63,))
     with pytest.raises(ValueError, match=r"cuts on \['starflag'\], which the data do not have"):
         Selection().select({k: v for k, v in CATALOGUE.items() if k != "starflag"})
+
+
+def test_flags_of_any_number_type() -> None:
+    assert as_bits(np.array([-(2**31), 5], np.int32), "x").tolist() == [1 << 31, 5]
+    assert as_bits(np.array([True, False]), "x").tolist() == [1, 0]
+    assert as_bits(np.array([1 << 41, -1]), "x").tolist() == [1 << 41, -1]
+    assert as_bits(np.array([np.nan, 8.0]), "x", absent=1).tolist() == [1, 8]
+    with pytest.raises(ValueError, match=r"file.fits: STARFLAG: 0.5 is no sum of bits"):
+        as_bits(np.array([1.0, 0.5]), "file.fits: STARFLAG")
+    with pytest.raises(ValueError, match="values of type <U1 are no sums of bits"):
+        as_bits(np.array(["a"]), "file.fits: STARFLAG")

@@ -161,3 +161,29 @@ def test_a_real_giant(shared_data: Path, tmp_path: Path, pixels: int) -> None:
     assert 0.85 < batch["good"].double().mean() < 1
     assert data.names(batch["index"]).tolist() == ["2M08002084+4044415"]
     assert np.median(batch["flux"][batch["good"]]) == pytest.approx(0.985, abs=0.005)
+
+
+def test_columns_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    good = arrays()
+    cases: dict[str, tuple[Any, str]] = {
+        "name": (good["name"][:4], r"name has the shape \(4,\), not \(5,\)"),
+        "teff": (np.ones(6), r"teff has the shape \(6,\), not \(5,\)"),
+        "logg": (np.array(["2.5"] * 5), "logg holds <U3, not numbers"),
+        "flux_error": (
+            np.ones((5, 7214)),
+            r"flux_error has the shape \(5, 7214\), not \(5, 7514\)",
+        ),
+        "pixel_mask": (np.full((5, 7514), 0.5), "pixel_mask: 0.5 is no sum of bits"),
+        "flux": (good["flux"] * 300, "the median flux is .*set data.source.renormalise: true"),
+    }
+    for name, (values, message) in cases.items():
+        path = write(tmp_path / f"{name}.npz", {**good, name: values})
+        with pytest.raises(ValueError, match=f"{name}.npz: {message}"):
+            prepared(SpectraFile(str(path)), tmp_path)
+
+
+def test_blanks_around_a_name_are_no_part_of_it(tmp_path: Path) -> None:
+    names = np.array([b"2M1", b"2M1  ", b" 2M1", b"HD 1", b"HD 1 "])
+    path = write(tmp_path / "file.npz", {**arrays(), "name": names})
+    data = prepared(SpectraFile(str(path)), tmp_path)
+    assert data.names(np.arange(5)).tolist() == ["2M1"] * 3 + ["HD 1"] * 2

@@ -1,5 +1,6 @@
 """Real and made-up files of single stars come out on the right grid, with masks and continuum."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
         shifted: r"HDU 2 starts at log10\(A\) = 4.18",
         short: r"HDU 1 has the shape \(4096,\), not 8575 pixels; is it an apStar file",
         few: "HDU 2 has nothing",
-        cut: "cut/apStar-1.fits: not a whole FITS file",
+        cut: "cut/apStar-1.fits: HDU 2 lacks its last 17500 bytes",
     }
     for path, message in messages.items():
         with pytest.raises(ValueError, match=message):
@@ -252,3 +253,32 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
         ApStarFiles(str(tmp_path / "none")).files()
     with pytest.raises(ValueError, match="choose pixel or global"):
         ApStarFiles(str(tmp_path), weighting="best")  # type: ignore[arg-type]
+
+
+def test_one_kind_is_not_read_as_the_other(spectra: Path, tmp_path: Path) -> None:
+    aspcap = sorted((spectra / "aspcapStar_dr13").glob("*.fits"))[0]
+    with pytest.raises(ValueError, match="HDU 3 holds reals, not a mask; is it an aspcapStar file"):
+        read_ap_star(aspcap, Continuum(GRID))
+    for name in PAIRS[:2]:
+        with pytest.raises(ValueError, match="HDU 3 is a mask, not a best fit; read it by ApStar"):
+            read_aspcap_star(spectra / f"apStar_dr13/apStar-r6-{name}.fits", GRID)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_cut_short_anywhere_is_refused(spectra: Path, tmp_path: Path, suffix: str) -> None:
+    file = sorted((spectra / "aspcapStar_dr13").glob("*.fits"))[0]
+    whole = gzip.compress(file.read_bytes()) if suffix else file.read_bytes()
+    path = tmp_path / f"aspcapStar-cut.fits{suffix}"
+    for size in (0, 1, 100, 2880, *np.linspace(3000, len(whole) - 3000, 20, dtype=int).tolist()):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"aspcapStar-cut.fits") as caught:
+            read_aspcap_star(path, GRID)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole)
+    row, _ = read_aspcap_star(path, GRID)
+    np.testing.assert_array_equal(row["flux"], read_aspcap_star(file, GRID)[0]["flux"])
+
+
+def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+    file = write_ap_star(tmp_path / "apStar-1.fits", *made_up())
+    assert ApStarFiles([str(tmp_path), str(file)]).files() == [file]

@@ -1,5 +1,6 @@
 """The survey's images and tables are read row by row, and what is broken is named."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def catalogue(release: str) -> Table:
 def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give fluxes that name their row and pixel, errors and masks."""
     rng = np.random.default_rng(0)
-    flux = np.arange(NUM)[:, None] + np.arange(7514) / 1e4
+    flux = 1 + np.arange(NUM)[:, None] / 100 + np.arange(7514) / 1e6
     mask = np.where(rng.random((NUM, 7514)) < 0.1, rng.integers(0, 1 << 15, (NUM, 7514)), 0)
     flux[10] = 0
     return flux.astype(np.float32), np.full((NUM, 7514), 0.01, np.float32), mask
@@ -265,3 +266,39 @@ def test_flags_by_name() -> None:
     bits, unknown = flags_of_text(texts, names)
     assert bits.tolist() == [0, 1 << 23, 1 << 23 | 8, 0]
     assert unknown == {"ODD_ONE"}
+
+
+def test_swapped_images_are_noticed(tmp_path: Path) -> None:
+    for first, second, message in (
+        ("final", "err", "contspec_dr16_final.fits: the median flux is 0.01, not about 1"),
+        ("err", "mask", r"contspec_dr16_mask.fits \(data.source.mask\): 0.01 is no sum of bits"),
+        ("final", "mask", r"contspec_dr16_mask.fits \(data.source.mask\): 1.0.* is no sum of bits"),
+    ):
+        folder = write(tmp_path / f"{first}-{second}")
+        paths = [folder / f"contspec_dr16_{name}.fits" for name in (first, second)]
+        paths[0].rename(folder / "x")
+        paths[1].rename(paths[0])
+        (folder / "x").rename(paths[1])
+        with pytest.raises(ValueError, match=message):
+            prepared(SurveySpectra(str(folder)), tmp_path / "cache")
+
+
+def test_compressed_files_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "survey")
+    for name in ("contspec_dr16_err.fits", "allStar-dr16.fits"):
+        packed = folder / f"{name}.gz"
+        packed.write_bytes(gzip.compress((folder / name).read_bytes()))
+        role = "error" if "err" in name else "catalogue"
+        with pytest.raises(ValueError, match=f"{name}.gz: compressed by gzip; decompress it"):
+            prepared(SurveySpectra(str(folder), **{role: packed.name}), tmp_path / "cache")
+    packed = fits.CompImageHDU(images()[0], compression_type="GZIP_1")
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(folder / "packed.fits")
+    with pytest.raises(ValueError, match=r"packed.fits: no image .* compressed ones \(funpack\)"):
+        prepared(SurveySpectra(str(folder), flux="packed.fits"), tmp_path / "cache")
+
+
+def test_flags_of_32_bits_have_no_more() -> None:
+    raw = {"APOGEE_ID": np.array(["2M1 "]), "ASPCAPFLAG": np.array([-(2**31)], np.int32)}
+    columns, _ = translate(raw, "old.fits")
+    assert columns["aspcapflag"].tolist() == [1 << 31]
+    assert columns["name"].tolist() == ["2M1"]
