@@ -52,11 +52,12 @@ class LabelScaling(nn.Module):
 
         Args:
             label: Physical, shape (B, L), NaN if missing.
-            label_error: σ in the same units; 0 or NaN draws the label itself.
+            label_error: σ in the same units; 0, NaN or inf draws the label itself.
             noise: Factor of the errors.
             dropout: Probability that a star loses all its labels.
         """
-        drawn = label + noise * label_error.nan_to_num(0.0) * torch.randn_like(label_error)
+        known = label_error.nan_to_num(0.0, posinf=0.0)
+        drawn = label + noise * known * torch.randn_like(label_error)
         if not dropout:
             return drawn
         lost = torch.rand(len(label), 1, device=label.device) < dropout

@@ -17,6 +17,7 @@ from lightning_modules.spectra.losses import (
     negative_log_likelihood,
     scattered_negative_log_likelihood,
 )
+from lightning_modules.spectra.moments import moments_of
 from lightning_modules.spectra.network import SkipNetwork, SpectraNetwork
 from lightning_modules.spectra.outliers import population_rows
 from lightning_modules.spectra.reference_network import ReferenceNetwork
@@ -25,6 +26,7 @@ from lightning_modules.spectra.structure import STRUCTURES, Posterior, Structure
 from lightning_modules.spectra.warm_start import MOST_STARS, PASSES, Part, fit_linear_model
 
 INITIAL_SCATTER = 0.1  # of the median error
+START_LOG_SCATTER = -4.0  # in standard units, for want of statistics: weights of another model
 TRUNK = (512, 256, 128)
 
 
@@ -128,7 +130,8 @@ class SpectraVAE(SpectraModule):
         )
         self.decorrelate = decorrelate
         self.label_noise, self.label_dropout = label_noise, label_dropout
-        self.log_scatter = nn.Parameter(torch.zeros(num_pixels)) if intrinsic_scatter else None
+        if intrinsic_scatter:
+            self.log_scatter = nn.Parameter(torch.full((num_pixels,), START_LOG_SCATTER))
         self.warm_start = warm_start
         self.register_buffer("warm_started", torch.tensor(False))
         if compile:  # in place: the names of the weights stay
@@ -219,14 +222,14 @@ class SpectraVAE(SpectraModule):
         """Log the means; in a training run, fit the population."""
         super().on_validation_epoch_end()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.population.fit(self._summed(self.population.total))
+            self.population.fit()
         self.population.reset()
 
     def on_train_epoch_end(self) -> None:
         """Log the means; without validation, fit the population to the training batches."""
         super().on_train_epoch_end()
         if not self._validates():
-            self.population.fit(self._summed(self.population.total))
+            self.population.fit()
         self.population.reset()
 
     @torch.no_grad()
@@ -236,8 +239,8 @@ class SpectraVAE(SpectraModule):
             return
         stars = ((x.u, self._encode(x)[0], x.labelled) for x in self.training_inputs(MOST_STARS))
         slopes = label_trend(stars)
-        if slopes is not None:
-            self.net.shift_latents(slopes)
+        if slopes is not None:  # every process has found them, but maybe not to the last bit
+            self.net.shift_latents(self.trainer.strategy.broadcast(slopes))
 
     def _pass(self, batch: Batch, sample: bool) -> tuple[dict[str, Tensor], Inputs, Posterior]:
         """Return the terms of each star, the batch in standard units, and the posteriors."""
@@ -276,8 +279,9 @@ class SpectraVAE(SpectraModule):
         if self._trainer is None or self.trainer.state.fn != "fit":
             return
         if stage == ("val" if self._validates() else "train"):
-            rows, counts = population_rows(mean, chi2)
-            self.population.update(rows, not_repeated(batch, counts))
+            rows, counts = population_rows(mean.detach(), chi2)
+            moments = moments_of(rows, not_repeated(batch, counts))
+            self.population.update(self._summed(moments))
 
 
 def not_repeated(batch: Batch, counts: Tensor) -> Tensor:

@@ -83,21 +83,21 @@ class Population(nn.Module):
         """Forget what was collected."""
         self.total.zero_()
 
-    def update(self, rows: Tensor, counts: Tensor) -> None:
-        """Collect the rows (B, K) that count."""
-        self.total.add_(moments_of(rows.detach(), counts))
+    def update(self, moments: Tensor) -> None:
+        """Collect `moments_of` a batch, over all processes: DDP overwrites buffers by rank 0's."""
+        self.total.add_(moments)
 
-    def fit(self, total: Tensor) -> None:
-        """Take mean and covariance from collected moments, summed over processes.
+    def fit(self) -> None:
+        """Take mean and covariance from what was collected; of fewer than two rows, keep the old.
 
         Covariances between columns are shrunk by N / (N + K), so that few rows do for many columns.
         """
-        count = total[0, 0]
+        count = self.total[0, 0]
         if count < 2:
             return
-        covariance = covariance_of(total)
+        covariance = covariance_of(self.total)
         diagonal = torch.diag(covariance.diagonal())
         share = count / (count + len(diagonal))
-        self.mean.copy_(total[0, 1:] / count)
+        self.mean.copy_(self.total[0, 1:] / count)
         self.covariance.copy_(diagonal + share * (covariance - diagonal))
         self.fitted.fill_(True)

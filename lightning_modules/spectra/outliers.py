@@ -1,5 +1,7 @@
 """The outlier score: how unusual a star's latents and its residuals are (torch only)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,14 @@ def population_rows(latent: Tensor, chi2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def outlier_score(population: Population, latent: Tensor, chi2: Tensor) -> Tensor:
-    """Return the sum of a latent and a residual score, near N(0, 1) for usual stars.
+    """Return the larger of a latent and a residual score: mean 0, deviation 1 for usual stars.
 
     Latents: the squared Mahalanobis distance to the population, d², of D latents, made normal by
     its cube root (Wilson & Hilferty 1931, PNAS 17, 684): ((d²/D)^⅓ - 1 + 2/(9D)) / √(2/(9D)).
-    Residuals: log χ² per good pixel in standard deviations of the population. Score: their sum
-    over √2. NaN without pixels or without a fitted population.
+    Residuals: log χ² per good pixel in standard deviations of the population. Not their sum: a
+    spectrum with less noise than usual must not hide odd latents. Of two independent numbers of
+    N(0, 1) the larger has mean 1/√π and variance 1 - 1/π, which are taken off. NaN without pixels
+    or without a fitted population.
 
     Args:
         population: Of latents and log χ² of usual stars, `population_rows`.
@@ -36,5 +40,6 @@ def outlier_score(population: Population, latent: Tensor, chi2: Tensor) -> Tenso
     spread = 2.0 / (9.0 * dim)
     latent_score = ((distance / dim) ** (1 / 3) - 1.0 + spread) / spread**0.5
     residual_score = centred[:, dim] / covariance[dim, dim].clamp_min(1e-12).sqrt()
-    score = (latent_score + residual_score).float() / 2**0.5
-    return torch.where(counts & population.fitted, score, torch.nan)
+    larger = torch.maximum(latent_score, residual_score)
+    score = (larger - math.pi**-0.5) / (1.0 - 1.0 / math.pi) ** 0.5
+    return torch.where(counts & population.fitted, score.float(), torch.nan)

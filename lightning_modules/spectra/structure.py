@@ -53,9 +53,10 @@ def mmd(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
 def beta_tc(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
     """Return KL + `penalty` times the total correlation KL(q(z) ‖ Π_d q(z_d)).
 
-    Chen et al. 2018 (arXiv:1802.04942) with β = 1 + `penalty`. q(z) is the mixture of the batch's
-    posteriors, each star counting for its own density too: an estimate that grows with the batch
-    and stays below log B.
+    Chen et al. 2018 (arXiv:1802.04942) with β = 1 + `penalty`; the gradient is that of their
+    minibatch-weighted sampling. q(z) is the mixture of the batch's posteriors, each star counting
+    for its own density too: an estimate that is too high, by less for larger batches, where the
+    latents tell more than log B nats of a star.
     """
     divergence = kl(posterior, free_bits, penalty)
     return divergence + penalty * total_correlation_of_mixture(posterior)
@@ -64,12 +65,17 @@ def beta_tc(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
 def dip(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
     """Return KL + `penalty` times Σ_i≠j C_ij² + Σ_i (C_ii - 1)², C the covariance of the means.
 
-    DIP-VAE-I (Kumar, Sattigeri & Balakrishnan 2018, arXiv:1711.00848, eq. 6) with one weight.
+    DIP-VAE-I (Kumar, Sattigeri & Balakrishnan 2018, arXiv:1711.00848, eq. 6) with one weight. What
+    a sample of B normal stars adds, (tr C² + tr² C) / (B - 1), is taken off, so that the penalty
+    means the same at any batch size.
     """
     centred = posterior.mean - posterior.mean.mean(dim=0)
-    covariance = centred.mT @ centred / max(len(centred) - 1, 1)
+    degrees = max(len(centred) - 1, 1)
+    covariance = centred.mT @ centred / degrees
     identity = torch.eye(len(covariance), device=covariance.device)
-    return kl(posterior, free_bits, penalty) + penalty * (covariance - identity).square().sum()
+    bias = (covariance.square().sum() + covariance.trace().square()) / degrees
+    deviation = (covariance - identity).square().sum() - bias
+    return kl(posterior, free_bits, penalty) + penalty * deviation
 
 
 def total_correlation_of_mixture(posterior: Posterior) -> Tensor:

@@ -35,12 +35,16 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("separability", two_processes.SEPARABILITIES)
+@pytest.mark.parametrize("separability", two_processes.VAL_FRACTIONS)
 def test_two_processes_train_as_one(
     separability: str, ranks: list[dict[str, Any]], tmp_path: Path
 ) -> None:
+    """Also what a regression on the labels took out, and the population of the outlier score."""
     alone = two_processes.trained(tmp_path, separability, 16)
     assert alone["separability.running.total"][0, 0] > 20
+    assert alone["population.fitted"]
+    assert torch.equal(ranks[0][separability]["net.skip.weight"],
+                       ranks[1][separability]["net.skip.weight"])  # fmt: skip
     for found in ranks:
         together = found[separability]
         assert together.keys() == alone.keys()
