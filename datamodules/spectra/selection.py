@@ -175,7 +175,7 @@ class Selection:
             `excluded`, and `selected`.
 
         Raises:
-            ValueError: A cut is on a column that is not there.
+            ValueError: A cut is on a column that is not there, or not of numbers.
         """
         absent = sorted(set(self.columns) - set(catalogue))
         if absent:
@@ -187,6 +187,8 @@ class Selection:
         kept, counts = np.ones(size, bool), {"rows": size}
         for name, (low, high) in self.limits.items():
             values = np.asarray(catalogue[name])
+            if values.dtype.kind not in "biuf":
+                raise ValueError(f"data.selection cuts on {name!r}, which holds no numbers")
             missing = np.isnan(values)
             inside = ~missing
             inside &= values > (-np.inf if low is None else low)

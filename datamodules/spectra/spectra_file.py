@@ -190,7 +190,7 @@ class SpectraFile(SpectraSource):
                 values = np.broadcast_to(np.asarray(array[...]), size)
                 integer = name in _FLAGS
                 what = f"{self.path}: {name}"
-                columns[name] = as_bits(values, what) if integer else measured(values)
+                columns[name] = as_bits(values, what) if integer else measured(values, what)
         for name, value in self.values.items():
             kind = np.int64 if name in _FLAGS else np.float32
             columns[name] = np.full(size, value, None if name == "name" else kind)

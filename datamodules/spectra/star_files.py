@@ -85,6 +85,8 @@ class StarFiles(SpectraSource):
                 found.append(path)
             else:
                 raise FileNotFoundError(f"{path}: no such file or folder; set data.source.path")
+        if not found:
+            raise FileNotFoundError("data.source.path names no file")
         return list({path.resolve(): path for path in found}.values())
 
     def parameters(self) -> dict[str, Any]:

@@ -167,7 +167,10 @@ class SurveySpectra(SpectraSource):
                 f"{paths['added']}: its APOGEE_ID are not those of {paths['catalogue']} row by row"
             )
         raw = table.read([known[name.upper()] for name in self.added_columns])
-        return {f"astronn_{name.lower()}": measured(values) for name, values in raw.items()}
+        return {
+            f"astronn_{name.lower()}": measured(values, f"{paths['added']}: {name}")
+            for name, values in raw.items()
+        }
 
 
 def _check(images: dict[str, ImageRows], num_rows: int, catalogue: Path) -> None:

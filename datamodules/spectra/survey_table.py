@@ -73,33 +73,46 @@ def translate(raw: Mapping[str, NDArray[Any]], origin: str) -> tuple[Columns, li
         ValueError: There are no ids.
     """
     defaults: list[str] = []
-    columns: Columns = {"name": _names(raw, origin)}
+    columns: Columns = {"name": _names(raw, origin, defaults)}
     size = len(columns["name"])
     for name, sources in _LABELS.items():
         first, *others = sources
         found = next((source for source in others if source in raw), None)
         if first in raw:
-            columns[name] = measured(raw[first])
+            columns[name] = measured(raw[first], f"{origin}: {first}")
         elif name in _PARAMETERS and "FPARAM" in raw:
-            columns[name] = measured(raw["FPARAM"][:, _PARAMETERS[name]])
+            columns[name] = measured(raw["FPARAM"][:, _PARAMETERS[name]], f"{origin}: FPARAM")
             what = " ([M/H])" if name == "fe_h" else ""
             defaults.append(f"{origin}: {name} is FPARAM[{_PARAMETERS[name]}]{what}")
         elif found is not None:
-            columns[name] = measured(raw[found])
+            columns[name] = measured(raw[found], f"{origin}: {found}")
             defaults.append(f"{origin}: {name} is {found}, for there is no {first}")
         elif name in LABELS:
             columns[name] = np.full(size, np.nan, np.float32)
             defaults.append(f"{origin}: {name} is unknown, for there is no column {first}")
         if name in columns:
-            columns[f"{name}_error"] = _error(raw, name, size)
-    columns["snr"] = measured(raw["SNR"]) if "SNR" in raw else np.full(size, np.nan, np.float32)
+            columns[f"{name}_error"] = _error(raw, name, size, origin)
+    unknown = np.full(size, np.nan, np.float32)
+    columns["snr"] = measured(raw["SNR"], f"{origin}: SNR") if "SNR" in raw else unknown
     for name in _FLAGS:
         columns[name] = _flag(raw, name, size, origin, defaults)
     return columns, defaults
 
 
-def measured(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Give values as float32 with NaN for the survey's -9999 and what is not finite."""
+def measured(values: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """Give values as float32 with NaN for the survey's -9999 and what is not finite.
+
+    Args:
+        values: One number a row, (N,).
+        what: What they are, for messages.
+
+    Raises:
+        ValueError: They are something else.
+    """
+    if values.dtype.kind not in "biuf" or values.size != len(values):
+        raise ValueError(
+            f"{what}: not one number a row, but {values.dtype} of the shape {values.shape}"
+        )
     result = np.asarray(values, np.float32).reshape(len(values)).copy()
     result[~np.isfinite(result) | (result < MISSING / 2)] = np.nan
     return result
@@ -137,26 +150,35 @@ def _useful() -> set[str]:
     return single | flags | {n for t in (_LABELS, _ERRORS) for names in t.values() for n in names}
 
 
-def _names(raw: Mapping[str, NDArray[Any]], origin: str) -> NDArray[np.str_]:
+def _names(raw: Mapping[str, NDArray[Any]], origin: str, defaults: list[str]) -> NDArray[np.str_]:
     """Give the id of each row's star: the last part of APSTAR_ID where there is no APOGEE_ID."""
-    if "APOGEE_ID" in raw:
-        return np.char.strip(np.asarray(raw["APOGEE_ID"]).astype(str).reshape(-1))
-    if "APSTAR_ID" in raw:
-        parts = np.char.rpartition(np.asarray(raw["APSTAR_ID"]).astype(str).reshape(-1), ".")
-        return np.asarray(parts[:, 2])
-    raise ValueError(f"{origin}: no column APOGEE_ID or APSTAR_ID; is it an allStar file?")
+    found = next((name for name in ("APOGEE_ID", "APSTAR_ID") if name in raw), None)
+    if found is None:
+        raise ValueError(f"{origin}: no column APOGEE_ID or APSTAR_ID; is it an allStar file?")
+    names = np.char.strip(np.asarray(raw[found]).astype(str).reshape(-1))
+    if found == "APSTAR_ID":
+        names = np.char.rpartition(names, ".")[:, 2]
+    blank = np.flatnonzero(names == "")
+    if len(blank):
+        defaults.append(f"{origin}: {len(blank)} rows without {found} are stars of their own")
+        names = names.astype(f"U{max(names.dtype.itemsize // 4, 16)}")
+        names[blank] = [f"row {row}" for row in blank]
+    return np.asarray(names)
 
 
-def _error(raw: Mapping[str, NDArray[Any]], name: str, size: int) -> NDArray[np.float32]:
+def _error(
+    raw: Mapping[str, NDArray[Any]], name: str, size: int, origin: str
+) -> NDArray[np.float32]:
     """Give the error of a label, NaN where unknown."""
     found = next((source for source in _ERRORS[name] if source in raw), None)
     if found is not None:
-        return measured(raw[found])
+        return measured(raw[found], f"{origin}: {found}")
     if name in _PARAMETERS and {"FPARAM", "FPARAM_COV"} <= set(raw):
         place = _PARAMETERS[name]
         covariance = np.asarray(raw["FPARAM_COV"])
         count = np.shape(raw["FPARAM"])[1]
-        variance = measured(covariance.reshape(size, count, count)[:, place, place])
+        of_one = covariance.reshape(size, count, count)[:, place, place]
+        variance = measured(of_one, f"{origin}: FPARAM_COV")
         return np.sqrt(np.where(variance > 0, variance, np.nan)).astype(np.float32)
     return np.full(size, np.nan, np.float32)
 

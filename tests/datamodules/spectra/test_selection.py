@@ -87,3 +87,10 @@ def test_flags_of_any_number_type() -> None:
         as_bits(np.array([1.0, 0.5]), "file.fits: STARFLAG")
     with pytest.raises(ValueError, match="values of type <U1 are no sums of bits"):
         as_bits(np.array(["a"]), "file.fits: STARFLAG")
+
+
+def test_a_cut_on_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="cuts on 'name', which holds no numbers"):
+        Selection(None, None, None, None, (), (), {"name": (0, 1)}).select(
+            {"name": np.array(["2M1"])}
+        )

@@ -249,6 +249,8 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.h5"))
     with pytest.raises(FileNotFoundError, match=r"no file aspcapStar\*.fits in this folder"):
         ASPCAPStarFiles(str(tmp_path)).files()
+    with pytest.raises(FileNotFoundError, match=r"data.source.path names no file"):
+        ApStarFiles([]).files()
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         ApStarFiles(str(tmp_path / "none")).files()
     with pytest.raises(ValueError, match="choose pixel or global"):

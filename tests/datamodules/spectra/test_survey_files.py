@@ -302,3 +302,20 @@ def test_flags_of_32_bits_have_no_more() -> None:
     columns, _ = translate(raw, "old.fits")
     assert columns["aspcapflag"].tolist() == [1 << 31]
     assert columns["name"].tolist() == ["2M1"]
+
+
+def test_columns_of_other_types_are_named() -> None:
+    ids = np.array(["2M1", "2M2"])
+    for values in (np.array(["a", "b"]), np.ones((2, 3))):
+        with pytest.raises(ValueError, match=r"some.fits: TEFF_SPEC: not one number a row, but"):
+            translate({"APOGEE_ID": ids, "TEFF_SPEC": values}, "some.fits")
+
+
+def test_rows_without_an_id_are_stars_of_their_own() -> None:
+    for ids in (
+        {"APOGEE_ID": np.array(["", "2M2", " "])},
+        {"APSTAR_ID": np.array(["", "a.2M2", ""])},
+    ):
+        columns, defaults = translate(ids, "some.fits")
+        assert columns["name"].tolist() == ["row 0", "2M2", "row 2"]
+        assert any(f"2 rows without {next(iter(ids))} are stars" in text for text in defaults)
