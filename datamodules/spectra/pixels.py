@@ -17,6 +17,9 @@ PIXELS = ("flux", "flux_ivar", "good")
 PIXEL_BYTES = 9
 """Memory of a pixel of a batch: two float32 and a bool."""
 
+LEAST_ERROR = 1e-6
+"""No error over the continuum is taken to be smaller, so that its inverse square is finite."""
+
 BLOCK = 512
 """Spectra read at a time: 45 MB on the grid of 7514."""
 
@@ -33,7 +36,7 @@ class PixelReader:
     def __init__(self, store: RowStore, policy: PixelMaskPolicy, error_floor: float) -> None:
         self.store = store
         self.policy = policy
-        self.error_floor = error_floor
+        self.error_floor = np.float32(max(error_floor, LEAST_ERROR))
         self._last: tuple[Tensor, dict[str, Tensor]] | None = None
 
     def read(self, rows: slice | NDArray[np.int64]) -> dict[str, Tensor]:
@@ -41,7 +44,7 @@ class PixelReader:
         raw = self.store.read(READ, rows)
         flux, error = raw["flux"], raw["flux_error"]
         good = self.policy.good(raw["pixel_mask"], flux, error)
-        floored = np.where(good, np.maximum(error, np.float32(self.error_floor)), np.inf)
+        floored = np.where(good, np.maximum(error, self.error_floor), np.inf)
         arrays = {"flux": flux, "flux_ivar": (1 / floored**2).astype(np.float32), "good": good}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

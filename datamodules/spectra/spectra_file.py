@@ -33,6 +33,7 @@ WAVELENGTH_TOLERANCE = 0.01
 
 NANOMETRE = 10.0
 _FLAGS = ("starflag", "aspcapflag")
+_WIDE = (*SPECTRAL, "flux_ivar")
 
 
 class _Array(Protocol):
@@ -78,6 +79,11 @@ class SpectraFile(SpectraSource):
         self.renormalise = renormalise
         if self.path.suffix not in (".h5", ".hdf5", ".npz"):
             raise ValueError(f"{path}: data.source.path must end in .h5, .hdf5 or .npz")
+        for name, value in self.values.items():
+            if name in _WIDE or (name != "name" and isinstance(value, str)):
+                raise ValueError(
+                    f"data.source.values.{name}={value!r}: name columns of one number a row here"
+                )
 
     def parameters(self) -> dict[str, Any]:
         """Give the settings and the identity (path, size, time) of the file."""
@@ -96,8 +102,8 @@ class SpectraFile(SpectraSource):
             known = {ours: table[theirs] for ours, theirs in self._matched(table).items()}
             size, pixels, grid = self._shape(known)
             self._check_shapes(known, size)
-            self._check_wavelength(known, pixels)
             defaults: list[str] = []
+            self._check_wavelength(known, defaults)
             continuum = Continuum(grid) if self.renormalise else None
             attributes, shared = describe_continuum(continuum)
             attributes |= {"grid": grid.num_pixels, "source": self.parameters()}
@@ -135,7 +141,7 @@ class SpectraFile(SpectraSource):
     def _shape(self, known: Mapping[str, _Array]) -> tuple[int, NDArray[np.int64], Grid]:
         """Find the number of rows, which of the file's pixels are wanted, and their grid."""
         shape = known["flux"].shape
-        if len(shape) not in (1, 2):
+        if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"{self.path}: flux has the shape {shape}, not (N, P)")
         size, length = (1, shape[0]) if len(shape) == 1 else shape
         if length == NUM_PIXELS:
@@ -153,10 +159,10 @@ class SpectraFile(SpectraSource):
         """Refuse known columns of other rows, pixels or types."""
         shape = known["flux"].shape
         labels = (*LABELS, *(f"{x}_error" for x in LABELS))
-        for name in (*SPECTRAL, "flux_ivar", "name", "snr", *labels, *_FLAGS, *self.columns):
+        for name in (*_WIDE, "name", "snr", *labels, *_FLAGS, *self.columns):
             if name not in known or name == "wavelength":
                 continue
-            array, wide = known[name], name in (*SPECTRAL, "flux_ivar")
+            array, wide = known[name], name in _WIDE
             if array.shape not in ((shape,) if wide else ((size,), ())):
                 raise ValueError(
                     f"{self.path}: {name} has the shape {array.shape}, not "
@@ -165,15 +171,16 @@ class SpectraFile(SpectraSource):
             if name != "name" and array.dtype.kind not in "iufb":
                 raise ValueError(f"{self.path}: {name} holds {array.dtype}, not numbers")
 
-    def _check_wavelength(self, known: Mapping[str, _Array], pixels: NDArray[np.int64]) -> None:
+    def _check_wavelength(self, known: Mapping[str, _Array], defaults: list[str]) -> None:
         """Refuse spectra on other wavelengths."""
         if "wavelength" not in known:
+            defaults.append(f"{self.path}: without wavelength, pixels are taken as APOGEE's")
             return
         length = known["flux"].shape[-1]
-        found = np.asarray(known["wavelength"][...], np.float64)
+        found = np.asarray(known["wavelength"][...])
         whole = np.power(10.0, LOG_START + LOG_STEP * np.arange(NUM_PIXELS))
         expected = whole if length == NUM_PIXELS else GRIDS[length].wavelength
-        if found.shape == expected.shape:
+        if found.shape == expected.shape and found.dtype.kind == "f":
             scale = NANOMETRE if np.median(found) < 5000 else 1.0
             if np.max(np.abs(found * scale - expected)) < WAVELENGTH_TOLERANCE:
                 return
@@ -192,8 +199,8 @@ class SpectraFile(SpectraSource):
                 what = f"{self.path}: {name}"
                 columns[name] = as_bits(values, what) if integer else measured(values, what)
         for name, value in self.values.items():
-            kind = np.int64 if name in _FLAGS else np.float32
-            columns[name] = np.full(size, value, None if name == "name" else kind)
+            kind = {"name": str, **dict.fromkeys(_FLAGS, np.int64)}.get(name, np.float32)
+            columns[name] = np.full(size, np.array(value, kind))
         if "name" not in columns:
             columns["name"] = self._names(known, size, defaults)
         for name in ("snr", *LABELS, *(f"{x}_error" for x in LABELS)):

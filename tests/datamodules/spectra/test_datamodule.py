@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.spectra import PixelMaskPolicy, Selection, SpectraDataModule
+from datamodules.spectra.pixels import PixelReader
+from datamodules.store import RowStore
 
 P = 7214
 KEYS = ("index", "flux", "flux_ivar", "good", "label", "label_error")
@@ -182,3 +184,12 @@ def test_nonsense_is_refused(survey: Any, folder: Path) -> None:
         with pytest.raises(ValueError, match="data"):
             make(survey, folder, **settings)
     assert np.isfinite(make(survey, folder, error_floor=0.0).columns["flux_ivar"]).all()
+
+
+def test_the_least_error_has_a_finite_weight(tmp_path: Path) -> None:
+    columns = {name: np.ones((2, 3), np.float32) for name in ("flux", "flux_error")}
+    columns["flux_error"][0] = 1e-30
+    mask = np.zeros((2, 3), np.int32)
+    store = RowStore.write(tmp_path / "store.h5", {**columns, "pixel_mask": mask}, "test")
+    read = PixelReader(store, PixelMaskPolicy(), 0.0).read(slice(None))
+    torch.testing.assert_close(read["flux_ivar"][:, 0], torch.tensor([1e12, 1.0]))

@@ -174,12 +174,26 @@ def test_columns_that_do_not_fit_are_named(tmp_path: Path) -> None:
             r"flux_error has the shape \(5, 7214\), not \(5, 7514\)",
         ),
         "pixel_mask": (np.full((5, 7514), 0.5), "pixel_mask: 0.5 is no sum of bits"),
+        "wavelength": (np.array(["a"] * 7514), "wavelength is not APOGEE's grid"),
         "flux": (good["flux"] * 300, "the median flux is .*set data.source.renormalise: true"),
     }
     for name, (values, message) in cases.items():
         path = write(tmp_path / f"{name}.npz", {**good, name: values})
         with pytest.raises(ValueError, match=f"{name}.npz: {message}"):
             prepared(SpectraFile(str(path)), tmp_path)
+
+
+def test_constants_are_numbers_or_a_name(tmp_path: Path) -> None:
+    for name, value in (("flux", 1.0), ("teff", "hot")):
+        with pytest.raises(ValueError, match=rf"data.source.values.{name}={value!r}: name columns"):
+            SpectraFile("x.h5", values={name: value})
+    path = write(tmp_path / "file.npz", arrays())
+    data = prepared(SpectraFile(str(path), values={"name": 5.0}), tmp_path)
+    assert data.names(np.arange(2)).tolist() == ["5.0", "5.0"]
+    empty = write(tmp_path / "empty.npz", {k: v[:0] for k, v in arrays().items()})
+    with pytest.raises(ValueError, match=r"empty.npz: flux has the shape \(0, 7514\), not"):
+        prepared(SpectraFile(str(empty)), tmp_path)
+    assert any("without wavelength" in text for text in data.provenance()["defaults"])
 
 
 def test_blanks_around_a_name_are_no_part_of_it(tmp_path: Path) -> None:
