@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.base import BaseDataModule
 from datamodules.loading import Batch
+from datamodules.spectra.columns import LABELS, SCHEMA, SPECTRAL, VERSION
 from datamodules.spectra.continuum import DEGREE, continuum_mask
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.labels import label_columns, label_moments
@@ -20,7 +21,7 @@ from datamodules.spectra.line_table import element_windows
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
 from datamodules.spectra.selection import Selection, describe
-from datamodules.spectra.source import LABELS, SCHEMA, SPECTRAL, VERSION, SpectraSource
+from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.statistics import NOISE_ROWS, pixel_moments, pixel_noise
 from datamodules.store import RowStore
 

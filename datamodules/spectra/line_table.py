@@ -138,13 +138,6 @@ class LineTable:
         return np.flatnonzero(np.isin(self.species, names))
 
 
-def air_to_vacuum(wavelength: Array) -> Array:
-    """Convert wavelengths in standard air to vacuum (Ciddor 1996, equation 1), in A."""
-    wavenumber = (1e4 / np.asarray(wavelength, np.float64)) ** 2  # of vacuum; the change is 1e-9
-    index = 1 + 0.05792105 / (238.0185 - wavenumber) + 0.00167917 / (57.362 - wavenumber)
-    return np.asarray(wavelength, np.float64) * index
-
-
 def element_windows(half_width: float = 0.8) -> dict[str, list[tuple[float, float]]]:
     """Give where in the spectrum the identified lines of each element are.
 

@@ -34,7 +34,7 @@ STARFLAG_BITS = {
 """Names of the bits of STARFLAG."""
 
 _PARAMETERS = ("TEFF", "LOGG", "VMICRO", "M_H", "ALPHA_M", "C_M", "N_M")
-_CHECKS = ("STAR", "CHI2", "COLORTE", "ROTATION", "SN")
+_CHECKS = ("STAR", "CHI2", "COLORTE", "ROTATION", "SN", "SPEC_HOLE", "ATMOS_HOLE", "VSINI")
 ASPCAPFLAG_BITS = {
     **{f"{name}_WARN": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS))},
     **{f"{name}_BAD": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS), start=16)},

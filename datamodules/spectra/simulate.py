@@ -16,7 +16,13 @@ from datamodules.spectra.columns import ELEMENTS
 from datamodules.spectra.grid import GRIDS, Grid
 from datamodules.spectra.line_formation import ALPHA_ELEMENTS, LineFormation
 from datamodules.spectra.line_table import Array, line_table
-from datamodules.spectra.nuisances import CONTINUUM_TERMS, Foreground, broaden, instrument_width
+from datamodules.spectra.nuisances import (
+    CONTINUUM_TERMS,
+    DIB_PER_EXTINCTION,
+    Foreground,
+    broaden,
+    instrument_width,
+)
 from datamodules.spectra.observation import BROKEN, TELLURIC, TELLURIC_LIMIT, Instrument, observe
 
 STAR, ROW = 0, 1
@@ -217,7 +223,8 @@ def draw_factors(
         mean = factors["alpha_m"] * (element in ALPHA_ELEMENTS)
         factors[f"{element}_fe"] = mean + ABUNDANCE_SCATTER[element] * ndtri(of_star[:, place])
     factors["vmacro"] = 3.0 + 5.0 * of_star[:, 24]
-    factors["dib_depth"] = np.minimum(-0.3 * np.log1p(-of_star[:, 25]), 2.0) * 0.03
+    factors["dib_depth"] = np.minimum(-0.3 * np.log1p(-of_star[:, 25]), 2.0)
+    factors["dib_depth"] *= DIB_PER_EXTINCTION
     factors["dib_velocity"] = 30.0 * ndtri(of_star[:, 26])
     factors["rv"] = 0.2 * ndtri(of_row[:, 0])
     factors["lsf"] = 0.95 + 0.1 * of_row[:, 1]

@@ -3,27 +3,7 @@
 from typing import ClassVar
 
 from datamodules.base import Source
-from datamodules.spectra.columns import (
-    CHUNK_BYTES,
-    ELEMENTS,
-    LABELS,
-    MISSING,
-    SCHEMA,
-    SPECTRAL,
-    VERSION,
-)
 from datamodules.spectra.selection import Selection
-
-__all__ = [
-    "CHUNK_BYTES",
-    "ELEMENTS",
-    "LABELS",
-    "MISSING",
-    "SCHEMA",
-    "SPECTRAL",
-    "VERSION",
-    "SpectraSource",
-]
 
 
 class SpectraSource(Source):

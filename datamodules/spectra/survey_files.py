@@ -9,12 +9,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from datamodules.fingerprints import digest, fingerprint
+from datamodules.spectra.columns import CHUNK_BYTES, SCHEMA, VERSION
 from datamodules.spectra.continuum import check_normalised
 from datamodules.spectra.fits_images import ImageRows, TableRows
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.pixel_mask import pixel_bits
 from datamodules.spectra.selection import describe, read_names
-from datamodules.spectra.source import CHUNK_BYTES, SCHEMA, VERSION, SpectraSource
+from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.survey_table import Columns, measured, survey_columns
 from datamodules.store import RowStore
 

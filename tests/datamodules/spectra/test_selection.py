@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.spectra.selection import Selection, as_bits, describe
+from datamodules.spectra.selection import ASPCAPFLAG_BITS, Selection, as_bits, describe
 
 CATALOGUE = {
     "snr": np.array([201, 200, 500, 500, 500, 500, 500.0]),
@@ -15,6 +15,12 @@ CATALOGUE = {
     "aspcapflag": np.array([1 << 7, 0, 0, 0, 0, 1 << 23, 0]),
     "starflag": np.array([1 << 9, 0, 0, 0, 0, 0, 0]),
 }
+
+
+def test_bits_of_aspcapflag_are_those_of_the_survey() -> None:
+    names = {"SN_WARN": 11, "VSINI_WARN": 14, "TEFF_BAD": 16, "STAR_BAD": 23, "ATMOS_HOLE_BAD": 29}
+    assert {name: ASPCAPFLAG_BITS[name] for name in names} == names
+    assert len(set(ASPCAPFLAG_BITS.values())) == len(ASPCAPFLAG_BITS) == 31
 
 
 def test_limits_are_strict_and_a_missing_value_fails() -> None:

@@ -12,7 +12,7 @@ from datamodules.spectra.line_formation import (
     LineFormation,
     broadening_width,
 )
-from datamodules.spectra.line_table import REFERENCE, LineTable, air_to_vacuum, line_table
+from datamodules.spectra.line_table import REFERENCE, LineTable, line_table
 from datamodules.spectra.nuisances import Foreground, broaden
 from datamodules.spectra.observation import BROKEN
 from datamodules.spectra.simulate import Simulation, draw_factors, simulate_block, true_flux
@@ -34,13 +34,6 @@ def reference_star(**changes: float) -> dict[str, np.ndarray]:
 def one_line(depth: float, species: str = "Fe I") -> LineTable:
     wavelength = 10 ** (LOG_START + LOG_STEP * 4000)
     return LineTable(np.array([wavelength]), np.array([depth]), (species,))
-
-
-@pytest.mark.parametrize(
-    ("air", "vacuum"), [(6562.801, 6564.614), (15740.705, 15745.005), (5889.951, 5891.583)]
-)
-def test_air_becomes_vacuum(air: float, vacuum: float) -> None:
-    assert air_to_vacuum(np.array(air)) == pytest.approx(vacuum, abs=2e-3)
 
 
 def test_all_elements_and_the_listed_lines_are_in_the_table() -> None:
