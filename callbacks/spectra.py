@@ -1,5 +1,6 @@
 """The report of the spectra method: fidelity, latents, what they know, beside classical peers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,14 @@ from callbacks.spectra_audit import (
 from callbacks.spectra_classical import KEYS, LABELS_ONLY, fit_peers, training_sample
 from callbacks.spectra_fidelity import PixelSums, add_fidelity, add_windows
 from callbacks.spectra_figures import spectra_figures
-from callbacks.spectra_latents import Subject, add_independence, add_prior_match
-from callbacks.spectra_recovery import add_factors, add_recovery
+from callbacks.spectra_latents import (
+    Subject,
+    add_independence,
+    add_prior_match,
+    earlier_correlations,
+)
+from callbacks.spectra_outliers import add_outliers
+from callbacks.spectra_recovery import Targets, add_factors, add_recovery
 from callbacks.spectra_subjects import (
     HELD_OUT,
     classical_subjects,
@@ -47,17 +54,20 @@ class SpectraReport(Callback):
 
     Every number is of held-out stars and of the means of their latents. Subjects are `model`,
     `classical/pca` (as many components as the model has latents, masked pixels filled with the
-    mean), `classical/pca_weighted` (the same components, latents by weighted least squares),
-    `classical/labels` (a quadratic emulator of the labels), `classical/labels_pca` (the same and
-    components of its residual) and, on simulations, `truth`. Peers and regressions are fitted on
-    stars of the training split. What the data do not have is left out with a note.
+    mean), `classical/labels` (a quadratic emulator of the labels), `classical/labels_pca` (the same
+    and components of its residual), both kinds of components with latents by weighted least squares
+    (`classical/pca_weighted`, `classical/labels_pca_weighted`) and, on simulations, `truth`. Peers
+    and regressions are fitted on stars of the training split. What the data do not have is left out
+    with a note.
 
     Args:
         baselines: Whether to fit the peers.
         num_resamples: Bootstrap resamples of the stars for the uncertainties.
         max_fit: Training stars that peers and regressions are fitted on at most.
         max_boosting: Training stars that boosted trees are fitted on at most; 0 leaves them out.
-        seed: Fixes subsamples, resamples, trees and hidden pixels.
+        seed: Fixes subsamples, resamples, trees, hidden pixels and junk.
+        compare: Folders of earlier reports, such as that of a model before its fine-tuning, whose
+            correlations are drawn beside this one's.
     """
 
     def __init__(
@@ -67,7 +77,9 @@ class SpectraReport(Callback):
         max_fit: int = 6000,
         max_boosting: int = 2000,
         seed: int = 0,
+        compare: Sequence[str] = (),
     ) -> None:
+        self.compare = tuple(compare)
         self.baselines = baselines
         self.max_fit = max_fit
         self.max_boosting = max_boosting
@@ -75,6 +87,7 @@ class SpectraReport(Callback):
         self._rows = RowCollector()
         self._scores = RowCollector()
         self._pixels: PixelSums | None = None
+        self._earlier: dict[str, Array] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what an interrupted run left; refuse data that the report cannot ask."""
@@ -84,6 +97,7 @@ class SpectraReport(Callback):
                 f"SpectraReport needs a datamodule with wavelength and batches; "
                 f"{type(datamodule).__name__} lacks them: use SpectraDataModule or a subclass"
             )
+        self._earlier = earlier_correlations(self.compare, datamodule.labels)
         self._rows.clear()
         self._scores.clear()
         self._pixels = PixelSums(len(datamodule.wavelength), datamodule.grid.chips)
@@ -167,6 +181,8 @@ class SpectraReport(Callback):
         for subject in audited:
             add_independence(report, subject, label[:, known], seed)
         add_terms(report, subjects[0], len(known))
+        split = "test" if len(datamodule.rows["test"]) else "all"
+        add_outliers(report, module, datamodule, split, seed)
         write_tables(folder, subjects, label[:, known], datamodule, known)
         targets = find_targets(report, datamodule, fitted, scores["index"], label, known)
         if targets is not None:
@@ -175,7 +191,33 @@ class SpectraReport(Callback):
                     add_recovery(report, subject, targets, self.max_boosting, seed)
             for subject in audited if targets.factors else []:
                 add_factors(report, subject, targets, self.max_boosting > 0, seed)
-        return spectra_figures(report, subjects, targets, label, known, module, datamodule, seed)
+        return self.draw(report, subjects, targets, label, known, module, datamodule)
+
+    def draw(
+        self,
+        report: Report,
+        subjects: Sequence[Subject],
+        targets: Targets | None,
+        label: Array,
+        known: Sequence[int],
+        module: Any,
+        datamodule: Any,
+    ) -> dict[str, Figure]:
+        """Return the figures by name; override for others, or none.
+
+        Args:
+            report: Filled.
+            subjects: The model first.
+            targets: What was told from the latents, if anything.
+            label: Of the held-out stars, shape (n, L).
+            known: Labels that enough stars have.
+            module: The model.
+            datamodule: Gives spectra, names and catalogue.
+        """
+        # Matrices of all labels go beside matrices of all labels only.
+        earlier = self._earlier if len(known) == label.shape[1] else {}
+        inputs = report, subjects, targets, label, known, module, datamodule
+        return spectra_figures(*inputs, self.resampling.seed, earlier)
 
     def _measure(self, module: Any, batch: Any, reconstruction: Tensor, datamodule: Any) -> None:
         """Keep scores, sums and loss terms of held-out stars."""

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from callbacks.report import Report
 from callbacks.spectra_fidelity import star_chi2
-from callbacks.spectra_latents import Subject, correlation_matrix, latent_names, write_matrix
+from callbacks.spectra_latents import (
+    CORRELATIONS,
+    Subject,
+    correlation_matrix,
+    latent_names,
+    write_matrix,
+)
 from callbacks.spectra_recovery import MIN_STARS, Targets, make_targets
 
 Array = NDArray[Any]
@@ -142,9 +148,10 @@ def write_tables(
         if subject.latent is not None:
             labels = [datamodule.labels[place] for place in known]
             names = [*latent_names(subject.latent.shape[1]), *labels]
-            stem = f"latent_correlation_{plain(subject.name)}".removesuffix("_model")
+            file = f"latent_correlation_{plain(subject.name)}.csv"
             matrix = correlation_matrix(subject.latent, label)
-            write_matrix(folder / f"{stem}.csv", names, names, matrix)
+            own = CORRELATIONS if subject is subjects[0] else file
+            write_matrix(folder / own, names, names, matrix)
     columns, values = ["stars"], [subjects[0].pixels["count"]]
     for subject in subjects:
         for what in ("residual", "pull"):

@@ -125,10 +125,11 @@ class Peer:
 def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
     """Fit the peers on training stars.
 
-    `classical/pca` is the plain one: masked pixels filled with the mean, no errors. Its components
-    with latents by weighted least squares on the good pixels are `classical/pca_weighted`.
+    `classical/pca` is the plain one: masked pixels filled with the mean, no errors.
     `classical/labels` is a quadratic emulator of the labels, `classical/labels_pca` the same plus
-    components of its residual. Peers of labels are left out if no star has all labels.
+    components of its residual. With latents by weighted least squares on the good pixels they are
+    `classical/pca_weighted` and `classical/labels_pca_weighted`: no latents of the same components
+    have a lower χ². Peers of labels are left out if no star has all labels.
 
     Args:
         spectra: Of training stars.
@@ -145,8 +146,12 @@ def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
         return peers
     emulator = fit_emulator(spectra, degree=2)
     rest = principal_components(spectra, emulator, num_latents, seed)
-    labels = Peer(LABELS_ONLY, emulator, rest[:0])
-    return [*peers, labels, Peer("classical/labels_pca", emulator, rest)]
+    return [
+        *peers,
+        Peer(LABELS_ONLY, emulator, rest[:0]),
+        Peer("classical/labels_pca", emulator, rest),
+        Peer("classical/labels_pca_weighted", emulator, rest, weighted=True),
+    ]
 
 
 def principal_components(

@@ -23,6 +23,7 @@ SUBJECT_COLOURS = {
     "classical/pca_weighted": COLOURS[4],
     "classical/labels": COLOURS[3],
     "classical/labels_pca": COLOURS[2],
+    "classical/labels_pca_weighted": COLOURS[5],
     "truth": "#888888",
 }
 MASKED = "#f6c7d4"

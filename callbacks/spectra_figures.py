@@ -1,6 +1,6 @@
 """The figures of the report of spectra."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from callbacks.spectra_latent_drawings import (
     kl_figure,
     traversal_figure,
 )
-from callbacks.spectra_latents import Subject
+from callbacks.spectra_latents import Subject, correlation_matrix
 from callbacks.spectra_recovery import Targets, meanings
 from callbacks.spectra_subjects import examples
 
@@ -40,6 +40,7 @@ def spectra_figures(
     module: Any,
     datamodule: Any,
     seed: int,
+    earlier: Mapping[str, Array],
 ) -> dict[str, Figure]:
     """Return all figures by name.
 
@@ -52,6 +53,7 @@ def spectra_figures(
         module: The model.
         datamodule: Gives spectra, names and catalogue.
         seed: Fixes the stars shown.
+        earlier: Correlations of latents and labels of other models, by their names.
     """
     model, wavelength = subjects[0], datamodule.wavelength
     assert model.latent is not None
@@ -61,6 +63,11 @@ def spectra_figures(
         **datamodule.catalogue(index),
         **dict(zip(datamodule.labels, label.T, strict=True)),
     }
+    matrices = {
+        subject.name: correlation_matrix(subject.latent, label[:, known])
+        for subject in subjects
+        if subject.latent is not None
+    }
     figures = {
         "residuals": residual_figure(
             subjects, wavelength, datamodule.grid.chips, element_windows(datamodule)
@@ -68,7 +75,7 @@ def spectra_figures(
         "examples": _examples(module, datamodule, model),
         "chi2": chi2_figure(subjects),
         "correlations": correlation_figure(
-            subjects, label[:, known], [datamodule.labels[place] for place in known]
+            {**matrices, **earlier}, [datamodule.labels[place] for place in known]
         ),
         "kl": kl_figure(model, texts),
         "traversals": traversal_figure(module, model, label, wavelength, texts),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from callbacks.figures import COLOURS, new_figure
 from callbacks.projector import subsample
-from callbacks.spectra_latents import INFORMED, Subject, correlation_matrix, latent_names
+from callbacks.spectra_latents import INFORMED, Subject, latent_names
 from callbacks.spectra_recovery import target_name
 
 Array = NDArray[Any]
@@ -151,37 +151,34 @@ def corner_figure(
     return figure
 
 
-def correlation_figure(subjects: Sequence[Subject], label: Array, names: Sequence[str]) -> Figure:
+def correlation_figure(matrices: Mapping[str, Array], names: Sequence[str]) -> Figure:
     """Return the correlations of latents and labels of several subjects side by side.
 
     Args:
-        subjects: With latents.
-        label: Of the held-out stars, shape (n, L).
+        matrices: Name to the correlations of its latents and then the labels.
         names: Of the labels; without any only the latents are shown.
     """
-    shown = [subject for subject in subjects if subject.latent is not None]
-    figure, axes = new_figure(2 if names else 1, len(shown), panel=(4.0, 2.55 if names else 4.0))
+    rows, count = 2 if names else 1, len(matrices)
+    figure, axes = new_figure(rows, count, panel=(4.0, 2.55 if names else 4.0))
     grid = axes[0].get_subplotspec()
     assert grid is not None
     if names:
         grid.get_gridspec().set_height_ratios([4, 1.1])
     texts = list(map(target_name, names))
-    for place, subject in enumerate(shown):
-        assert subject.latent is not None
-        matrix = correlation_matrix(subject.latent, label)
-        size = subject.latent.shape[1]
+    for place, (title, matrix) in enumerate(matrices.items()):
+        size = len(matrix) - len(names)
         top = axes[place]
         whole = top.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         ticks = [*range(0, size, 5), *range(size, size + len(names))]
         top.set_xticks(ticks, [*latent_names(size)[::5], *texts], rotation=90, fontsize=7)
         top.set_yticks(ticks, [*latent_names(size)[::5], *texts], fontsize=7)
-        top.set_title(subject.name)
+        top.set_title(title)
         top.grid(visible=False)
         if names:
-            part = _draw_block(axes[place + len(shown)], matrix[size:, :size], texts)
-    figure.colorbar(whole, ax=axes[: len(shown)], shrink=0.8, label="correlation")
+            part = _draw_block(axes[place + count], matrix[size:, :size], texts)
+    figure.colorbar(whole, ax=axes[:count], shrink=0.8, label="correlation")
     if names:
-        figure.colorbar(part, ax=axes[len(shown) :], label="correlation")
+        figure.colorbar(part, ax=axes[count:], label="correlation")
     return figure
 
 

@@ -31,6 +31,7 @@ INFORMED = 0.1
 """KL in nat from which a dimension counts as informed."""
 OVER_INFORMATIVE = 100.0
 MAX_MMD, MAX_HSIC = 5000, 1000
+CORRELATIONS = "latent_correlation.csv"
 
 
 @dataclass
@@ -151,6 +152,38 @@ def write_matrix(
         lines.append(",".join((name, *(f"{value:.6g}" for value in row))))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def earlier_correlations(folders: Sequence[str], labels: Sequence[str]) -> dict[str, Array]:
+    """Return what earlier reports wrote as `latent_correlation.csv`, by the end of its path.
+
+    Args:
+        folders: Of these reports.
+        labels: That this report's matrices end with.
+
+    Raises:
+        FileNotFoundError: If a folder has no such file.
+        ValueError: If its labels are others.
+    """
+    found = {}
+    for folder in map(Path, folders):
+        path = folder / CORRELATIONS
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"SpectraReport.compare: {path} does not exist; give the folder of a run that was "
+                "tested with SpectraReport"
+            )
+        names = path.read_text(encoding="utf-8").splitlines()[0].split(",")[1:]
+        own = names[sum(name[1:].isdigit() for name in names) :]
+        if own != list(labels):
+            raise ValueError(
+                f"SpectraReport.compare: the labels of {path} are {own}, those of this run "
+                f"{list(labels)}; compare models of the same labels"
+            )
+        columns = range(1, len(names) + 1)
+        matrix = np.loadtxt(path, delimiter=",", skiprows=1, usecols=columns, ndmin=2)
+        found["/".join(folder.resolve().parts[-2:])] = matrix
+    return found
 
 
 def latent_names(size: int) -> list[str]:

@@ -125,15 +125,24 @@ def boosting(seed: int) -> Any:
     return HistGradientBoostingRegressor(max_iter=80, max_leaf_nodes=15, random_state=seed)
 
 
-REGRESSIONS: dict[str, Callable[[int], Any]] = {"r2_ridge": ridge, "r2_boosting": boosting}
+REGRESSIONS: dict[str, Callable[[int], Any]] = {"ridge": ridge, "boosting": boosting}
 
 
-def r_squared(regression: Any, fitted: tuple[Array, Array], scored: tuple[Array, Array]) -> float:
-    """Return R^2 on the stars scored of a regression on those fitted; unknown values left out."""
+def regress(
+    regression: Any, fitted: tuple[Array, Array], scored: tuple[Array, Array]
+) -> tuple[float, float]:
+    """Return R^2 and rms error on the stars scored of a regression on those fitted.
+
+    Args:
+        regression: Of scikit-learn.
+        fitted: Inputs and values; unknown values are left out.
+        scored: The same of other stars.
+    """
     (x, y), (new_x, new_y) = ((x[ok], y[ok]) for x, y, ok in map(_known, (fitted, scored)))
     # Threads of OpenMP on small tables, on a busy machine, cost hundreds of times what they gain.
     with threadpool_limits(limits=1, user_api="openmp"):
-        return float(regression.fit(x, y).score(new_x, new_y))
+        value = float(regression.fit(x, y).score(new_x, new_y))
+    return value, float(np.sqrt(max(1 - value, 0)) * new_y.std())
 
 
 def add_recovery(
@@ -141,7 +150,8 @@ def add_recovery(
 ) -> None:
     """Add how well labels and abundances follow from latents, and from latents and labels.
 
-    In short: `label_<r2>_max`, the largest of the labels from the latents, which separability
+    R^2 as `r2_ridge` and `r2_boosting`, errors in K and dex as `rmse_ridge` and `rmse_boosting`. In
+    short: `label_<r2>_max`, the largest of the labels from the latents, which separability
     wants to be 0, and `abundance_<r2>_mean`, of the abundances from latents and labels.
 
     Args:
@@ -155,19 +165,20 @@ def add_recovery(
     for inputs, fitted, scored in _inputs(subject, targets):
         for target in _asked(inputs, targets):
             pairs = (fitted, targets.fitted[target]), (scored, targets.scored[target])
-            for metric, make in REGRESSIONS.items():
-                few = metric == "r2_boosting"
+            for kind, make in REGRESSIONS.items():
+                few = kind == "boosting"
                 if few and not (max_boosting and _boosted(inputs, target, targets)):
                     continue
                 rows = subsample(len(fitted), max_boosting if few else len(fitted), seed)
                 part = pairs[0][0][rows], pairs[0][1][rows]
-                value = r_squared(make(seed), part, pairs[1])
+                value, rmse = regress(make(seed), part, pairs[1])
                 where = f"target={target}/inputs={inputs}"
-                report.add(subject.name, metric, value, where, n=len(scored))
+                report.add(subject.name, f"r2_{kind}", value, where, n=len(scored))
+                report.add(subject.name, f"rmse_{kind}", rmse, where, n=len(scored))
                 if target in targets.label:
-                    short.setdefault(f"label_{metric}_max", []).append(value)
+                    short.setdefault(f"label_r2_{kind}_max", []).append(value)
                 elif target in targets.abundances and inputs != "latents":
-                    short.setdefault(f"abundance_{metric}_mean", []).append(value)
+                    short.setdefault(f"abundance_r2_{kind}_mean", []).append(value)
     for name, values in short.items():
         value = max(values) if name.endswith("max") else float(np.mean(values))
         report.add(subject.name, name, value, n=len(targets.scored_label))

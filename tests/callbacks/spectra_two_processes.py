@@ -17,6 +17,13 @@ from lightning_modules import SpectraVAE
 NUM = 130
 
 
+class WithoutFigures(SpectraReport):
+    """Figures take most of the time and know nothing of processes."""
+
+    def draw(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+
 def make_data(folder: Path) -> SpectraDataModule:
     source = SyntheticSpectra(NUM, grid_pixels=7214)
     return SpectraDataModule(source, batch_size=16, test_fraction=0.5, cache_dir=str(folder))
@@ -40,7 +47,7 @@ def main(folder: Path) -> None:
         "enable_progress_bar": False, "enable_model_summary": False,
         "default_root_dir": folder,
     }  # fmt: skip
-    report = SpectraReport(baselines=False, num_resamples=5, max_boosting=0)
+    report = WithoutFigures(baselines=False, num_resamples=5, max_boosting=0)
     Trainer(callbacks=[report], **settings).test(module, data, verbose=False)
     Trainer(callbacks=[SpectrumWriter()], **settings).predict(module, data)
 

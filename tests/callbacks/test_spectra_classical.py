@@ -78,6 +78,7 @@ def test_labels_and_components_of_the_residual() -> None:
         "classical/pca_weighted",
         "classical/labels",
         "classical/labels_pca",
+        "classical/labels_pca_weighted",
     ]
     errors = {name: error(peer.reconstruct(spectra(flux)), flux) for name, peer in peers.items()}
     assert errors["classical/labels_pca"] < 0.2 * errors["classical/labels"]

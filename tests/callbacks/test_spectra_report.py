@@ -10,13 +10,18 @@ from astropy.io import fits
 from matplotlib.image import imread
 
 from callbacks.spectra import SpectraReport
+from callbacks.spectra_latent_drawings import correlation_figure
+from callbacks.spectra_latents import earlier_correlations
+from callbacks.spectra_outliers import JUNK
 from callbacks.spectra_writer import SpectrumWriter
 from datamodules import SpectraDataModule, SyntheticSpectra
 from datamodules.spectra.columns import SCHEMA
 from datamodules.spectra.grid import GRIDS
+from datamodules.spectra.simulate import true_flux
 from datamodules.spectra.source import SpectraSource
 from datamodules.store import RowStore
 from lightning_modules import SpectraVAE
+from tests.callbacks.spectra_two_processes import WithoutFigures
 
 NUM, LATENTS = 256, 6
 FIGURES = {
@@ -89,6 +94,8 @@ def test_subjects_are_ordered_as_they_should(report: dict[str, Any]) -> None:
     assert chi2["truth"] == pytest.approx(1, abs=0.02)
     assert chi2["truth"] < chi2["model"] < chi2["classical/labels"]
     assert chi2["classical/labels_pca"] < chi2["classical/labels"]
+    for name in ("classical/pca", "classical/labels_pca"):  # the least chi2 of these components
+        assert report[f"{name}_weighted/chi2"] < chi2[name]
     for name in SUBJECTS:
         chips = [report[f"{name}/chi2/chip={chip}"] for chip in ("blue", "green", "red")]
         assert min(chips) < chi2[name] < max(chips)
@@ -124,6 +131,32 @@ def test_latents_and_what_they_know(report: dict[str, Any]) -> None:
         assert 0 <= report[f"model/{metric}"] <= 1
 
 
+def test_junk_is_found(report: dict[str, Any]) -> None:
+    found = {junk: report[f"model/outlier_auc/junk={junk}"] for junk in JUNK}
+    assert found["shuffled_pixels"] == pytest.approx(1, abs=1e-3)
+    assert min(found["cosmic_rays"], found["foreign_labels"]) > 0.7
+    assert 0.5 < found["emission_lines"] <= 1  # one line; hard for a model of few stars
+
+
+def test_counterfactual_is_what_the_simulator_says(
+    model: SpectraVAE, simulated: SpectraDataModule
+) -> None:
+    """The same stars, more metals. Less than in truth, for labels with errors say less (0.8)."""
+    rows = simulated.rows["test"]
+    batch = {name: values[rows] for name, values in simulated.columns.items()}
+    known = batch["label"].isfinite().all(1)
+    batch = {name: values[known] for name, values in batch.items()}
+    columns = simulated.catalogue(batch["index"])
+    factors = {k.removeprefix("true_"): v for k, v in columns.items() if k.startswith("true_")}
+    other = factors | {"fe_h": factors["fe_h"] + 0.15}
+    simulation = simulated.source.simulation()  # type: ignore[attr-defined]
+    expected = true_flux(simulation, other) - true_flux(simulation, factors)
+    label = batch["label"] + torch.tensor([0.0, 0.0, 0.15])
+    found = (model.counterfactual(batch, label) - model.denoise(batch)).numpy()
+    assert np.sqrt(np.square(found - expected).mean() / np.square(expected).mean()) < 0.5
+    assert 0.6 < (found * expected).sum() / np.square(expected).sum() < 1.1
+
+
 def test_tables(run: Path, report: dict[str, Any], simulated: SpectraDataModule) -> None:
     with (run / "latent_correlation.csv").open() as file:
         rows = list(csv.reader(file))
@@ -151,6 +184,23 @@ def test_figures_are_not_blank(run: Path) -> None:
         pixels = imread(path)[..., :3]
         assert pixels.std() > 0.02, path
         assert len(np.unique(pixels[::3, ::3].reshape(-1, 3), axis=0)) > 20, path
+
+
+def test_earlier_models_are_compared_by_their_tables(
+    run: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    labels = ["teff", "logg", "fe_h"]
+    ((name, matrix),) = earlier_correlations([str(run)], labels).items()
+    assert name == f"{run.parent.name}/{run.name}"
+    assert np.array_equal(matrix, matrix.T)
+    block = np.abs(matrix[LATENTS:, :LATENTS]).max()
+    assert block == pytest.approx(report["model/label_correlation_max"], abs=1e-5)
+    with pytest.raises(ValueError, match="compare models of the same labels"):
+        earlier_correlations([str(run)], ["teff"])
+    with pytest.raises(FileNotFoundError, match="was tested with SpectraReport"):
+        earlier_correlations([str(tmp_path)], labels)
+    drawn = correlation_figure({"model": matrix, name: matrix}, labels)
+    assert [axes.get_title() for axes in drawn.axes[:2]] == ["model", name]
 
 
 class Survey(SpectraSource):
@@ -198,7 +248,7 @@ def test_without_peers_and_without_a_split(
 ) -> None:
     source, cache = simulated.source, str(simulated.cache_dir)
     data = SpectraDataModule(source, val_fraction=0, test_fraction=0, cache_dir=cache)
-    callback = SpectraReport(baselines=False, num_resamples=10, max_boosting=0)
+    callback = WithoutFigures(baselines=False, num_resamples=10, max_boosting=0)
     stars.trainer(tmp_path, callback).test(model, data, verbose=False)
     report = json.loads((tmp_path / "report.json").read_text())
     assert any("no test split" in note for note in report["notes"])
