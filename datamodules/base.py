@@ -1,6 +1,5 @@
 """The base of all LightningDataModules: sources, splits by object, whole-batch loaders."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -9,21 +8,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.fingerprints import digest
 from datamodules.loading import Batch, EpochBatchSampler, ShardSampler, make_loader
 from datamodules.splits import SPLIT_CODES, split_by_object
-from datamodules.store import RowStore
+from datamodules.store import RowStore, make_folder
 
 
 class Source(ABC):
-    """Where data come from: a simulator, a file reader, an archive query.
-
-    A new survey is one new subclass.
-    """
+    """Where data come from (simulator, files, archive); a new survey is one new subclass."""
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
@@ -97,15 +95,18 @@ class BaseDataModule(LightningDataModule, ABC):
     def store_path(self) -> Path:
         """The prepared row store, named by a hash of all that determines it."""
         key = {"source": type(self.source).__qualname__, "parameters": self.source.parameters()}
-        layout = f"{self.schema} {self.version}"
-        text = json.dumps({**key, "schema": layout, "seed": self.seed}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.cache_dir / self.method / f"{type(self.source).__name__}-{digest}.h5"
+        layout = {"schema": self.schema, "version": self.version, "seed": self.seed}
+        name = digest([json.dumps({**key, **layout}, sort_keys=True)])
+        return self.cache_dir / self.method / f"{type(self.source).__name__}-{name}.h5"
 
     def prepare_data(self) -> None:
-        """Simulate, convert or download once."""
-        if not self.store_path.exists():
-            self.source.prepare(self.store_path, self.seed)
+        """Simulate, convert or download once, whatever runs or nodes start at the same time."""
+        path = self.store_path
+        if not path.exists():
+            make_folder(path.parent)
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                if not path.exists():
+                    self.source.prepare(path, self.seed)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store, load the arrays and split by object (once).

@@ -1,6 +1,8 @@
 """What every datamodule does: cache, splits, batches, names; labels stay out of training."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +67,28 @@ def test_names_and_shapes(data: TinyDataModule) -> None:
 def test_prepares_once_for_the_same_parameters_and_seed(tmp_path: Path) -> None:
     first = make_data(40)
     first.prepare_data()
-    time = first.store_path.stat().st_mtime_ns
+    written = first.store_path.stat().st_mtime_ns
     make_data(40).prepare_data()
-    assert first.store_path.stat().st_mtime_ns == time
+    assert first.store_path.stat().st_mtime_ns == written
     other_size = make_data(41)
     other_seed = TinyDataModule(TinySource(40), seed=1)
     assert len({x.store_path for x in (first, other_size, other_seed)}) == 3
     assert len(list(tmp_path.rglob("*.h5"))) == 1
+
+
+def test_of_two_runs_at_once_one_prepares() -> None:
+    calls = []
+
+    class SlowSource(TinySource):
+        def prepare(self, path: Path, seed: int) -> None:
+            calls.append(path)
+            time.sleep(0.5)
+            super().prepare(path, seed)
+
+    runs = [TinyDataModule(SlowSource(), 8) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(TinyDataModule.prepare_data, runs))
+    assert calls == [runs[0].store_path]
 
 
 def test_the_seed_fixes_data_split_and_order() -> None:
