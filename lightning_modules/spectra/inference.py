@@ -188,6 +188,19 @@ class SpectraModule(BaseModule):
             "label_missing": inputs.missing,
         }
 
+    def _check_scaled(self) -> None:
+        """Refuse to train in raw units, where temperatures square to millions.
+
+        Raises:
+            ValueError: If neither pixels nor labels were ever scaled.
+        """
+        net = self.net
+        if (net.pixels.flux_scale == 1).all() and (net.labels.label_std == 1).all():
+            raise ValueError(
+                f"{type(self).__name__} knows no scale of flux and labels: call Trainer.fit(module, "
+                "datamodule=...), or module.fit_statistics(datamodule.training_statistics()) first"
+            )
+
     def _encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the posterior, each (B, D)."""
         return self.net.encode(inputs.x, inputs.weight, inputs.u, inputs.missing)

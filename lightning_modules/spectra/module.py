@@ -195,8 +195,9 @@ class SpectraVAE(SpectraModule):
         """Fit the linear model that training starts from, once in the life of the weights.
 
         Raises:
-            ValueError: If the trainer has no datamodule to take the spectra from.
+            ValueError: If the trainer has no datamodule to take spectra or statistics from.
         """
+        self._check_scaled()
         if not self.warm_start or self.warm_started or not isinstance(self.net, SkipNetwork):
             return
         if getattr(self.trainer, "datamodule", None) is None:

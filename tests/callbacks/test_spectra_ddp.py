@@ -1,10 +1,6 @@
 """Two gloo processes report and write every star once."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +9,7 @@ import torch
 from astropy.io import fits
 
 from tests.callbacks import spectra_two_processes as script
-
-ROOT = Path(__file__).parents[2]
+from tests.reliability.processes import Job
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +18,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
     data = script.make_data(folder)
     data.prepare_data()
-    own = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in own}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", script.__file__, str(folder)],
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=200)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, output
+    job = Job(script.__file__, str(folder), timeout=200)
+    assert job.wait() == 0, job.output
     return folder
 
 

@@ -16,7 +16,7 @@ class Job:
     """A script in a process group of its own, killed whole when time is up.
 
     Args:
-        script: File name in this folder.
+        script: File name in this folder, or a whole path.
         arguments: Its command line.
         timeout: Seconds until everything is killed.
     """

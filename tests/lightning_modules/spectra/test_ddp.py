@@ -1,9 +1,5 @@
 """Two gloo processes train as one does: the covariance is that of the whole batch."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +7,15 @@ import pytest
 import torch
 
 from tests.lightning_modules.spectra import two_processes
-
-ROOT = Path(__file__).parents[3]
+from tests.reliability.processes import Job
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes of `two_processes.py` found."""
     folder = tmp_path_factory.mktemp("ddp")
-    own = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in own}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", two_processes.__file__, str(folder)],
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=120)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, output
+    job = Job(two_processes.__file__, str(folder))
+    assert job.wait() == 0, job.output
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

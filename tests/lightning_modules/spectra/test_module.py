@@ -117,8 +117,18 @@ def test_training_without_a_datamodule_says_what_to_do(make_data: Make, make_tra
     data = make_data()
     data.prepare_data()
     data.setup()
+    loaders = data.train_dataloader(), data.val_dataloader()
+    with pytest.raises(ValueError, match=r"module\.fit_statistics"):
+        make_trainer().fit(SpectraVAE(**SMALL), *loaders)
+    model = SpectraVAE(**SMALL)
+    model.fit_statistics(data.training_statistics())
     with pytest.raises(ValueError, match=r"set model\.warm_start to false"):
-        make_trainer().fit(SpectraVAE(**SMALL), data.train_dataloader())
+        make_trainer().fit(model, *loaders)
+    model.warm_start = False
+    trainer: Trainer = make_trainer(max_epochs=5)
+    trainer.fit(model, *loaders)
+    assert trainer.callback_metrics["val/loss"] < 50  # in raw units it is above 1e9
+    assert model.population.fitted
 
 
 class SaveAt(Callback):
