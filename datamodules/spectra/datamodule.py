@@ -142,7 +142,7 @@ class SpectraDataModule(BaseDataModule):
         self._narrow = [n for n in store.names if n not in (*SPECTRAL, self.id_column)]
         catalogue = store.read(self._narrow)
         self.wavelength = store.read_shared("wavelength")
-        self.grid = grid_of(len(self.wavelength))
+        self.grid = grid_of(len(self.wavelength), str(store.path))
         kept, counts = self._cut(store, catalogue)
         min_good = 0.0 if self._predicting else self.min_good_fraction
         size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30

@@ -88,12 +88,18 @@ GRIDS = {
 """By number of pixels: 7514 of DR13 to DR17, and 7214 of DR11 and DR12, a part of it."""
 
 
-def grid_of(num_pixels: int) -> Grid:
+def grid_of(num_pixels: int, where: str = "spectra") -> Grid:
     """Find the grid with so many pixels.
+
+    Args:
+        num_pixels: P.
+        where: The file or setting, for messages.
 
     Raises:
         ValueError: There is none.
     """
     if num_pixels not in GRIDS:
-        raise ValueError(f"no APOGEE grid has {num_pixels} pixels; there are {sorted(GRIDS)}")
+        raise ValueError(
+            f"{where}: no APOGEE grid has {num_pixels} pixels; there are {sorted(GRIDS)}"
+        )
     return GRIDS[num_pixels]

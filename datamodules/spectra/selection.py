@@ -243,7 +243,9 @@ def describe(counts: Mapping[str, int]) -> str:
         counts: As `Selection.select` gives them, perhaps with more.
     """
     ends = ("rows", "selected", "kept")
-    cuts = [f"{name} {n}" for name, n in counts.items() if n and name not in ends]
+    listed = ("excluded", "other_stars")  # also if none: perhaps the wrong ids were given
+    shown = {k: n for k, n in counts.items() if k not in ends and (n or k in listed)}
+    cuts = [f"{name} {n}" for name, n in shown.items()]
     rejected = f"; rejected (a spectrum may be counted twice): {', '.join(cuts)}" if cuts else ""
     kept = counts.get("kept", counts["selected"])
     return f"{kept} of {counts['rows']} spectra kept{rejected}"

@@ -75,7 +75,7 @@ class SpectraFile(SpectraSource):
         self.path = Path(path).expanduser()
         self.columns = dict(columns or {})
         self.values = dict(values or {})
-        self.grid = None if grid is None else grid_of(grid)
+        self.grid = None if grid is None else grid_of(grid, "data.source.grid")
         self.renormalise = renormalise
         if self.path.suffix not in (".h5", ".hdf5", ".npz"):
             raise ValueError(f"{path}: data.source.path must end in .h5, .hdf5 or .npz")

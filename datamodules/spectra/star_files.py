@@ -50,7 +50,7 @@ class StarFiles(SpectraSource):
         self, path: str | list[str], grid: int = 7514, catalogue: str | None = None
     ) -> None:
         self.paths = [Path(p).expanduser() for p in ([path] if isinstance(path, str) else path)]
-        self.grid: Grid = grid_of(grid)
+        self.grid: Grid = grid_of(grid, "data.source.grid")
         self.catalogue = None if catalogue is None else Path(catalogue).expanduser()
 
     @abstractmethod
@@ -197,7 +197,9 @@ class ApStarFiles(StarFiles):
     def read(self, path: Path) -> tuple[Row, list[str]]:
         """Read and normalise one file."""
         assert self.continuum is not None
-        return read_ap_star(path, self.continuum, self.weighting), []
+        unknown = ["apStar files: labels are unknown and aspcapflag is taken as 0"]
+        row = read_ap_star(path, self.continuum, self.weighting)
+        return row, unknown if self.catalogue is None else []
 
     def parameters(self) -> dict[str, Any]:
         """Give the settings and the identity of every file."""

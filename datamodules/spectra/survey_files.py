@@ -97,7 +97,7 @@ class SurveySpectra(SpectraSource):
         images = {role: ImageRows(paths[role]) for role in ("flux", "error", "mask")}
         _check(images, len(columns["name"]), paths["catalogue"])
         kept, counts = self._select(columns, paths["catalogue"])
-        grid = grid_of(images["flux"].num_pixels)
+        grid = grid_of(images["flux"].num_pixels, str(paths["flux"]))
         attributes = {
             "grid": grid.num_pixels,
             "counts": counts,

@@ -84,7 +84,7 @@ class SyntheticSpectra(SpectraSource):
         backend: str = "loky",
         timeout: float = 600.0,
     ) -> None:
-        grid_of(grid_pixels)
+        grid_of(grid_pixels, "data.source.grid_pixels")
         self.emulator_path = emulator_path
         self.settings: dict[str, Any] = {
             "num_spectra": num_spectra,

@@ -17,6 +17,11 @@ CATALOGUE = {
 }
 
 
+def test_ids_that_are_nobody_s_show() -> None:
+    assert describe({"rows": 2, "snr": 0, "excluded": 0, "selected": 2}).endswith("excluded 0")
+    assert describe({"rows": 2, "snr": 0, "selected": 2}) == "2 of 2 spectra kept"
+
+
 def test_bits_of_aspcapflag_are_those_of_the_survey() -> None:
     names = {"SN_WARN": 11, "VSINI_WARN": 14, "TEFF_BAD": 16, "STAR_BAD": 23, "ATMOS_HOLE_BAD": 29}
     assert {name: ASPCAPFLAG_BITS[name] for name in names} == names

@@ -93,6 +93,7 @@ def test_the_gaps_are_deleted_at_the_right_places(spectra: Path) -> None:
 def test_real_ap_stars(spectra: Path, tmp_path: Path) -> None:
     data = prepared(ApStarFiles(str(spectra / "apStar_dr13")), tmp_path)
     assert data.names(np.arange(4)).tolist() == sorted((*PAIRS, GIANT))
+    assert "apStar files: labels are unknown" in data.provenance()["defaults"][0]
     batch = next(data.batches("all"))
     assert batch["label"].isnan().all()
     lost = 1 - batch["good"].double().mean(dim=1).numpy()

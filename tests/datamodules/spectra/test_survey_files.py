@@ -166,6 +166,7 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
         "text": ("contspec_dr16_mask.fits", "contspec_dr16_mask.fits: not a whole FITS file"),
         "rows": ("contspec_dr16_final.fits", "has 39 rows, but"),
         "pixels": ("contspec_dr16_err.fits", "has 7000 pixels, but"),
+        "gaps": ("contspec_dr16_final.fits", "err.fits has 7514 pixels, but .* has 8575"),
         "table": ("allStar-dr16.fits", "no table in its HDU 1"),
         "ids": ("allStar-dr16.fits", "no column APOGEE_ID or APSTAR_ID"),
         "cut": ("allStar-dr16.fits", "lacks its last"),
@@ -184,7 +185,7 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
         elif case == "table":
             fits.PrimaryHDU(np.ones((3, 3))).writeto(path, overwrite=True)
         else:
-            shape = (39, 7514) if case == "rows" else (NUM, 7000)
+            shape = {"rows": (39, 7514), "pixels": (NUM, 7000), "gaps": (NUM, 8575)}[case]
             fits.PrimaryHDU(np.ones(shape, np.float32)).writeto(path, overwrite=True)
         with pytest.raises(ValueError, match=message):
             prepared(SurveySpectra(str(folder)), tmp_path / "cache")
@@ -281,6 +282,15 @@ def test_swapped_images_are_noticed(tmp_path: Path) -> None:
         (folder / "x").rename(paths[1])
         with pytest.raises(ValueError, match=message):
             prepared(SurveySpectra(str(folder)), tmp_path / "cache")
+
+
+def test_images_with_the_gaps_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "survey")
+    for image in folder.glob("contspec*"):
+        fits.PrimaryHDU(np.ones((NUM, 8575), np.float32)).writeto(image, overwrite=True)
+    message = "contspec_dr16_final.fits: no APOGEE grid has 8575 pixels; there are"
+    with pytest.raises(ValueError, match=message):
+        prepared(SurveySpectra(str(folder)), tmp_path)
 
 
 def test_compressed_files_are_refused(tmp_path: Path) -> None:
