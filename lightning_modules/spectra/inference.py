@@ -197,8 +197,8 @@ class SpectraModule(BaseModule):
         net = self.net
         if (net.pixels.flux_scale == 1).all() and (net.labels.label_std == 1).all():
             raise ValueError(
-                f"{type(self).__name__} knows no scale of flux and labels: call Trainer.fit(module, "
-                "datamodule=...), or module.fit_statistics(datamodule.training_statistics()) first"
+                f"{type(self).__name__} knows no scale of flux and labels: call Trainer.fit("
+                "module, datamodule=...), or module.fit_statistics(data.training_statistics())"
             )
 
     def _encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -216,6 +216,11 @@ class SpectraModule(BaseModule):
         gathered = self.all_gather(values, sync_grads=True)
         assert isinstance(gathered, Tensor)
         return gathered.sum(dim=0)
+
+
+def not_repeated(batch: Batch, counts: Tensor) -> Tensor:
+    """Return which stars count, (B,), without those that a rank repeats for want of rows."""
+    return counts & (batch["loss_scale"] > 0) if "loss_scale" in batch else counts
 
 
 @torch.no_grad()

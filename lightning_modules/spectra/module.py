@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from lightning_modules.base import Batch
 from lightning_modules.spectra.decorrelation import label_trend
-from lightning_modules.spectra.inference import Inputs, SpectraModule, chi2_per_pixel
+from lightning_modules.spectra.inference import (
+    Inputs,
+    SpectraModule,
+    chi2_per_pixel,
+    not_repeated,
+)
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
     gaussian_kl,
@@ -122,17 +127,15 @@ class SpectraVAE(SpectraModule):
         super().__init__(num_pixels, net, lr, weight_decay)
         self.save_hyperparameters()
         self.beta, self.warmup_epochs = beta, warmup_epochs
-        self.structure, self.structure_penalty, self.free_bits = (
-            structure, structure_penalty, free_bits,
-        )  # fmt: skip
+        self.structure, self.free_bits = structure, free_bits
+        self.structure_penalty = structure_penalty
         self.separability = SEPARABILITIES[separability if num_labels else "none"](
             latent_dim, num_labels, separability_weight, separability_momentum
         )
-        self.decorrelate = decorrelate
+        self.warm_start, self.decorrelate = warm_start, decorrelate
         self.label_noise, self.label_dropout = label_noise, label_dropout
         if intrinsic_scatter:
             self.log_scatter = nn.Parameter(torch.full((num_pixels,), START_LOG_SCATTER))
-        self.warm_start = warm_start
         self.register_buffer("warm_started", torch.tensor(False))
         if compile:  # in place: the names of the weights stay
             for module in net.trunks():
@@ -281,13 +284,7 @@ class SpectraVAE(SpectraModule):
             return
         if stage == ("val" if self._validates() else "train"):
             rows, counts = population_rows(mean.detach(), chi2)
-            moments = moments_of(rows, not_repeated(batch, counts))
-            self.population.update(self._summed(moments))
-
-
-def not_repeated(batch: Batch, counts: Tensor) -> Tensor:
-    """Return which stars count, (B,), without those that a rank repeats for want of rows."""
-    return counts & (batch["loss_scale"] > 0) if "loss_scale" in batch else counts
+            self.population.update(self._summed(moments_of(rows, not_repeated(batch, counts))))
 
 
 def _check_shares(label_dropout: float, separability_momentum: float) -> None:
