@@ -1,8 +1,10 @@
 """Spectra in one file of arrays: HDF5 or npz."""
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 from zipfile import BadZipFile
 
@@ -32,6 +34,7 @@ WAVELENGTH_TOLERANCE = 0.01
 """In A. Wavelengths in air are off by 4 A."""
 
 NANOMETRE = 10.0
+_DAMAGE = (OSError, RuntimeError, KeyError, EOFError, BadZipFile, zlib.error, TokenError)
 _FLAGS = ("starflag", "aspcapflag")
 _WIDE = (*SPECTRAL, "flux_ivar")
 
@@ -269,7 +272,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Array]]:
     try:
         with opener(path) as table:
             yield table
-    except (OSError, RuntimeError, KeyError, EOFError, BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path}: damaged ({error}); make or download it again") from error
 
 
@@ -279,7 +282,7 @@ def _opened_npz(path: Path) -> Iterator[Mapping[str, _Array]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except ValueError as error:
+    except (ValueError, SyntaxError) as error:
         raise ValueError(f"{path}: not an npz of numbers and text ({error})") from error
     yield arrays
 

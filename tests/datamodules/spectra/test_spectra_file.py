@@ -201,3 +201,20 @@ def test_blanks_around_a_name_are_no_part_of_it(tmp_path: Path) -> None:
     path = write(tmp_path / "file.npz", {**arrays(), "name": names})
     data = prepared(SpectraFile(str(path)), tmp_path)
     assert data.names(np.arange(5)).tolist() == ["2M1"] * 3 + ["HD 1"] * 2
+
+
+def test_a_changed_byte_is_a_value_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    np.savez_compressed(path, **arrays(2))
+    whole = path.read_bytes()
+    rng, messages = np.random.default_rng(0), []
+    for place in rng.integers(0, len(whole), 40).tolist() + list(range(-600, 0, 15)):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        path.write_bytes(bytes(changed))
+        try:
+            SpectraFile(str(path)).prepare(tmp_path / "store.h5", 0)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 40
+    assert all(str(path) in message for message in messages)
