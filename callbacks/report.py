@@ -83,6 +83,7 @@ class Report:
         }
         self.notes: list[str] = []
         self.rows: list[Row] = []
+        self._keys: set[str] = set()
 
     @classmethod
     def of_run(
@@ -106,8 +107,9 @@ class Report:
             ValueError: If the report has this number already.
         """
         row = Row(subject, metric, slice, float(value), None if std is None else float(std), n)
-        if any(row.key == other.key for other in self.rows):
+        if row.key in self._keys:
             raise ValueError(f"the report has {row.key} already")
+        self._keys.add(row.key)
         self.rows.append(row)
 
     def note(self, line: str) -> None:

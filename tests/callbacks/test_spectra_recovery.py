@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from callbacks.report import Report
+from callbacks.spectra_drawings import recovery_figure
 from callbacks.spectra_fidelity import PixelSums
 from callbacks.spectra_latent_drawings import make_groups, make_track
 from callbacks.spectra_latents import Subject
@@ -78,6 +79,12 @@ def test_recovery_with_known_answers() -> None:
     assert r2("r2_ridge", "true_al_fe", "latents+labels") == pytest.approx(1, abs=1e-3)
     assert r2("r2_boosting", "true_al_fe", "latents+labels") > 0.9
     assert r2("r2_boosting", "logg", "latents") < 0.1
+    assert r2("rmse_ridge", "teff", "latents") == pytest.approx(300, rel=0.1)  # K: the mean's own
+    assert r2("rmse_ridge", "true_al_fe", "latents") == pytest.approx(0.1, rel=0.1)
+    for metric in ("r2_ridge", "r2_boosting"):
+        figure = recovery_figure(report, metric)
+        assert figure is not None
+        assert len(figure.axes) == 2
     assert "model/r2_ridge/target=teff/inputs=latents+labels" not in found
     labels = [r2("r2_ridge", name, "latents") for name in LABELS]
     assert found["model/label_r2_ridge_max"] == max(labels)

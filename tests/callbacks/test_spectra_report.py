@@ -34,7 +34,6 @@ FIGURES = {
     "correlations",
     "examples",
     "kl",
-    "recovery_boosting",
     "recovery_ridge",
     "residuals",
     "traversals",
@@ -63,7 +62,7 @@ def model(
 @pytest.fixture(scope="module")
 def run(stars: Any, model: SpectraVAE, simulated: SpectraDataModule, tmp_path_factory: Any) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    callback = SpectraReport(num_resamples=20, max_boosting=100)
+    callback = SpectraReport(num_resamples=20, max_boosting=0)
     stars.trainer(folder, callback, tensorboard=True).test(model, simulated, verbose=False)
     return folder
 
@@ -181,9 +180,9 @@ def test_figures_are_not_blank(run: Path) -> None:
     paths = list((run / "figures").glob("*.png"))
     assert {path.stem for path in paths} == FIGURES
     for path in paths:
-        pixels = imread(path)[..., :3]
+        pixels = imread(path)[::3, ::3, :3]
         assert pixels.std() > 0.02, path
-        assert len(np.unique(pixels[::3, ::3].reshape(-1, 3), axis=0)) > 20, path
+        assert len(np.unique(pixels @ np.array([1.0, 256.0, 65536.0]))) > 20, path
 
 
 def test_earlier_models_are_compared_by_their_tables(
