@@ -186,13 +186,7 @@ class Selection:
         size = len(next(iter(catalogue.values())))
         kept, counts = np.ones(size, bool), {"rows": size}
         for name, (low, high) in self.limits.items():
-            values = np.asarray(catalogue[name])
-            if values.dtype.kind not in "biuf":
-                raise ValueError(f"data.selection cuts on {name!r}, which holds no numbers")
-            missing = np.isnan(values)
-            inside = ~missing
-            inside &= values > (-np.inf if low is None else low)
-            inside &= values < (np.inf if high is None else high)
+            inside, missing = _inside(name, np.asarray(catalogue[name]), low, high)
             counts[name] = int(np.sum(~inside & ~missing))
             counts[f"{name}_missing"] = int(missing.sum())
             kept &= inside
@@ -210,6 +204,16 @@ class Selection:
     def _excluded(self) -> list[str]:
         """List the ids of stars to leave out, sorted."""
         return read_names(self.exclude, "data.selection.exclude") if self.exclude else []
+
+
+def _inside(
+    name: str, values: NDArray[Any], low: float | None, high: float | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which values lie strictly inside the limits, and which are missing."""
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"data.selection cuts on {name!r}, which holds no numbers")
+    least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
+    return (values > least) & (values < most), np.isnan(values)
 
 
 def read_names(path: str, where: str) -> list[str]:

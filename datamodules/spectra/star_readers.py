@@ -53,17 +53,7 @@ def read_aspcap_star(
         flux, error, model = (_spectrum(file, hdu, path, 0, "aspcapStar") for hdu in (1, 2, 3))
         if model.dtype.kind != "f":
             raise ValueError(f"{path}: HDU 3 is a mask, not a best fit; read it by ApStarFiles")
-        table = file[4] if len(file) > 4 else None
-        if not isinstance(table, fits.BinTableHDU) or len(table.data) != 1:
-            raise ValueError(
-                f"{path}: HDU 4 is no table of one row, ASPCAP's results; is it a whole "
-                "aspcapStar file?"
-            )
-        row = _unknown(file, path)
-        raw = {name.upper(): np.asarray(table.data[name]) for name in table.data.names}
-        raw.setdefault("APOGEE_ID", np.array([row["name"]]))
-        found, defaults = translate(raw, "aspcapStar files")
-        row.update({name: found[name][0] for name in row if name in found})
+        row, defaults = _results(file, path)
     flux, error = grid.take(flux), grid.take(error)
     mask = np.where(has_value(flux, error), 0, BAD_PIXEL).astype(np.int32)
     if continuum is not None:
@@ -127,6 +117,25 @@ def _spectrum(file: fits.HDUList, number: int, path: Path, row: int, kind: str) 
         )
     spectrum = data[min(row, len(data) - 1)] if data.ndim == 2 else data
     return np.asarray(spectrum, spectrum.dtype.newbyteorder("="))
+
+
+def _results(file: fits.HDUList, path: Path) -> tuple[Row, list[str]]:
+    """Read what ASPCAP found, in HDU 4.
+
+    Raises:
+        ValueError: There is no such table.
+    """
+    table = file[4] if len(file) > 4 else None
+    if not isinstance(table, fits.BinTableHDU) or len(table.data) != 1:
+        raise ValueError(
+            f"{path}: HDU 4 is no table of one row, ASPCAP's results; is it a whole aspcapStar "
+            "file?"
+        )
+    row = _unknown(file, path)
+    raw = {name.upper(): np.asarray(table.data[name]) for name in table.data.names}
+    raw.setdefault("APOGEE_ID", np.array([row["name"]]))
+    found, defaults = translate(raw, "aspcapStar files")
+    return {name: found[name][0] if name in found else old for name, old in row.items()}, defaults
 
 
 def _unknown(file: fits.HDUList, path: Path) -> Row:
