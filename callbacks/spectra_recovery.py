@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from callbacks.projector import subsample
@@ -31,6 +31,7 @@ NOT_FACTORS = ("true_sky_velocity",)
 """Moves masks only: the spectra do not know it."""
 
 MIN_STARS = 50
+QUADRATIC = "latents+label_products"
 MAX_FACTOR_STARS = 3000
 PENALTIES = np.logspace(-2, 4, 13)
 
@@ -177,7 +178,7 @@ def add_recovery(
                 report.add(subject.name, f"rmse_{kind}", rmse, where, n=len(scored))
                 if target in targets.label:
                     short.setdefault(f"label_r2_{kind}_max", []).append(value)
-                elif target in targets.abundances and inputs != "latents":
+                elif target in targets.abundances and inputs in ("labels", "latents+labels"):
                     short.setdefault(f"abundance_r2_{kind}_mean", []).append(value)
     for name, values in short.items():
         value = max(values) if name.endswith("max") else float(np.mean(values))
@@ -237,18 +238,25 @@ def meanings(latent: Array, targets: Targets) -> list[str]:
 
 
 def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Array]]:
-    """Yield name and values of what a target is told from; missing labels become the mean."""
+    """Yield name and values of what a target is told from; missing labels become the mean.
+
+    The last are latents with labels and their products, for latents without a trend with the labels
+    cannot tell what abundances have of it, and a linear regression on the labels only its line.
+    """
     mean = np.nanmean(targets.fitted_label, 0)
     labels = [np.where(np.isfinite(x), x, mean) for x in _labels(targets)]
     if subject.latent is None or subject.fitted is None:
         yield "labels", labels[0], labels[1]
         return
     yield "latents", subject.fitted, subject.latent
-    joint = [
-        np.concatenate(pair, 1)
-        for pair in zip((subject.fitted, subject.latent), labels, strict=True)
-    ]
+    latents = subject.fitted, subject.latent
+    joint = [np.concatenate(pair, 1) for pair in zip(latents, labels, strict=True)]
     yield "latents+labels", joint[0], joint[1]
+    mean, std = labels[0].mean(0), labels[0].std(0)
+    terms = PolynomialFeatures(2, include_bias=False)
+    squares = [terms.fit_transform((x - mean) / np.where(std > 0, std, 1.0)) for x in labels]
+    joint = [np.concatenate(pair, 1) for pair in zip(latents, squares, strict=True)]
+    yield QUADRATIC, joint[0], joint[1]
 
 
 def _labels(targets: Targets) -> tuple[Array, Array]:
@@ -265,8 +273,8 @@ def _asked(inputs: str, targets: Targets) -> list[str]:
 
 def _boosted(inputs: str, target: str, targets: Targets) -> bool:
     """Return whether trees are asked too: for labels from latents, abundances from all."""
-    return (inputs == "latents") == (target in targets.label) and (
-        target in targets.label or target in targets.abundances
+    return inputs != QUADRATIC and (
+        target in targets.label if inputs == "latents" else target in targets.abundances
     )
 
 

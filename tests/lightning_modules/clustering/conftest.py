@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from datamodules.base import BaseDataModule, Source
@@ -64,22 +63,5 @@ def make_data(tmp_path: Path) -> Callable[..., BlobData]:
     ) -> BlobData:
         source = Blobs(sizes, spread, missing)
         return BlobData(source, batch_size, seed=seed, cache_dir=str(tmp_path / "cache"))
-
-    return make
-
-
-@pytest.fixture
-def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
-    def make(max_epochs: int = 2, **arguments: Any) -> Trainer:
-        quiet: dict[str, Any] = {
-            "accelerator": "cpu",
-            "default_root_dir": tmp_path,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "enable_progress_bar": False,
-            "logger": False,
-            "use_distributed_sampler": False,
-        }
-        return Trainer(max_epochs=max_epochs, **(quiet | arguments))
 
     return make

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from datamodules.base import BaseDataModule, Source
@@ -57,23 +56,6 @@ def make_data(tmp_path: Path) -> Callable[..., StarData]:
     def make(num_stars: int = 400, seed: int = 0, **arguments: Any) -> StarData:
         cache = str(tmp_path / "cache")
         return StarData(Stars(num_stars), 32, seed=seed, cache_dir=cache, **arguments)
-
-    return make
-
-
-@pytest.fixture
-def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
-    def make(max_epochs: int = 1, **arguments: Any) -> Trainer:
-        quiet: dict[str, Any] = {
-            "accelerator": "cpu",
-            "default_root_dir": tmp_path,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "enable_progress_bar": False,
-            "logger": False,
-            "use_distributed_sampler": False,
-        }
-        return Trainer(max_epochs=max_epochs, **(quiet | arguments))
 
     return make
 
