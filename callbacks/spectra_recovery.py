@@ -252,6 +252,8 @@ def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Ar
     latents = subject.fitted, subject.latent
     joint = [np.concatenate(pair, 1) for pair in zip(latents, labels, strict=True)]
     yield "latents+labels", joint[0], joint[1]
+    if not labels[0].shape[1]:
+        return
     mean, std = labels[0].mean(0), labels[0].std(0)
     terms = PolynomialFeatures(2, include_bias=False)
     squares = [terms.fit_transform((x - mean) / np.where(std > 0, std, 1.0)) for x in labels]

@@ -101,6 +101,35 @@ def test_missing_labels_do_not_matter_and_trees_can_be_left_out() -> None:
     assert all(np.isfinite(row.value) for row in report.rows)
 
 
+def test_products_of_labels_tell_what_is_quadratic_in_them() -> None:
+    columns = []
+    for _ in range(2):
+        found, label, latent = catalogue(600)
+        found["true_o_fe"] = 0.1 * latent[:, 0] + 0.1 * ((label[:, 0] - 4700) / 300) ** 2
+        columns.append((found, label, latent))
+    (fitted, fitted_label, first), (scored, scored_label, second) = columns
+    targets = make_targets(fitted, scored, LABELS, (fitted_label, scored_label))
+    report = Report("spectra", "held_out", 600)
+    subject = Subject("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
+    add_recovery(report, subject, targets, 0, 0)
+    found = report.as_dict()
+    key = "model/r2_ridge/target=true_o_fe/inputs=latents+"
+    assert found[f"{key}label_products"] > 0.99
+    assert found[f"{key}labels"] < 0.6
+
+
+def test_without_labels_latents_alone_tell() -> None:
+    fitted, _, first = catalogue(600)
+    scored, _, second = catalogue(600)
+    targets = make_targets(fitted, scored, (), (np.zeros((600, 0)), np.zeros((600, 0))))
+    report = Report("spectra", "held_out", 600)
+    subject = Subject("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
+    add_recovery(report, subject, targets, 0, 0)
+    found = report.as_dict()
+    assert found["model/r2_ridge/target=true_mg_fe/inputs=latents"] > 0.99
+    assert not any("label_products" in name for name in found)
+
+
 def test_factors_on_their_own_axes() -> None:
     targets, subject = make(2000)
     report = Report("spectra", "held_out", 2000)
