@@ -104,8 +104,14 @@ def judge_giant(model: SpectraVAE, folder: Path, cache: str) -> tuple[dict[str, 
     reference = np.load(folder / "apogee_dr14_star" / "apogee_dr14_fit_reference.npz")
     wavelength = 10 * reference["wavelength_nm"]
     physical = np.interp(data.wavelength, wavelength, reference["normalized_model_flux"])
+    example = np.load(folder / "apogee_dr14_star" / "apogee_dr14_example.npz")
+    their_ivar, their_fit = example["inverse_variance"], reference["normalized_model_flux"]
     ours = model.denoise(batch)[0].double().numpy()
     found: dict[str, Any] = {"benchmark": "spectra/real DR14 giant", "n": int((ivar > 0).sum())}
+    found["physical fit chi2, all pixels and errors of its file"] = round(
+        chi2(example["normalized_flux"], their_fit, their_ivar), 3
+    )
+    found["as published"] = round(float(reference["mean_weighted_squared_residual"][0]), 3)
     sides = {"model": (ours, flux, ivar), "physical fit": (physical, as_made, its_ivar)}
     for name, (fit, data_flux, weight) in sides.items():
         found[f"{name} chi2"] = round(chi2(data_flux, fit, weight), 3)

@@ -4,36 +4,34 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from astropy.table import Table
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.files import log_folder, unused_stem
+from callbacks.files import unused_stem
 from callbacks.report import run_facts, to_plain
 from callbacks.rows import whole_precision
+from callbacks.shards import BLOCK, ShardWriter
 from datamodules.store import FORMAT, atomic_path, publish
 
 SCHEMA = "astrolit.predictions"
-BLOCK = 65536
 SUFFIXES = {"hdf5": "h5"}
 Array = NDArray[Any]
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(ShardWriter):
     """Writes what `predict_step` returns to `predictions.h5` and `.csv` or `.ecsv`.
 
-    Each process appends its batches to a shard of its own, in constant memory. At the end rank 0
-    merges the shards: sorted by `index`, each object once, with `name`, the datamodule's own id
-    (int64 or string), if there is one. The merge holds one column in memory at a time (`ecsv`
-    holds the table). Files appear whole or not at all. Shards lie in the log folder, which all
-    processes must see.
+    Rows are sorted by `index`, each object once, with `name`, the datamodule's own id (int64 or
+    string), if there is one. The merge of the shards holds one column in memory at a time (`ecsv`
+    holds the table). Files appear whole or not at all.
 
     Args:
         formats: Files to write beside each other; `hdf5` is laid out as a row store of schema
@@ -42,73 +40,36 @@ class PredictionWriter(Callback):
         keys: Keys of the predictions to keep; all by default.
     """
 
+    stem: ClassVar[str] = "predictions"
+
     def __init__(
         self,
         formats: Sequence[Literal["hdf5", "csv", "ecsv"]] = ("hdf5", "csv"),
         keys: Sequence[str] | None = None,
     ) -> None:
+        super().__init__()
         unknown = sorted(set(formats) - {"hdf5", "csv", "ecsv"})
         if unknown or not formats:
             raise ValueError(f"formats {unknown or list(formats)}: choose from hdf5, csv, ecsv")
         self.formats = tuple(formats)
         self.keys = None if keys is None else tuple(dict.fromkeys(("index", *keys)))
-        self._folder = Path()
-        self._stem = "predictions"
-        self._shard: h5py.File | None = None
+        self._stem = self.stem
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open this process's shard."""
-        self._folder = log_folder(trainer)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._shard = h5py.File(self._shard_path(trainer.global_rank), "w")
+    def columns(self, outputs: Any, batch: Any) -> dict[str, Array]:
+        """Return the predictions to keep."""
+        return select(outputs, self.keys)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Append one batch to the shard."""
-        assert self._shard is not None
-        append(self._shard, select(outputs, self.keys))
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Merge the shards on rank 0."""
-        assert self._shard is not None
-        self._shard.close()
-        self._shard = None
-        trainer.strategy.barrier("shards")
-        if trainer.is_global_zero:
-            self._merge(
-                trainer, {"module": type(pl_module).__name__, **run_facts(trainer, pl_module)}
-            )
-        trainer.strategy.barrier("predictions")
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Remove this process's shard when prediction fails."""
-        if self._shard is not None:
-            self._shard.close()
-            self._shard = None
-            self._shard_path(trainer.global_rank).unlink(missing_ok=True)
-
-    def _merge(self, trainer: Trainer, facts: dict[str, Any]) -> None:
-        """Write the files asked for from all shards, then remove the shards."""
+    def merge(self, trainer: Trainer, module: LightningModule, shards: Sequence[Path]) -> None:
+        """Write the files asked for."""
+        facts = {"module": type(module).__name__, **run_facts(trainer, module)}
         suffixes = [SUFFIXES.get(name, name) for name in self.formats]
-        self._stem = unused_stem(self._folder, "predictions", suffixes)
-        shards = [self._shard_path(rank) for rank in range(trainer.world_size)]
+        self._stem = unused_stem(self._folder, self.stem, suffixes)
         names = getattr(getattr(trainer, "datamodule", None), "names", None)
-        merged = self._folder / ".predictions.merged.h5"
+        merged = self._folder / f".{self.stem}.merged.h5"
         merge_shards(shards, merged, to_plain(facts), names)
         for path in self.paths:
             WRITERS[path.suffix](merged, path)
         merged.unlink(missing_ok=True)
-        for shard in shards:
-            shard.unlink()
         print(f"predictions: {', '.join(str(path) for path in self.paths)}")
 
     @property
@@ -117,10 +78,6 @@ class PredictionWriter(Callback):
         # The text files are made from the merged HDF5, which is renamed last.
         last = sorted(set(self.formats), key=lambda name: name == "hdf5")
         return [self._folder / f"{self._stem}.{SUFFIXES.get(name, name)}" for name in last]
-
-    def _shard_path(self, rank: int) -> Path:
-        """Return the shard of a rank."""
-        return self._folder / f".predictions.rank{rank}.h5"
 
 
 def select(outputs: Any, keys: Sequence[str] | None) -> dict[str, Array]:
@@ -149,22 +106,6 @@ def select(outputs: Any, keys: Sequence[str] | None) -> dict[str, Array]:
 def to_array(values: Tensor) -> Array:
     """Return a tensor as an array, half precision as float32."""
     return whole_precision(values).cpu().numpy()
-
-
-def append(file: h5py.File, columns: Mapping[str, Array]) -> None:
-    """Append rows to the datasets of a file, made at the first call."""
-    for name, values in columns.items():
-        if 0 in values.shape[1:]:  # such as the labels of a model without labels
-            continue
-        if name not in file:
-            chunk = max(1, min(BLOCK, (1 << 18) // max(1, values[:1].nbytes)))
-            shape = values.shape[1:]
-            file.create_dataset(
-                name, (0, *shape), values.dtype, maxshape=(None, *shape), chunks=(chunk, *shape)
-            )
-        dataset = file[name]
-        dataset.resize(len(dataset) + len(values), axis=0)
-        dataset[-len(values) :] = values
 
 
 def merge_shards(

@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 
-from callbacks.files import log_folder, unused_stem
+from callbacks.files import unused_stem
 from callbacks.membership import as_text, header
-from callbacks.predictions import append, to_array
+from callbacks.predictions import to_array
+from callbacks.shards import ShardWriter
 from datamodules.store import atomic_path
 
 Array = NDArray[Any]
@@ -42,20 +43,17 @@ UNITS = {"teff": "K"}
 BLOCK = 256
 
 
-class SpectrumWriter(Callback):
+class SpectrumWriter(ShardWriter):
     """Writes `spectra.fits` at the end of `predict`, one row a spectrum, sorted by index.
 
     Extensions: WAVELENGTH, in vacuum, in A, shape (P,); FLUX, ERROR, GOOD, RECONSTRUCTION, shape
     (N, P); and STARS, a table with index, name, chi^2 per good pixel, outlier score, labels as
     used (missing ones are marked) and latents. Headers say which model, checkpoint, seed, version
-    and data made it. Each process appends to a shard of its own in the log folder, in constant
-    memory; rank 0 merges them block by block. An earlier file is kept, the new one is
+    and data made it. Shards are merged block by block. An earlier file is kept, the new one is
     `spectra_1.fits`.
     """
 
-    def __init__(self) -> None:
-        self._folder = Path()
-        self._shard: h5py.File | None = None
+    stem: ClassVar[str] = "spectra"
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open this process's shard; refuse data without wavelengths."""
@@ -65,21 +63,10 @@ class SpectrumWriter(Callback):
                 f"SpectrumWriter needs a datamodule with wavelength; {type(datamodule).__name__} "
                 "has none: use PredictionWriter"
             )
-        self._folder = log_folder(trainer)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._shard = h5py.File(self._shard_path(trainer.global_rank), "w")
+        super().on_predict_start(trainer, pl_module)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Append one batch to the shard."""
-        assert self._shard is not None
+    def columns(self, outputs: Any, batch: Any) -> dict[str, Array]:
+        """Return observed and predicted flux, and what is said of each star."""
         columns = {name: to_array(batch[name]) for name in ("index", "flux", "flux_ivar", "good")}
         good, ivar = columns["good"], columns.pop("flux_ivar")
         columns["error"] = np.where(good, np.where(good, ivar, 1) ** -0.5, np.nan)
@@ -88,46 +75,20 @@ class SpectrumWriter(Callback):
         columns |= {name: to_array(outputs[name]) for name in STARS if name in outputs}
         for name in ("flux", "error", "reconstruction"):
             columns[name] = columns[name].astype(np.float32)
-        append(self._shard, columns)
+        return columns
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Merge the shards on rank 0."""
-        assert self._shard is not None
-        self._shard.close()
-        self._shard = None
-        trainer.strategy.barrier("spectrum_shards")
-        if trainer.is_global_zero:
-            self._merge(trainer, header(trainer, pl_module))
-        trainer.strategy.barrier("spectra")
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Remove this process's shard when prediction fails."""
-        if self._shard is not None:
-            self._shard.close()
-            self._shard = None
-            self._shard_path(trainer.global_rank).unlink(missing_ok=True)
-
-    def _merge(self, trainer: Trainer, facts: dict[str, Any]) -> None:
-        """Write the file from all shards, then remove them."""
+    def merge(self, trainer: Trainer, module: LightningModule, shards: Sequence[Path]) -> None:
+        """Write the file block by block."""
         datamodule: Any = getattr(trainer, "datamodule", None)
-        shards = [self._shard_path(rank) for rank in range(trainer.world_size)]
-        path = self._folder / f"{unused_stem(self._folder, 'spectra', ['fits'])}.fits"
+        path = self._folder / f"{unused_stem(self._folder, self.stem, ['fits'])}.fits"
         with ExitStack() as stack:
             files = [stack.enter_context(h5py.File(shard, "r")) for shard in shards]
             files = [file for file in files if "index" in file]
             if not files:
                 raise ValueError(f"{self._folder}: nothing was predicted")
             with atomic_path(path) as temporary:
-                write_spectra(temporary, files, datamodule, facts)
-        for shard in shards:
-            shard.unlink()
+                write_spectra(temporary, files, datamodule, header(trainer, module))
         print(f"spectra: {path}")
-
-    def _shard_path(self, rank: int) -> Path:
-        """Return the shard of a rank."""
-        return self._folder / f".spectra.rank{rank}.h5"
 
 
 def write_spectra(

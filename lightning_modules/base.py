@@ -1,5 +1,6 @@
 """The base of all LightningModules: one shared step, exact means, shape check, AdamW."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -141,6 +142,18 @@ class BaseModule(LightningModule, ABC):
                 f"the checkpoint does not fit this {type(self).__name__}: {reason} "
                 "Give the model that it was trained with, or --init_from to take what both have"
             ) from None
+
+    def warmup(self, stage: str, epochs: int) -> float:
+        """Return the share that a weight has reached at this optimizer step, rising from 0 to 1.
+
+        Args:
+            stage: Outside `train` the weight is whole, so that epochs can be compared.
+            epochs: Over which it rises; 0 starts at 1.
+        """
+        if stage != "train" or not epochs:
+            return 1.0
+        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        return min(1.0, self.global_step / (epochs * math.ceil(batches)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW; override, or use the command line's `--optimizer`, for another."""

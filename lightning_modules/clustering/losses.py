@@ -43,18 +43,6 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     return (torch.xlogy(p, p) - p * q.log()).sum(dim=1).mean()
 
 
-def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(m, σ²) ‖ N(0, 1)) summed over the latent, shape (batch,).
-
-    ½ Σ_d (m_d² + σ_d² - 1 - log σ_d²): Kingma & Welling 2014 (arXiv:1312.6114), appendix B.
-
-    Args:
-        mean: m, shape (batch, latent).
-        log_variance: log σ², shape (batch, latent).
-    """
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1)
-
-
 def gaussian_log_likelihood(
     x: Tensor, reconstruction: Tensor, good: Tensor, log_noise: Tensor
 ) -> Tensor:

@@ -1,6 +1,5 @@
 """Autoencoders of stars: what every clustering model shares, plain and variational."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
 from lightning_modules.clustering.losses import (
-    gaussian_kl,
     gaussian_log_likelihood,
     reconstruction_error,
 )
 from lightning_modules.clustering.network import AutoencoderNet, VariationalNet
+from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.scaling import RobustScaler
 
@@ -222,17 +221,14 @@ class StellarVAE(LatentModule):
 
     def kl_weight(self, stage: str) -> float:
         """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        if stage != "train" or not self.warmup_epochs:
-            return self.beta
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self.beta * min(1.0, self.global_step / (self.warmup_epochs * math.ceil(batches)))
+        return self.beta * self.warmup(stage, self.warmup_epochs)
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the negative evidence lower bound and its parts."""
         x, good = self.scaled(batch)
         reconstruction, mean, log_variance = self.net(x)
         nll = -gaussian_log_likelihood(x, reconstruction, good, self.net.log_noise).mean()
-        kl = gaussian_kl(mean, log_variance).mean()
+        kl = gaussian_kl(mean, log_variance).sum(dim=1).mean()
         return {
             "loss": nll + self.kl_weight(stage) * kl,
             "nll": nll,

@@ -1,4 +1,4 @@
-"""Likelihood and Kullback-Leibler divergence of the spectra VAE, in nats a star (torch only)."""
+"""Likelihoods of the spectra VAE, in nats a star (torch only)."""
 
 from typing import Any
 
@@ -44,18 +44,6 @@ def scattered_negative_log_likelihood(
 def with_scatter(weight: Tensor, log_scatter: Tensor) -> Tensor:
     """Return the inverse variance 1 / (s² + S²), shape (B, P), without gradient."""
     return weight / (weight * (2.0 * log_scatter.detach().float()).exp()).add_(1.0)
-
-
-def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(m, σ²) ‖ N(0, 1)) of each latent, shape (B, D).
-
-    ½ (m² + σ² - 1 - log σ²): Kingma & Welling 2014 (arXiv:1312.6114), appendix B.
-
-    Args:
-        mean: m, shape (B, D).
-        log_variance: log σ², shape (B, D).
-    """
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
 class _GaussianNLL(torch.autograd.Function):

@@ -1,6 +1,5 @@
 """The variational autoencoder of spectra: SpectraVAE."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +8,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch
+from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.inference import (
     Inputs,
@@ -18,7 +18,6 @@ from lightning_modules.spectra.inference import (
 )
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
-    gaussian_kl,
     negative_log_likelihood,
     scattered_negative_log_likelihood,
 )
@@ -150,7 +149,7 @@ class SpectraVAE(SpectraModule):
                 self.log_scatter.copy_(scatter.clamp_min(1e-4).log())
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, on CPUs in its fused form, which takes a fifth of the time."""
+        """Return AdamW, on CPUs in its fused form: with millions of weights much of a step."""
         fused = self.device.type == "cpu" or None
         return torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=fused
@@ -169,7 +168,7 @@ class SpectraVAE(SpectraModule):
         """Return the loss and its terms, means over the stars."""
         stars, inputs, posterior = self._pass(batch, stage == "train")
         nll = stars["nll"].mean()
-        counts = not_repeated(batch, ~inputs.missing.any(dim=1))
+        counts = not_repeated(batch, inputs.labelled)
         u = self.net.labels(batch["label"])[0].detach()  # draws would add correlations of theirs
         with torch.autocast(self.device.type, enabled=False):
             structure = STRUCTURES[self.structure](
@@ -189,10 +188,7 @@ class SpectraVAE(SpectraModule):
 
     def structure_weight(self, stage: str) -> float:
         """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        if stage != "train" or not self.warmup_epochs:
-            return self.beta
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self.beta * min(1.0, self.global_step / (self.warmup_epochs * math.ceil(batches)))
+        return self.beta * self.warmup(stage, self.warmup_epochs)
 
     def on_fit_start(self) -> None:
         """Fit the linear model that training starts from, once in the life of the weights.

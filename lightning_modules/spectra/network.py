@@ -157,7 +157,7 @@ class SkipNetwork(SpectraNetwork):
 class PixelLinear(nn.Module):
     """A linear layer on pixels whose weight has the pixels first.
 
-    The gradient of a weight (P, width) is a fifth faster on CPUs than that of (width, P).
+    On CPUs the gradient of a weight (P, width) is faster than that of (width, P).
 
     Args:
         num_pixels: P.

@@ -14,7 +14,7 @@ def pixel_sum(
 ) -> Tensor:
     """Return b + s Sᵀ + h Hᵀ, the sum of two linear layers onto the pixels, (B, P) float32.
 
-    On CPUs computed in blocks of pixels, in two thirds of the time. Under autocast the first layer
+    On CPUs computed in blocks of pixels, which stay in the cache. Under autocast the first layer
     stays in float32: it carries the spectrum, the second a correction.
 
     Args:

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.metrics.discrepancy import mmd_to_normal
-from lightning_modules.spectra.losses import gaussian_kl
 
 Structure = Literal["kl", "mmd", "beta_tc", "dip"]
 

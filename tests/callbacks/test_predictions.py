@@ -8,7 +8,8 @@ import pytest
 import torch
 from astropy.table import Table
 
-from callbacks.predictions import PredictionWriter, append, merge_shards, select
+from callbacks.predictions import PredictionWriter, merge_shards, select
+from callbacks.shards import append
 from datamodules.store import RowStore
 
 FIRST_ID = 6_000_000_000_000_000_001

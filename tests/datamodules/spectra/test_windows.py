@@ -1,5 +1,6 @@
 import numpy as np
 
+from datamodules.spectra.columns import ELEMENTS
 from datamodules.spectra.grid import GRIDS
 from datamodules.spectra.line_formation import LineFormation
 from datamodules.spectra.line_table import REFERENCE, element_windows, line_table
@@ -25,25 +26,7 @@ def test_lines_that_touch_share_a_window() -> None:
 
 def test_an_element_changes_its_windows_most() -> None:
     factors = {name: np.array([value, value]) for name, value in REFERENCE.items()}
-    names = (
-        "c",
-        "n",
-        "o",
-        "na",
-        "mg",
-        "al",
-        "si",
-        "s",
-        "k",
-        "ca",
-        "ti",
-        "v",
-        "cr",
-        "mn",
-        "ni",
-        "ce",
-    )
-    factors |= {f"{name}_fe": np.zeros(2) for name in names}
+    factors |= {f"{name}_fe": np.zeros(2) for name in ELEMENTS}
     factors |= {"vmacro": np.full(2, 5.0)}
     factors["mg_fe"] = np.array([0.0, 0.3])
     flux = np.exp(-LineFormation(line_table()).optical_depth(factors))

@@ -1,9 +1,17 @@
 """Latents lose the labels' linear trend, spectra stay as they are."""
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
+import torch
+from lightning.pytorch import seed_everything
+
+from lightning_modules import SpectraVAE
 from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.network import SkipNetwork
+from tests.lightning_modules.spectra.stars import SMALL
+
+Make = Callable[..., Any]
 
 
 def trained_network() -> SkipNetwork:
@@ -55,3 +63,16 @@ def test_trend_is_the_regression_of_the_stars_that_count() -> None:
 def test_few_stars_have_no_trend() -> None:
     assert label_trend([(torch.randn(5, 2), torch.randn(5, 3), torch.ones(5).bool())]) is None
     assert label_trend([]) is None
+
+
+def test_a_fit_takes_the_trend_out_of_the_latents(make_data: Make, make_trainer: Make) -> None:
+    sizes = []
+    for decorrelate in (False, True):
+        seed_everything(0)
+        model, data = SpectraVAE(**SMALL, decorrelate=decorrelate, lr=1e-2), make_data()
+        make_trainer(max_epochs=3).fit(model, data)
+        parts = model.eval().training_inputs(10_000)
+        trend = label_trend([(x.u, model._encode(x)[0], x.labelled) for x in parts])
+        assert trend is not None
+        sizes.append(float(trend.abs().max()))
+    assert sizes[1] < 0.02 < 0.05 < sizes[0]

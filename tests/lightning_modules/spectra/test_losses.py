@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.spectra.losses import (
-    gaussian_kl,
     negative_log_likelihood,
     scattered_negative_log_likelihood,
     with_scatter,

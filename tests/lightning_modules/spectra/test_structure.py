@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_modules.spectra.losses import gaussian_kl
+from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.spectra.structure import (
     STRUCTURES,
     Posterior,
