@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from datamodules import ClusteringDataModule
 from lightning_modules import StellarAutoencoder
-from lightning_modules.cli import AstroCLI, make_cli
+from lightning_modules.cli.app import AstroCLI, make_cli
 
 CASES = ((2048, 60), (256, 300), (2048, 10))  # (batch size, steps an epoch)
 REPETITIONS = 5

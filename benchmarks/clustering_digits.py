@@ -25,10 +25,10 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from callbacks.metrics.contingency import accuracy, contingency
 from datamodules.base import BaseDataModule, Source
 from datamodules.store import RowStore
 from lightning_modules import DeepEmbeddedClustering
-from lightning_modules.metrics.contingency import accuracy, contingency
 
 PEERS = {  # ClustPy with its default networks, one seed
     "dec": {"accuracy": 0.853},

@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.cli import make_cli
+from lightning_modules.cli.app import make_cli
 
 CLASSICAL = ("classical/kmeans", "classical/gmm", "classical/hdbscan")
 

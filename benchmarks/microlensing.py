@@ -16,7 +16,7 @@ import numpy as np
 from VBMicrolensing import VBMicrolensing
 
 from datamodules import SimulatedEvents
-from datamodules.microlensing.simulate import simulate_block
+from datamodules.microlensing.simulate.events import simulate_block
 from datamodules.store import RowStore
 
 EVENTS = 256

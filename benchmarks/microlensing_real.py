@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from callbacks.metrics.ranking import Ranking, area_under_roc
 from datamodules import KMTNetLightCurves, LightCurveFiles, MicrolensingDataModule
 from lightning_modules import TimeDistributedCNN
-from lightning_modules.metrics.ranking import Ranking, area_under_roc
-from lightning_modules.shipped_configs import find_checkpoint
+from lightning_modules.cli.shipped_configs import find_checkpoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/microlensing/real"
 ANOMALY, SINGLES, PARALLAX = "anomaly", ("single", "single_parallax"), "single_parallax"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_modules import TimeDistributedCNN
-from lightning_modules.microlensing import answer_alerts
+from lightning_modules.microlensing.alerts import answer_alerts
 
 BATCH, EPOCHS = 128, 1500
 REPETITIONS = 7

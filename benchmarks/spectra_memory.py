@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules import SpectraDataModule, SurveySpectra
-from datamodules.spectra.simulate import Simulation, simulate_block
-from datamodules.spectra.survey_writer import REAL_NUM_ROWS, write_survey
+from datamodules.spectra.simulate.spectra import Simulation, simulate_block
+from tests.fixtures.apogee_survey import REAL_NUM_ROWS, write_survey
 
 SELECTED = 2_000
 DISTINCT = 100

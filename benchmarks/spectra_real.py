@@ -26,14 +26,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from callbacks.figures import COLOURS, new_figure, render, style
+from callbacks.metrics.ranking import Ranking, area_under_roc
+from callbacks.report.figures import COLOURS, new_figure, render, style
 from datamodules import ApStarFiles, ASPCAPStarFiles, SpectraDataModule, SpectraFile
 from datamodules.spectra.source import SpectraSource
 from lightning_modules import SpectraVAE
 from lightning_modules.base import Batch
-from lightning_modules.cli import make_cli
-from lightning_modules.metrics.ranking import Ranking, area_under_roc
-from lightning_modules.shipped_configs import find_checkpoint
+from lightning_modules.cli.app import make_cli
+from lightning_modules.cli.shipped_configs import find_checkpoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/spectra"
 GIANT = "2M08002084+4044415"

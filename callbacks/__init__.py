@@ -1,40 +1,10 @@
-"""What a run shows, writes and guards: one callback a subject."""
+"""What a run shows, writes and guards: one folder a subject or method.
 
-from callbacks.checkpoint_io import AtomicCheckpointIO
-from callbacks.clustering import ClusteringReport
-from callbacks.defaults import (
-    BestCheckpoint,
-    DefaultEarlyStopping,
-    DefaultLearningRateMonitor,
-    LastCheckpoint,
-)
-from callbacks.membership import MembershipTable
-from callbacks.microlensing import MicrolensingReport
-from callbacks.nonfinite import NonFiniteGuard
-from callbacks.predictions import PredictionWriter
-from callbacks.preemption import PreemptionCheckpoint
-from callbacks.projector import EmbeddingProjector
-from callbacks.rng_state import RNGState
-from callbacks.spectra import SpectraReport
-from callbacks.spectra_writer import SpectrumWriter
+Exports are in `__init__.pyi` and are imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 DISTRIBUTION = "astrolit"
-
-__all__ = [
-    "DISTRIBUTION",
-    "AtomicCheckpointIO",
-    "BestCheckpoint",
-    "ClusteringReport",
-    "DefaultEarlyStopping",
-    "DefaultLearningRateMonitor",
-    "EmbeddingProjector",
-    "LastCheckpoint",
-    "MembershipTable",
-    "MicrolensingReport",
-    "NonFiniteGuard",
-    "PredictionWriter",
-    "PreemptionCheckpoint",
-    "RNGState",
-    "SpectraReport",
-    "SpectrumWriter",
-]

@@ -1,66 +1,10 @@
-"""Where data come from: one LightningDataModule a method."""
+"""Where data come from: one LightningDataModule a method.
 
-from datamodules.clustering import (
-    CatalogFile,
-    ClusteringDataModule,
-    GaiaArchive,
-    StarCluster,
-    SyntheticField,
-)
-from datamodules.microlensing import (
-    Cadence,
-    KMTNetCadence,
-    KMTNetLightCurves,
-    LightCurveFiles,
-    LSSTCadence,
-    MicrolensingDataModule,
-    MOALightCurves,
-    OGLECadence,
-    OGLELightCurves,
-    PhotometricErrors,
-    RegularCadence,
-    RomanCadence,
-    SimulatedEvents,
-)
-from datamodules.spectra import (
-    ApStarFiles,
-    ASPCAPStarFiles,
-    PixelMaskPolicy,
-    Selection,
-    SpectraDataModule,
-    SpectraFile,
-    SurveySpectra,
-    SyntheticSpectra,
-)
+Exports are in `__init__.pyi` and are imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 DISTRIBUTION = "astrolit"
-
-__all__ = [
-    "DISTRIBUTION",
-    "ASPCAPStarFiles",
-    "ApStarFiles",
-    "Cadence",
-    "CatalogFile",
-    "ClusteringDataModule",
-    "GaiaArchive",
-    "KMTNetCadence",
-    "KMTNetLightCurves",
-    "LSSTCadence",
-    "LightCurveFiles",
-    "MOALightCurves",
-    "MicrolensingDataModule",
-    "OGLECadence",
-    "OGLELightCurves",
-    "PhotometricErrors",
-    "PixelMaskPolicy",
-    "RegularCadence",
-    "RomanCadence",
-    "Selection",
-    "SimulatedEvents",
-    "SpectraDataModule",
-    "SpectraFile",
-    "StarCluster",
-    "SurveySpectra",
-    "SyntheticField",
-    "SyntheticSpectra",
-]

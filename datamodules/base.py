@@ -14,27 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.fingerprints import digest
-from datamodules.loading import Batch, EpochBatchSampler, ShardSampler, make_loader
+from datamodules.files import cache_key, make_folder
+from datamodules.samplers import Batch, EpochBatchSampler, ShardSampler, make_loader
+from datamodules.source import Source
 from datamodules.splits import SPLIT_CODES, split_by_object
-from datamodules.store import RowStore, make_folder
-
-
-class Source(ABC):
-    """Where data come from (simulator, files, archive); a new survey is one new subclass."""
-
-    @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """Return plain values that determine the data; they key the cache and go into reports."""
-
-    @abstractmethod
-    def prepare(self, path: Path, seed: int) -> None:
-        """Write the row store `path`, atomically.
-
-        Args:
-            path: The file to write.
-            seed: `data.seed`; anything random is a function of it alone.
-        """
+from datamodules.store import RowStore
 
 
 class BaseDataModule(LightningDataModule, ABC):
@@ -96,7 +80,7 @@ class BaseDataModule(LightningDataModule, ABC):
         """The prepared row store, named by a hash of all that determines it."""
         key = {"source": type(self.source).__qualname__, "parameters": self.source.parameters()}
         layout = {"schema": self.schema, "version": self.version, "seed": self.seed}
-        name = digest([json.dumps({**key, **layout}, sort_keys=True)])
+        name = cache_key([json.dumps({**key, **layout}, sort_keys=True)])
         return self.cache_dir / self.method / f"{type(self.source).__name__}-{name}.h5"
 
     def prepare_data(self) -> None:

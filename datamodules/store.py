@@ -4,13 +4,10 @@ First axis the object. Strings are UTF-8, attributes are JSON, every chunk carri
 checksum. Nothing read from a store is ever unpickled.
 """
 
-import glob
 import json
 import os
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,67 +16,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.row_writer import RowWriter, text_checksum
+from datamodules.files import atomic_path
+from datamodules.store_writer import RowWriter, text_checksum
 
 CHUNK_BYTES = 1 << 20
 FORMAT = "astrolit.rows"
 SHARED = "shared"
-ABANDONED = 3600.0
-"""Seconds without a write after which a temporary file is nobody's."""
-
 # What h5py and json raise where bytes of a file's structure are wrong.
 DAMAGE = (OSError, LookupError, RuntimeError, UnicodeError)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` and rename it to `path` only if all went well.
-
-    The temporary file keeps the suffixes of `path` (writers look at them), is fsynced before the
-    rename and removed on any error, so that `path` either does not change or is complete.
-    """
-    path = Path(path)
-    make_folder(path.parent)
-    for left in path.parent.glob(f".{'[0-9a-f]' * 12}.{glob.escape(path.name)}"):
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()  # by a process that was killed
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
-    try:
-        yield temporary
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, unless it exists, and see that files can be written in it.
-
-    Raises:
-        PermissionError: They cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        problem = None if os.access(folder, os.W_OK | os.X_OK) else "read-only"
-    except OSError as error:
-        problem = str(error.strerror)
-    if problem is not None:
-        raise PermissionError(
-            f"{folder}: no files can be written in this folder ({problem}); choose another one "
-            "(of prepared data: data.cache_dir)"
-        )
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished file to its name once its bytes are on the disk.
-
-    Args:
-        temporary: The finished file, on the same file system.
-        path: Its name; replaced if it exists.
-    """
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class RowStore:

@@ -1,21 +1,14 @@
-"""The models: every LightningModule of astrolit."""
+"""The models: every LightningModule of astrolit.
+
+Exports are in `__init__.pyi` and are imported when they are first used.
+"""
 
 import os
+
+import lazy_loader
 
 # Idle OpenMP threads sleep instead of spinning: on a machine shared with others, a small network
 # otherwise trains many times slower. OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lightning_modules.base import BaseModule
-from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder, StellarVAE
-from lightning_modules.microlensing import TimeDistributedCNN
-from lightning_modules.spectra import SpectraVAE
-
-__all__ = [
-    "BaseModule",
-    "DeepEmbeddedClustering",
-    "SpectraVAE",
-    "StellarAutoencoder",
-    "StellarVAE",
-    "TimeDistributedCNN",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,9 +22,9 @@ def check_packages() -> None:
 def main() -> None:
     """Check the installation, then run the command line."""
     check_packages()
-    from lightning_modules import cli
+    from lightning_modules.cli import app
 
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from astropy.table import Table
 
 import lightning_modules
 from datamodules import StarCluster, SyntheticField
-from datamodules.clustering.columns import OPTIONAL, REQUIRED
-from datamodules.spectra.emulator import FILES
-from datamodules.spectra.simulate import Simulation, simulate_block
-from datamodules.spectra.writers import write_survey
-from lightning_modules.cli import main
-from lightning_modules.shipped_configs import config_folder, list_configs
+from datamodules.clustering.gaia_columns import OPTIONAL, REQUIRED
+from datamodules.spectra.simulate.emulator import FILES
+from datamodules.spectra.simulate.spectra import Simulation, simulate_block
+from lightning_modules.cli.app import main
+from lightning_modules.cli.shipped_configs import config_folder, list_configs
 from tests.datamodules.clustering.tap_server import Archive, serve
+from tests.fixtures.apogee_files import write_survey
 
 HERE = Path(__file__).parent
 METHOD_CONFIGS = [name for name in list_configs() if not name.startswith("trainer/")]

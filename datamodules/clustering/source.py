@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.base import Source
-from datamodules.clustering.columns import OPTIONAL_UNITS, StarTable
+from datamodules.clustering.gaia_columns import OPTIONAL_UNITS, StarTable
+from datamodules.source import Source
 from datamodules.store import RowStore
 
 SCHEMA = "astrolit.clustering"

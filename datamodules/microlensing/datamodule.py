@@ -8,11 +8,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.columns import StoredColumn
-from datamodules.microlensing.classical import classical_scores
-from datamodules.microlensing.columns import TimeColumn
+from datamodules.lazy_arrays import StoredColumn
 from datamodules.microlensing.source import SCHEMA, VERSION, MicrolensingSource
+from datamodules.microlensing.time_column import TimeColumn
 from datamodules.store import RowStore
+from lightning_modules.physics.anomaly import classical_scores
 
 WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2

@@ -1,6 +1,6 @@
 """What every source of light curves writes: rows of events, epochs by field."""
 
-from datamodules.base import Source
+from datamodules.source import Source
 
 SCHEMA = "astrolit.microlensing"
 VERSION = 1

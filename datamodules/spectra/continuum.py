@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.fingerprints import digest
+from datamodules.files import cache_key
 from datamodules.spectra.grid import NUM_PIXELS, Grid
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 
@@ -123,7 +123,11 @@ class Continuum:
     def parameters(self) -> dict[str, Any]:
         """Give degree and pixels as plain values, for the cache and for reports."""
         pixels = np.flatnonzero(self.pixels)
-        return {"degree": self.degree, "num_pixels": len(pixels), "mask": digest(map(str, pixels))}
+        return {
+            "degree": self.degree,
+            "num_pixels": len(pixels),
+            "mask": cache_key(map(str, pixels)),
+        }
 
     def fit(self, flux: Array, error: Array, good: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Fit the continuum of spectra.

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.loading import Batch
-from datamodules.spectra.columns import LABELS, SCHEMA, SPECTRAL, VERSION
+from datamodules.samplers import Batch
 from datamodules.spectra.continuum import DEGREE, continuum_mask
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.labels import label_columns, label_moments
-from datamodules.spectra.line_table import element_windows
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
+from datamodules.spectra.schema import LABELS, SCHEMA, SPECTRAL, VERSION
 from datamodules.spectra.selection import Selection, describe
+from datamodules.spectra.simulate.line_table import element_windows
 from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.statistics import NOISE_ROWS, pixel_moments, pixel_noise
 from datamodules.store import RowStore

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.columns import LazyColumn
+from datamodules.lazy_arrays import LazyColumn
 from datamodules.spectra.pixel_mask import MaskTally, PixelMaskPolicy
 from datamodules.store import RowStore
 

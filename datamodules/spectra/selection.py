@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.fingerprints import digest
+from datamodules.files import cache_key
 
 Limits = tuple[float | None, float | None] | None
 
@@ -152,7 +152,7 @@ class Selection:
 
     def parameters(self) -> dict[str, Any]:
         """Give the cuts as plain values, for the cache and for reports."""
-        excluded = {} if self.exclude is None else {"exclude": digest(self._excluded())}
+        excluded = {} if self.exclude is None else {"exclude": cache_key(self._excluded())}
         return {**{k: list(v) for k, v in self.limits.items()}, **self.bits, **excluded}
 
     @property

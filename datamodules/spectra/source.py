@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from datamodules.base import Source
+from datamodules.source import Source
 from datamodules.spectra.selection import Selection
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from torch.multiprocessing import get_context
 
-from datamodules.store import RowStore, atomic_path
+from datamodules.files import atomic_path
+from datamodules.store import RowStore
 
 GENERATOR = np.random.default_rng(0)
 COLUMNS: dict[str, Any] = {

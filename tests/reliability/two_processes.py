@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from callbacks.rows import RowCollector
+from callbacks.report.gather import RowCollector
 from tests.reliability.runs import Run, Saver, assert_same_from, fit, make_data, make_trainer
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 

@@ -121,6 +121,6 @@ def archive() -> Iterator[Any]:
 
 def _load_columns() -> list[str]:
     """List the columns that Gaia's table has."""
-    from datamodules.clustering.columns import OPTIONAL, REQUIRED
+    from datamodules.clustering.gaia_columns import OPTIONAL, REQUIRED
 
     return [name for name in (*REQUIRED, *OPTIONAL) if name != "source_density"]

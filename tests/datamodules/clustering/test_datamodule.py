@@ -10,14 +10,8 @@ import torch
 from astropy.table import Table
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.clustering import (
-    CatalogFile,
-    ClusteringDataModule,
-    GaiaArchive,
-    StarCluster,
-    SyntheticField,
-)
-from datamodules.clustering.transforms import covariance_matrix, frame_jacobian, tangent_plane
+from datamodules import CatalogFile, ClusteringDataModule, GaiaArchive, StarCluster, SyntheticField
+from lightning_modules.physics.frames import covariance_matrix, frame_jacobian, tangent_plane
 
 Write = Callable[[Table, Path], Path]
 SMALL = SyntheticField(400, [StarCluster(num_stars=200)])

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import MicrolensingDataModule, OGLELightCurves, SimulatedEvents
-from datamodules.microlensing import RegularCadence
+from datamodules import MicrolensingDataModule, OGLELightCurves, RegularCadence, SimulatedEvents
 from datamodules.store import RowStore
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.spectra.columns import CHUNK_BYTES, SCHEMA, VERSION
 from datamodules.spectra.grid import GRIDS
+from datamodules.spectra.schema import CHUNK_BYTES, SCHEMA, VERSION
 from datamodules.spectra.source import SpectraSource
 from datamodules.store import RowStore
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.spectra import PixelMaskPolicy, Selection, SpectraDataModule
+from datamodules import PixelMaskPolicy, Selection, SpectraDataModule
 from datamodules.spectra.pixels import PixelReader
 from datamodules.store import RowStore
 

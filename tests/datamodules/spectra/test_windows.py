@@ -1,9 +1,9 @@
 import numpy as np
 
-from datamodules.spectra.columns import ELEMENTS
 from datamodules.spectra.grid import GRIDS
-from datamodules.spectra.line_formation import LineFormation
-from datamodules.spectra.line_table import REFERENCE, element_windows, line_table
+from datamodules.spectra.schema import ELEMENTS
+from datamodules.spectra.simulate.line_formation import LineFormation
+from datamodules.spectra.simulate.line_table import REFERENCE, element_windows, line_table
 
 
 def test_windows_are_in_order_and_on_the_grid() -> None:

@@ -8,11 +8,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder
+from callbacks.metrics.contingency import accuracy, contingency
+from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.progress import Phase
 from lightning_modules.clustering.targets import Targets
-from lightning_modules.metrics.contingency import accuracy, contingency
 
 MakeData = Callable[..., Any]
 MakeTrainer = Callable[..., Trainer]

@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 import lightning_modules
+from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder, StellarVAE
 from lightning_modules.base import BaseModule
-from lightning_modules.clustering import DeepEmbeddedClustering, StellarAutoencoder, StellarVAE
 from lightning_modules.clustering.module import corrupted
 
 MakeData = Callable[..., Any]

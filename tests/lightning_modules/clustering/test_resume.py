@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lightning_modules import DeepEmbeddedClustering, StellarVAE
 from lightning_modules.base import BaseModule
-from lightning_modules.clustering import DeepEmbeddedClustering, StellarVAE
 
 EPOCHS, STEPS = 5, 4  # 210 or so training stars in batches of 64
 

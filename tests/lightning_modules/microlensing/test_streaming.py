@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.microlensing import AlertStream, answer_alerts
+from lightning_modules.microlensing.alerts import AlertStream, answer_alerts
 from lightning_modules.microlensing.streaming import Stream
 from tests.lightning_modules.microlensing.curves import NAMES, build, epochs_of, light_curves
 

@@ -8,7 +8,7 @@ from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.spectra import SpectraVAE
+from lightning_modules import SpectraVAE
 
 NUM_PIXELS, NUM_LABELS, LATENT_DIM = 60, 2, 3
 SMALL: dict[str, Any] = {

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from callbacks import RNGState
 from lightning_modules import SpectraVAE
-from lightning_modules.checkpoints import load_weights
+from lightning_modules.cli.checkpoints import load_weights
 from lightning_modules.spectra.separability import SEPARABILITIES
 from lightning_modules.spectra.structure import STRUCTURES
 from tests.lightning_modules.spectra.stars import SMALL, stars

@@ -1,0 +1,1 @@
+"""The report and the membership table of the clustering method."""

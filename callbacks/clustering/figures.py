@@ -1,0 +1,134 @@
+"""The figures of the clustering report: what is shown, and how objects are coloured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from callbacks.clustering.alignment import Answer, Objects, Slice, event
+from callbacks.clustering.drawings import (
+    Panels,
+    latent_figure,
+    reliability_figure,
+    score_figure,
+    star_figures,
+    threshold_figure,
+)
+from callbacks.clustering.physics import find_groups
+from callbacks.report.projector import subsample
+from callbacks.report.table import Report
+
+Array = NDArray[Any]
+
+
+def clustering_figures(
+    report: Report,
+    objects: Objects,
+    slices: Sequence[Slice],
+    answers: Mapping[str, Sequence[Answer]],
+    latent: Array | None,
+    max_tsne: int,
+) -> dict[str, Figure]:
+    """Return all figures that the data allow, by name.
+
+    Charts show all objects; calibration and thresholds the last slice (held out, if there is one).
+
+    Args:
+        report: The filled report.
+        objects: What is known of the objects.
+        slices: The slices scored.
+        answers: Slice to the subjects' answers.
+        latent: Latent space, shape (n, L), or None.
+        max_tsne: Objects of the t-SNE at most.
+    """
+    panels = colourings(objects, answers[slices[0].name])
+    figures = {}
+    if objects.astrometry is not None and panels:
+        figures.update(star_figures(objects, panels))
+    if latent is not None and panels:
+        figures.update(latent_figures(latent.reshape(len(latent), -1), panels, max_tsne))
+    if objects.label is not None:
+        names = [part.name for part in slices]
+        figures["scores"] = score_figure(report, ("ari", "nmi", "accuracy"), names)
+        figures.update(probability_figures(objects, slices[-1], answers[names[-1]]))
+    return figures
+
+
+def colourings(objects: Objects, answers: Sequence[Answer]) -> Panels:
+    """Return what charts are coloured by: the model's answer and, if known, the true classes."""
+    panels = {}
+    if answers and answers[0].clustering.subject.startswith("model"):
+        panels[answers[0].clustering.subject.replace("_", " ")] = classes_of(answers[0], objects)
+    if objects.label is not None:
+        shift = 0 if objects.has_field else 1
+        classes = np.where(objects.label >= 0, objects.label + shift, -1)
+        panels["labels"] = (classes, np.ones(len(classes)))
+    return panels
+
+
+def classes_of(answer: Answer, objects: Objects) -> tuple[Array, Array]:
+    """Return class and strength of each object; without labels, groups in order of their column.
+
+    The strength is the probability of the object's own column; 1 for a hard clustering.
+    """
+    clustering = answer.clustering
+    names = np.full(clustering.num_columns, -1)
+    if answer.alignment is not None:
+        names = answer.alignment.copy()
+        names = np.maximum(names, 0) if objects.has_field else np.where(names >= 0, names + 1, -1)
+    elif objects.astrometry is not None:
+        groups, _ = find_groups(clustering, objects.astrometry)
+        names[:] = 0
+        names[groups] = np.arange(1, len(groups) + 1)
+    else:
+        names = np.arange(1, clustering.num_columns + 1)
+    strength = np.ones(len(clustering.assignment))
+    if clustering.probability is not None:
+        rows = clustering.assignment[:, None]
+        strength = np.take_along_axis(clustering.probability, rows, 1)[:, 0]
+    return names[clustering.assignment], strength
+
+
+def latent_figures(latent: Array, panels: Panels, max_tsne: int) -> dict[str, Figure]:
+    """Return the latent space by PCA (all objects) and by t-SNE (a subsample)."""
+    latent = latent.astype(np.float64)
+    if latent.shape[1] < 2:
+        latent = np.pad(latent, ((0, 0), (0, 2 - latent.shape[1])))
+    pca = PCA(2).fit(latent)
+    shares = pca.explained_variance_ratio_ * 100
+    names = [f"principal component {i + 1} ({share:.0f} %)" for i, share in enumerate(shares)]
+    rows = subsample(len(latent), max_tsne, seed=0)
+    tsne = TSNE(2, init="pca", perplexity=min(30.0, (len(rows) - 1) / 3), random_state=0)
+    some = {title: (classes[rows], strength[rows]) for title, (classes, strength) in panels.items()}
+    axes = [f"t-SNE {i} ({len(rows)} of {len(latent)} objects)" for i in (1, 2)]
+    return {
+        "latent_pca": latent_figure(pca.transform(latent), panels, names),
+        "latent_tsne": latent_figure(tsne.fit_transform(latent[rows]), some, axes),
+    }
+
+
+def probability_figures(
+    objects: Objects, part: Slice, answers: Sequence[Answer]
+) -> dict[str, Figure]:
+    """Return the reliability diagram and, for stars, the threshold curves of a slice."""
+    assert objects.label is not None
+    rows = part.scored & (objects.label >= 0)
+    soft: dict[str, tuple[Array, Array]] = {}
+    for answer in answers:
+        if answer.alignment is not None and answer.clustering.probability is not None:
+            clustering = answer.clustering.take(rows)
+            label = objects.label[rows]
+            curve = event(clustering, label, answer.alignment, objects.has_field)
+            soft[clustering.subject] = curve
+    if not soft:
+        return {}
+    what = "membership" if objects.has_field else "most likely class"
+    title = f"reliability of {what} ({part.name.removeprefix('split=').replace('_', ' ')})"
+    figures = {"reliability": reliability_figure(soft, title)}
+    if objects.has_field:
+        figures["thresholds"] = threshold_figure(soft)
+    return figures

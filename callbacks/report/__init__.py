@@ -1,0 +1,1 @@
+"""What every report is made of: rows, table, bootstrap, probabilities, figures."""

@@ -1,0 +1,94 @@
+"""Latent embeddings in TensorBoard's projector."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.report.figures import tensorboard_writers
+from callbacks.report.gather import RowCollector, Rows
+
+
+class EmbeddingProjector(Callback):
+    """Shows the latent space of the test objects in TensorBoard's projector.
+
+    Metadata of each point are the object's name and those of `assignment`, `label` and `split`
+    that the module or the batch give. The projector slows down beyond some thousand points, so a
+    random subsample is shown; the number is printed.
+
+    Args:
+        key: Key of the embedding in what `test_step` returns, shape (batch, dim).
+        max_objects: Points shown at most.
+        seed: Fixes the subsample.
+    """
+
+    def __init__(self, key: str = "latent", max_objects: int = 5000, seed: int = 0) -> None:
+        self.key = key
+        self.max_objects = max_objects
+        self.seed = seed
+        self._rows = RowCollector()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an interrupted run left."""
+        self._rows.clear()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep one batch's embedding and metadata."""
+        if self.key not in outputs:
+            raise ValueError(f"test_step returned no {self.key!r}, only {sorted(outputs)}")
+        both = {**batch, **outputs}
+        keys = ("index", self.key, "assignment", "label", "split")
+        self._rows.add({name: both[name] for name in keys if name in both})
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the embedding on rank 0."""
+        rows = self._rows.gather(trainer)
+        writers = tensorboard_writers(trainer)
+        if not trainer.is_global_zero:
+            return
+        if not writers:
+            print("projector: no TensorBoard logger, so no embedding was written")
+            return
+        shown = subsample(len(rows["index"]), self.max_objects, self.seed)
+        rows = {name: values[shown] for name, values in rows.items()}
+        header, metadata = self._metadata(trainer, rows)
+        for writer in writers:
+            writer.add_embedding(
+                torch.from_numpy(rows[self.key]).float(),
+                metadata=metadata,
+                metadata_header=header,
+                global_step=trainer.global_step,
+                tag=self.key,
+            )
+        print(f"projector: {len(shown)} objects of the {self.key} space in TensorBoard")
+
+    def _metadata(self, trainer: Trainer, rows: Rows) -> tuple[list[str], list[list[str]]]:
+        """Return the header and one line of metadata for each point."""
+        columns = {name: values for name, values in rows.items() if name != self.key}
+        names = getattr(getattr(trainer, "datamodule", None), "names", None)
+        if names is not None:
+            columns = {"name": np.asarray(names(rows["index"])), **columns}
+        lines = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return list(columns), [[str(value) for value in line] for line in lines]
+
+
+def subsample(count: int, size: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the sorted positions of a random subsample; all of them if there are no more.
+
+    Args:
+        count: Objects to choose from.
+        size: Objects wanted.
+        seed: Fixes the choice.
+    """
+    if count <= size:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))

@@ -1,0 +1,251 @@
+"""The report that every method writes: `report.json`, `report.csv` and a table on the screen."""
+
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.files import atomic_path
+
+SCHEMA = "astrolit.report/1"
+FIELDS = ("subject", "metric", "slice", "value", "std", "n")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a report.
+
+    Args:
+        subject: `model`, `model_<variant>` or `classical/<name>`.
+        metric: What was measured.
+        slice: `<name>=<value>`, several joined by `/`, or empty.
+        value: The number; NaN if it is not defined for this subject.
+        std: Its standard deviation over bootstrap resamples of the objects, if computed.
+        n: Objects that it was computed from.
+    """
+
+    subject: str
+    metric: str
+    slice: str
+    value: float
+    std: float | None = None
+    n: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the value in `report.json`; its standard deviation is at `<key>_std`."""
+        return "/".join(part for part in (self.subject, self.metric, self.slice) if part)
+
+
+class Report:
+    """Numbers of a model beside its baselines, with what is needed to trust them.
+
+    Args:
+        method: The method's word, such as `clustering`.
+        split: The splits that the report covers.
+        num_objects: Objects in the data.
+        seed: Seed of the training, if set.
+        checkpoint: The checkpoint tested; None means weights in memory.
+        run_record: The module's record: `init_from` and changed hyper-parameters.
+        provenance: What the data are.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        split: str,
+        num_objects: int,
+        seed: int | None = None,
+        checkpoint: str | None = None,
+        run_record: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        self.header: dict[str, Any] = {
+            "schema": SCHEMA,
+            "method": method,
+            "seed": seed,
+            "split": split,
+            "num_objects": num_objects,
+            "checkpoint": checkpoint,
+            "run_record": run_record or {},
+            "provenance": provenance or {},
+        }
+        self.notes: list[str] = []
+        self.rows: list[Row] = []
+        self._keys: set[str] = set()
+
+    @classmethod
+    def of_run(
+        cls, trainer: Trainer, module: LightningModule, method: str, split: str, num_objects: int
+    ) -> "Report":
+        """Return an empty report whose header describes this run."""
+        return cls(method, split, num_objects, **run_facts(trainer, module))
+
+    def add(
+        self,
+        subject: str,
+        metric: str,
+        value: float,
+        slice: str = "",
+        std: float | None = None,
+        n: int | None = None,
+    ) -> None:
+        """Add one number; see `Row`.
+
+        Raises:
+            ValueError: If the report has this number already.
+        """
+        row = Row(subject, metric, slice, float(value), None if std is None else float(std), n)
+        if row.key in self._keys:
+            raise ValueError(f"the report has {row.key} already")
+        self._keys.add(row.key)
+        self.rows.append(row)
+
+    def note(self, line: str) -> None:
+        """Add one line that the reader must know; printed under the table and saved."""
+        self.notes.append(line)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of `report.json`: plain values, what is not finite as None."""
+        content = {**self.header, "notes": self.notes}
+        for row in self.rows:
+            content[row.key] = row.value
+            if row.std is not None:
+                content[f"{row.key}_std"] = row.std
+        plain = to_plain(content)
+        assert isinstance(plain, dict)
+        return plain
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` and `report.csv` into a folder, each atomically."""
+        text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        with atomic_path(folder / "report.json") as path:
+            path.write_text(text + "\n", encoding="utf-8")
+        with atomic_path(folder / "report.csv") as path, path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(FIELDS)
+            for row in self.rows:
+                values = (getattr(row, field) for field in FIELDS)
+                writer.writerow("" if value is None else value for value in values)
+
+    def tables(self, slices: Iterable[str]) -> list[Table]:
+        """Return one table for each slice: metrics down, subjects across."""
+        return [self._table(name) for name in slices if any(r.slice == name for r in self.rows)]
+
+    def print(self, slices: Iterable[str], console: Console | None = None) -> None:
+        """Print the tables of the slices and the notes."""
+        # A log file has no width of its own; wide enough for a model and its baselines.
+        width = max(110, 30 + 16 * len({row.subject for row in self.rows}))
+        console = console or (Console() if sys.stdout.isatty() else Console(width=width))
+        for table in self.tables(slices):
+            console.print(table)
+        for line in self.notes:
+            console.print(f"• {line}", style="dim", highlight=False, markup=False)
+
+    def _table(self, slice: str) -> Table:
+        """Return the table of one slice."""
+        rows = {(row.metric, row.subject): row for row in self.rows if row.slice == slice}
+        metrics = list(dict.fromkeys(metric for metric, _ in rows))
+        subjects = list(dict.fromkeys(subject for _, subject in rows))
+        table = Table(title=f"{self.header['method']} · {slice or 'all objects'}")
+        table.add_column("metric", no_wrap=True)
+        for subject in subjects:
+            name = subject.replace("/", "/\n").replace("model_", "model\n")
+            table.add_column(name, justify="right", no_wrap=True)
+        for metric in metrics:
+            cells = (rows.get((metric, subject)) for subject in subjects)
+            table.add_row(metric, *(format_row(row) for row in cells))
+        return table
+
+
+def format_row(row: Row | None) -> str:
+    """Return `value ± std` for a table; a dash for what does not exist or is not defined."""
+    if row is None or not math.isfinite(row.value):
+        return "-"
+    digits = 0 if row.value == round(row.value) and row.std is None else 3
+    if row.std is None or not math.isfinite(row.std):
+        return f"{row.value:.{digits}f}"
+    return f"{row.value:.{digits}f} ± {row.std:.{digits}f}"
+
+
+def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """Return seed, checkpoint, run record and data provenance of a run."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return {
+        "seed": int(seed) if seed is not None else None,
+        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "run_record": dict(getattr(module, "run_record", {})),
+        "provenance": datamodule.provenance() if hasattr(datamodule, "provenance") else {},
+    }
+
+
+def to_plain(value: Any) -> Any:
+    """Return nested values as JSON holds them: numpy to Python, not finite to None, else `str`."""
+    if isinstance(value, dict):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return to_plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def resampled_sums(
+    values: NDArray[Any], num_resamples: int = 200, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return sums over objects drawn with replacement, as a bootstrap needs them.
+
+    Every statistic that is a function of sums over objects (means, ratios, calibration bins,
+    contingency tables) follows from these without a loop over objects.
+
+    Args:
+        values: What is summed, shape (n,) or (n, m).
+        num_resamples: Resamples R, each of n objects.
+        seed: Fixes the draws.
+
+    Returns:
+        The sums, shape (R,) or (R, m).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    draws = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(num_resamples))
+    return np.stack([counts.astype(np.float64) @ values for counts in draws])
+
+
+def bootstrap_std(
+    values: NDArray[Any],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    num_resamples: int = 200,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Return the standard deviation of a statistic over bootstrap resamples of the objects.
+
+    Args:
+        values: What the statistic needs summed over objects, shape (n, m).
+        statistic: From sums of shape (R, m) to statistics of shape (R,) or (R, k).
+        num_resamples: Resamples R.
+        seed: Fixes the draws.
+
+    Returns:
+        Shape () or (k,), over the resamples in which the statistic is defined.
+    """
+    results = np.asarray(statistic(resampled_sums(values, num_resamples, seed)))
+    defined = np.isfinite(results)
+    count = np.maximum(defined.sum(0), 1)
+    mean = np.where(defined, results, 0.0).sum(0) / count
+    return np.sqrt(np.where(defined, (results - mean) ** 2, 0.0).sum(0) / count)

@@ -1,0 +1,1 @@
+"""The report and the writer of the spectra method."""

@@ -1,0 +1,286 @@
+"""What can be told from the latents: labels, abundances and the simulator's true factors."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from callbacks.metrics.disentanglement import (
+    NUM_BINS,
+    binned_information,
+    correlations,
+    dci,
+    modularity,
+    mutual_information_gap,
+    separated_attribute_predictability,
+)
+from callbacks.report.projector import subsample
+from callbacks.report.table import Report
+from callbacks.spectra.latents import Subject
+
+Array = NDArray[Any]
+Columns = Mapping[str, Array]
+NOT_FACTORS = ("true_sky_velocity",)
+"""Moves masks only: the spectra do not know it."""
+
+MIN_STARS = 50
+QUADRATIC = "latents+label_products"
+MAX_FACTOR_STARS = 3000
+PENALTIES = np.logspace(-2, 4, 13)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be told, of the stars fitted and of those scored.
+
+    Args:
+        fitted: Name to values, shape (m,), NaN where unknown.
+        scored: The same names, shape (n,).
+        label: Names of the labels that the model is given.
+        fitted_label: Their values, shape (m, L).
+        scored_label: Shape (n, L).
+    """
+
+    fitted: Columns
+    scored: Columns
+    label: Sequence[str]
+    fitted_label: Array
+    scored_label: Array
+
+    @property
+    def abundances(self) -> list[str]:
+        """Abundances relative to iron and alpha enhancement: true ones where simulated."""
+        found = [name for name in self.fitted if is_abundance(name)]
+        true = [name for name in found if name.startswith("true_")]
+        return true or found
+
+    @property
+    def factors(self) -> list[str]:
+        """True factors of the simulator, nuisances among them."""
+        true = [name for name in self.fitted if name.startswith("true_")]
+        return [name for name in true if name not in NOT_FACTORS]
+
+
+def is_abundance(name: str) -> bool:
+    """Return whether a column is [X/Fe] or [alpha/M]."""
+    plain = name.removeprefix("true_")
+    return plain == "alpha_m" or (plain.endswith("_fe") and plain != "x_fe")
+
+
+def target_name(target: str) -> str:
+    """Return a target as astronomers write it."""
+    true, plain = target.startswith("true_"), target.removeprefix("true_")
+    names = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]", "alpha_m": r"[$\alpha$/M]"}
+    names |= {"rv": "radial velocity", "snr": "S/N", "vmacro": "macroturbulence", "lsf": "LSF"}
+    text = names.get(plain, plain.replace("_", " ").replace("dib", "DIB"))
+    if plain.endswith("_fe") and plain not in names:
+        text = f"[{plain.removesuffix('_fe').capitalize()}/Fe]"
+    return f"true {text}" if true and plain in ("teff", "logg", "fe_h") else text
+
+
+def make_targets(
+    fitted: Columns, scored: Columns, label: Sequence[str], labels: tuple[Array, Array]
+) -> Targets:
+    """Return the columns of a catalogue that enough stars have and that differ among them.
+
+    Args:
+        fitted: Catalogue of the stars fitted.
+        scored: Catalogue of the stars scored.
+        label: Names of the labels given.
+        labels: Their values, of the stars fitted and of those scored.
+    """
+    names = [name for name in sorted(fitted) if name in scored and _usable(fitted, scored, name)]
+    kept = [n for n in names if n.startswith("true_") or is_abundance(n)]
+    first, second = ({n: np.asarray(x[n], np.float64) for n in kept} for x in (fitted, scored))
+    for column, name in enumerate(label):
+        first[name], second[name] = (x[:, column].astype(np.float64) for x in labels)
+    return Targets(first, second, tuple(label), *labels)
+
+
+def _usable(fitted: Columns, scored: Columns, name: str) -> bool:
+    """Return whether a column is a number that enough stars have and that differs among them."""
+    for columns in (fitted, scored):
+        values = np.asarray(columns[name])
+        if values.ndim != 1 or values.dtype.kind not in "fiu":
+            return False
+        finite = values[np.isfinite(values)]
+        if len(finite) < MIN_STARS or finite.std() == 0:
+            return False
+    return True
+
+
+def ridge(seed: int) -> Any:
+    """Return linear regression with a penalty chosen on the stars fitted."""
+    return make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+
+
+def boosting(seed: int) -> Any:
+    """Return gradient-boosted trees."""
+    return HistGradientBoostingRegressor(max_iter=80, max_leaf_nodes=15, random_state=seed)
+
+
+REGRESSIONS: dict[str, Callable[[int], Any]] = {"ridge": ridge, "boosting": boosting}
+
+
+def regress(
+    regression: Any, fitted: tuple[Array, Array], scored: tuple[Array, Array]
+) -> tuple[float, float]:
+    """Return R^2 and rms error on the stars scored of a regression on those fitted.
+
+    Args:
+        regression: Of scikit-learn.
+        fitted: Inputs and values; unknown values are left out.
+        scored: The same of other stars.
+    """
+    (x, y), (new_x, new_y) = ((x[ok], y[ok]) for x, y, ok in map(_known, (fitted, scored)))
+    # Threads of OpenMP on small tables, on a busy machine, cost hundreds of times what they gain.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        value = float(regression.fit(x, y).score(new_x, new_y))
+    return value, float(np.sqrt(max(1 - value, 0)) * new_y.std())
+
+
+def add_recovery(
+    report: Report, subject: Subject, targets: Targets, max_boosting: int, seed: int
+) -> None:
+    """Add how well labels and abundances follow from latents, and from latents and labels.
+
+    R^2 as `r2_ridge` and `r2_boosting`, errors in K and dex as `rmse_ridge` and `rmse_boosting`. In
+    short: `label_<r2>_max`, the largest of the labels from the latents, which separability
+    wants to be 0, and `abundance_<r2>_mean`, of the abundances from latents and labels.
+
+    Args:
+        report: Where the numbers go.
+        subject: Its latents; without any (the emulator of labels) from labels alone.
+        targets: What is to be told.
+        max_boosting: Stars that trees are fitted on at most; 0 leaves them out.
+        seed: Fixes trees and subsample.
+    """
+    short: dict[str, list[float]] = {}
+    for inputs, fitted, scored in _inputs(subject, targets):
+        for target in _asked(inputs, targets):
+            pairs = (fitted, targets.fitted[target]), (scored, targets.scored[target])
+            for kind, make in REGRESSIONS.items():
+                few = kind == "boosting"
+                if few and not (max_boosting and _boosted(inputs, target, targets)):
+                    continue
+                rows = subsample(len(fitted), max_boosting if few else len(fitted), seed)
+                part = pairs[0][0][rows], pairs[0][1][rows]
+                value, rmse = regress(make(seed), part, pairs[1])
+                where = f"target={target}/inputs={inputs}"
+                report.add(subject.name, f"r2_{kind}", value, where, n=len(scored))
+                report.add(subject.name, f"rmse_{kind}", rmse, where, n=len(scored))
+                if target in targets.label:
+                    short.setdefault(f"label_r2_{kind}_max", []).append(value)
+                elif target in targets.abundances and inputs in ("labels", "latents+labels"):
+                    short.setdefault(f"abundance_r2_{kind}_mean", []).append(value)
+    for name, values in short.items():
+        value = max(values) if name.endswith("max") else float(np.mean(values))
+        report.add(subject.name, name, value, n=len(targets.scored_label))
+
+
+def add_factors(report: Report, subject: Subject, targets: Targets, trees: bool, seed: int) -> None:
+    """Add MIG, SAP, modularity and DCI of the latents on the simulator's true factors.
+
+    Args:
+        report: Where the numbers go.
+        subject: With latents.
+        targets: With true factors.
+        trees: Whether to fit boosted trees for DCI.
+        seed: Fixes trees and subsample.
+    """
+    assert subject.latent is not None
+    names = targets.factors
+    factor = np.stack([targets.scored[name] for name in names], 1)
+    known = np.flatnonzero(np.isfinite(factor).all(1))
+    known = known[subsample(len(known), MAX_FACTOR_STARS, seed)]
+    if len(names) < 2 or subject.latent.shape[1] < 2 or len(known) < MIN_STARS:
+        return
+    factor, latent = factor[known], subject.latent[known].astype(np.float64)
+    # Twenty bins from 2000 stars on; with fewer, cells would hold too few to tell anything.
+    num_bins = int(np.clip(np.sqrt(len(latent) / 5), 3, NUM_BINS))
+    information = binned_information(latent, factor, num_bins)
+    gaps = mutual_information_gap(information, factor, num_bins)
+    saps = separated_attribute_predictability(latent, factor)
+    report.add(subject.name, "mig", gaps.mean(), n=len(latent))
+    report.add(subject.name, "sap", saps.mean(), n=len(latent))
+    report.add(subject.name, "modularity", modularity(information), n=len(latent))
+    if trees:
+        scores = dci(latent, factor, np.arange(len(latent)) % 2 == 0, seed)
+        for metric, value in scores._asdict().items():
+            report.add(subject.name, f"dci_{metric}", value, n=len(latent))
+    for name, gap, sap in zip(names, gaps, saps, strict=True):
+        report.add(subject.name, "mig", gap, f"factor={name}", n=len(latent))
+        report.add(subject.name, "sap", sap, f"factor={name}", n=len(latent))
+
+
+def meanings(latent: Array, targets: Targets) -> list[str]:
+    """Say of each latent which target it is correlated with most."""
+    names = [name for name in targets.scored if name not in targets.label or not targets.factors]
+    if not names:
+        return []
+    columns = []
+    for name in names:
+        known = np.isfinite(targets.scored[name])
+        columns.append(correlations(latent[known], targets.scored[name][known, None]))
+    matrix = np.concatenate(columns, 1)
+    best = np.abs(matrix).argmax(1)
+    return [
+        f"{target_name(names[column].removeprefix('true_'))} (r = {row[column]:+.2f})"
+        for row, column in zip(matrix, best, strict=True)
+    ]
+
+
+def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Array]]:
+    """Yield name and values of what a target is told from; missing labels become the mean.
+
+    The last are latents with labels and their products, for latents without a trend with the labels
+    cannot tell what abundances have of it, and a linear regression on the labels only its line.
+    """
+    mean = np.nanmean(targets.fitted_label, 0)
+    labels = [np.where(np.isfinite(x), x, mean) for x in _labels(targets)]
+    if subject.latent is None or subject.fitted is None:
+        yield "labels", labels[0], labels[1]
+        return
+    yield "latents", subject.fitted, subject.latent
+    latents = subject.fitted, subject.latent
+    joint = [np.concatenate(pair, 1) for pair in zip(latents, labels, strict=True)]
+    yield "latents+labels", joint[0], joint[1]
+    if not labels[0].shape[1]:
+        return
+    mean, std = labels[0].mean(0), labels[0].std(0)
+    terms = PolynomialFeatures(2, include_bias=False)
+    squares = [terms.fit_transform((x - mean) / np.where(std > 0, std, 1.0)) for x in labels]
+    joint = [np.concatenate(pair, 1) for pair in zip(latents, squares, strict=True)]
+    yield QUADRATIC, joint[0], joint[1]
+
+
+def _labels(targets: Targets) -> tuple[Array, Array]:
+    """Return the labels of the stars fitted and of those scored."""
+    return targets.fitted_label, targets.scored_label
+
+
+def _asked(inputs: str, targets: Targets) -> list[str]:
+    """Return what is told from some inputs: no label from itself."""
+    labels = [name for name in targets.label if inputs == "latents"]
+    true = [f"true_{name}" for name in targets.label]
+    return [*labels, *(name for name in true if name in targets.fitted), *targets.abundances]
+
+
+def _boosted(inputs: str, target: str, targets: Targets) -> bool:
+    """Return whether trees are asked too: for labels from latents, abundances from all."""
+    return inputs != QUADRATIC and (
+        target in targets.label if inputs == "latents" else target in targets.abundances
+    )
+
+
+def _known(pair: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    """Return inputs, values, and which rows are known."""
+    x, y = pair
+    return x, y, np.isfinite(y) & np.isfinite(x).all(1)

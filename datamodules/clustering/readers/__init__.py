@@ -1,0 +1,1 @@
+"""Star catalogues as they are published."""

@@ -1,0 +1,203 @@
+"""From raw columns to canonical ones: names, units, types, gaps; everything odd is refused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from datamodules.clustering.gaia_columns import (
+    CORRELATIONS,
+    DEFAULTS,
+    ERRORS,
+    OPTIONAL,
+    REQUIRED,
+    UNITS,
+    Array,
+    RawTable,
+    StarTable,
+    storage,
+)
+from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
+from lightning_modules.physics.frames import correlation_matrix
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is to be understood.
+
+    Attributes:
+        column_map: Canonical name to the name in the file, where they differ.
+        units: Canonical name to unit, where the file states none or a wrong one.
+        missing: What to do with rows that lack a required value.
+        extra_columns: Further numeric columns of the file to keep under their own names.
+        label_column: Column of labels or membership probabilities, None for none.
+    """
+
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    missing: Literal["error", "drop"] = "error"
+    extra_columns: Sequence[str] = ()
+    label_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not canonical."""
+        for option, names in (("column_map", self.column_map), ("units", self.units)):
+            unknown = sorted(set(names) - set(UNITS) - {"source_id"})
+            if unknown:
+                raise ValueError(
+                    f"data.source.{option}: {unknown} are not names known here; its keys are "
+                    f"Gaia's names: {['source_id', *UNITS]}"
+                )
+
+
+def standardise(raw: RawTable, origin: str, reading: Reading) -> StarTable:
+    """Turn a raw table into canonical columns.
+
+    Args:
+        raw: Columns as read.
+        origin: File or address, named in every message.
+        reading: How to understand them.
+
+    Returns:
+        The stars; `label_raw`, if a label column is named, keeps it as float64 (NaN where masked).
+
+    Raises:
+        ValueError: A required column or value is missing, or a value cannot be right.
+    """
+    found = _find(raw, origin, reading)
+    ids, absent = identifiers(found.pop("source_id"), origin, raw)
+    columns = {
+        name: numbers(column, name, origin, reading.units.get(name))
+        for name, column in found.items()
+    }
+    gaps = {"source_id": absent} | {n: np.isnan(columns[n]) for n in REQUIRED if n in columns}
+    keep, dropped = _complete(gaps, origin, reading.missing)
+    ids, columns = ids[keep], {name: values[keep] for name, values in columns.items()}
+    check_ids(ids, origin)
+    _check_values(columns, origin)
+    columns, defaults = _fill_defaults(columns)
+    keep, improper = _proper_covariance(columns, origin, reading.missing)
+    ids, columns = ids[keep], {name: values[keep] for name, values in columns.items()}
+    columns["ra"] = np.mod(columns["ra"], 360.0)
+    kept = {name: storage(name, values) for name, values in columns.items()}
+    attributes: dict[str, Any] = {
+        "origin": [origin],
+        "defaults": defaults,
+        "dropped": dropped | improper,
+    }
+    return StarTable({"source_id": ids, **kept}, attributes)
+
+
+def _find(raw: RawTable, origin: str, reading: Reading) -> RawTable:
+    """Pick the canonical, extra and label columns of a table, whatever their case."""
+    lower: dict[str, str] = {}
+    for name in raw:
+        lower.setdefault(name.lower(), name)
+    found = {}
+    for name in (*REQUIRED, *OPTIONAL):
+        given = reading.column_map.get(name, name)
+        actual = given if given in raw else lower.get(given.lower())
+        if actual is not None:
+            found[name] = raw[actual]
+        elif name in REQUIRED or name in reading.column_map:
+            raise ValueError(
+                f"{origin}: no column '{given}' for {name}; the file has {sorted(raw)}; "
+                f"set data.source.column_map: {{{name}: <name in the file>}}"
+            )
+    own = {name: name for name in reading.extra_columns}
+    if reading.label_column is not None:
+        own["label_raw"] = reading.label_column
+    for name, given in own.items():
+        actual = given if given in raw else lower.get(given.lower())
+        if actual is None:
+            option = "label_column" if name == "label_raw" else "extra_columns"
+            raise ValueError(
+                f"{origin}: no column '{given}' asked for by data.source.{option}; "
+                f"the file has {sorted(raw)}"
+            )
+        found[name] = raw[actual]
+    return found
+
+
+def _complete(
+    gaps: dict[str, Array], origin: str, missing: Literal["error", "drop"]
+) -> tuple[Array, dict[str, int]]:
+    """Find the rows that have every required value; refuse or count the others."""
+    counts = {name: int(gap.sum()) for name, gap in gaps.items() if gap.any()}
+    bad = np.logical_or.reduce(list(gaps.values()))
+    if not counts:
+        return ~bad, {}
+    listed = ", ".join(f"{name} in {count}" for name, count in counts.items())
+    if missing == "error":
+        raise ValueError(
+            f"{origin}: required values are missing: {listed} of {len(bad)} rows; "
+            "set data.source.missing: drop to leave these rows out"
+        )
+    if bad.all():
+        raise ValueError(f"{origin}: every row lacks a required value ({listed}); nothing is left")
+    return ~bad, {f"{origin}: rows without {', '.join(counts)}": int(bad.sum())}
+
+
+def _check_values(columns: Mapping[str, Array], origin: str) -> None:
+    """Refuse values that cannot be right."""
+    rules = [
+        ("dec", -90.0, 90.0, "outside -90..90 degrees"),
+        ("ra", -360.0, 720.0, "outside -360..720 degrees"),
+        *((name, -1.0, 1.0, "outside -1..1") for name in CORRELATIONS),
+        *((name, np.nextafter(0.0, 1.0), np.inf, "zero or negative") for name in ERRORS),
+    ]
+    for name, low, high, text in rules:
+        values = columns.get(name)
+        if values is None:
+            continue
+        wrong = (values < low) | (values > high)
+        if wrong.any():
+            raise ValueError(
+                f"{origin}: column '{name}' is {text} in {int(wrong.sum())} of {len(values)} rows "
+                f"(for example {values[wrong][0]:g}); map another column to it or mend the file"
+            )
+
+
+def _fill_defaults(columns: dict[str, Array]) -> tuple[dict[str, Array], list[str]]:
+    """Put defaults where optional values are missing, and say so.
+
+    Position errors follow the mean ratios to the parallax error in Gaia DR3; correlations are 0.
+    """
+    filled, said, absent, zero = dict(columns), [], [], []
+    parallax_error = columns["parallax_error"]
+    for name in OPTIONAL:
+        values = columns.get(name)
+        if name not in DEFAULTS:
+            absent += [name] if values is None else []
+            continue
+        gaps = np.ones(len(parallax_error), bool) if values is None else np.isnan(values)
+        if not gaps.any():
+            continue
+        default = DEFAULTS[name] * parallax_error
+        filled[name] = default if values is None else np.where(gaps, default, values)
+        where = name if values is None else f"{name} (in {int(gaps.sum())} rows)"
+        if DEFAULTS[name] == 0:
+            zero.append(where)
+        else:
+            said.append(f"{where}: {DEFAULTS[name]} x parallax_error")
+    said += [f"0 taken for {', '.join(zero)}"] if zero else []
+    said += [f"absent: {', '.join(absent)}"] if absent else []
+    return filled, said
+
+
+def _proper_covariance(
+    columns: dict[str, Array], origin: str, missing: Literal["error", "drop"]
+) -> tuple[Array, dict[str, int]]:
+    """Find the rows whose ten correlations can belong to a covariance matrix."""
+    smallest = np.linalg.eigvalsh(correlation_matrix(columns))[:, 0]
+    wrong = smallest <= 0.0
+    if not wrong.any():
+        return ~wrong, {}
+    text = f"{origin}: correlations are not positive definite"
+    if missing == "error" or wrong.all():
+        raise ValueError(
+            f"{text} in {int(wrong.sum())} of {len(wrong)} rows (columns {CORRELATIONS[0]} to "
+            f"{CORRELATIONS[-1]}); set data.source.missing: drop to leave them out"
+        )
+    return ~wrong, {text: int(wrong.sum())}

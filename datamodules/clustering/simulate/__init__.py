@@ -1,0 +1,1 @@
+"""Simulated star fields (numpy only)."""

@@ -1,0 +1,1 @@
+"""Simulated microlensing events (numpy only)."""

@@ -1,0 +1,1 @@
+"""Spectra as surveys publish them."""

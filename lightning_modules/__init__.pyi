@@ -1,0 +1,14 @@
+from .base import BaseModule
+from .clustering.deep_embedded_clustering import DeepEmbeddedClustering
+from .clustering.module import StellarAutoencoder, StellarVAE
+from .microlensing.module import TimeDistributedCNN
+from .spectra.module import SpectraVAE
+
+__all__ = [
+    "BaseModule",
+    "DeepEmbeddedClustering",
+    "SpectraVAE",
+    "StellarAutoencoder",
+    "StellarVAE",
+    "TimeDistributedCNN",
+]

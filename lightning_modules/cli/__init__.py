@@ -1,0 +1,1 @@
+"""The command `astrolit`: the only room that sees all others."""

@@ -1,0 +1,303 @@
+"""The command `astrolit`: a LightningCLI over every model and every datamodule."""
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning_utilities.core.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+import callbacks
+import datamodules
+import lightning_modules
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
+from callbacks.run.checkpoints import (
+    BestCheckpoint,
+    DefaultEarlyStopping,
+    DefaultLearningRateMonitor,
+    LastCheckpoint,
+)
+from callbacks.run.exact_resume import RNGState
+from callbacks.run.nonfinite import NonFiniteGuard
+from callbacks.run.preemption import PreemptionCheckpoint
+from datamodules.base import BaseDataModule
+from lightning_modules.base import BaseModule
+from lightning_modules.cli.checkpoints import (
+    changed_hyper_parameters,
+    load_weights,
+    remembered_model,
+    with_remembered,
+)
+from lightning_modules.cli.parser import (
+    DEBUG_VARIABLE,
+    AstroParser,
+    check_schedule,
+    enforce_import_policy,
+    one_line,
+)
+from lightning_modules.cli.shipped_configs import (
+    find_checkpoint,
+    find_newest,
+    list_configs,
+    option_value,
+    resolve_config,
+    run_folder,
+    run_name,
+)
+from lightning_modules.cli.trainer import AstroTrainer
+
+TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
+
+
+class AstroCLI(LightningCLI):
+    """LightningCLI whose typed values win over a checkpoint's, with astrolit's defaults."""
+
+    configs: Sequence[str] = ()
+    checkpoint: str | None = None
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return Lightning's subcommands and `prepare`."""
+        return {**LightningCLI.subcommands(), "prepare": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks that each value of is set by name, and `--init_from`."""
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(DefaultEarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(DefaultLearningRateMonitor, "learning_rate_monitor")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Checkpoint whose weights and buffers start the training; the optimizer is fresh.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse with three layers: what is typed, over the checkpoint's, over the defaults."""
+        if isinstance(args, dict | Namespace):
+            super().parse_arguments(parser, args)
+            return
+        typed = self._resolve_paths(list(sys.argv[1:] if args is None else args))
+        self.checkpoint = option_value(typed, "--ckpt_path")
+        remembered = None
+        if self.checkpoint and Path(self.checkpoint).is_file():
+            remembered = remembered_model(read_checkpoint(self.checkpoint))
+        self.config = parser.parse_args(with_remembered(typed, remembered))
+        if remembered and self._get_parsed("model.class_path") != remembered["class_path"]:
+            # Another model: same-named values of the checkpoint's must not carry over.
+            self.config = parser.parse_args(typed)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: Lightning would put the checkpoint's values over what the user typed."""
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run after its configuration; what follows a fit goes into that run's folder."""
+        given = self._get(self.config, "ckpt_path") or self._get(self.config, "alerts")
+        if self.subcommand in ("validate", "test", "predict") and not given:
+            raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
+        check_schedule(self._get_parsed("optimizer"), self._get_parsed("lr_scheduler"))
+        trainer = self._get(self.config, "trainer")
+        if trainer.get("logger") in (None, True):
+            method = _import(self._get_parsed("data.class_path")).method
+            model = self._get_parsed("model.class_path").rsplit(".", 1)[-1]
+            arguments = {"save_dir": "runs", "name": run_name(list(self.configs), method, model)}
+            trainer["logger"] = Namespace(
+                class_path=TENSORBOARD,
+                init_args=Namespace(**arguments, version=None, default_hp_metric=False),
+            )
+        logger = trainer["logger"]
+        folder = run_folder(self.checkpoint) if self.subcommand != "fit" else None
+        ours = isinstance(logger, Namespace) and logger.get("class_path") == TENSORBOARD
+        if folder is not None and ours and logger.init_args.get("version") is None:
+            place = {"save_dir": str(folder.parents[1]), "name": folder.parent.name}
+            logger.init_args.update(Namespace(**place, version=folder.name))
+
+    def after_instantiate_classes(self) -> None:
+        """Print and record what differs from the checkpoint that the run starts from."""
+        init_from = self._get(self.config, "init_from")
+        origin = self.checkpoint or init_from
+        if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
+            return
+        remembered = remembered_model(read_checkpoint(origin))
+        typed = self._get(self.config, "model").get("init_args", Namespace()).as_dict()
+        changed = changed_hyper_parameters(typed, remembered["init_args"] if remembered else {})
+        for name, (now, before) in changed.items():
+            _print(f"model.{name}: {now} (the checkpoint has {before})")
+        if changed:
+            self.model.run_record["changed_hyper_parameters"] = changed
+
+    def before_fit(self) -> None:
+        """Load weights and buffers from `--init_from`."""
+        init_from = self._get(self.config, "init_from")
+        if init_from is not None:
+            assert isinstance(self.model, BaseModule)
+            for line in load_weights(self.model, read_checkpoint(init_from), init_from):
+                _print(line)
+
+    def after_fit(self) -> None:
+        """Print where the run is and what to type next."""
+        folder = self.trainer.log_dir
+        if folder is None or self._get(self.config, "trainer").get("fast_dev_run"):
+            return
+        reason = getattr(self.model, "run_record", {}).get("stop_reason")
+        if reason:
+            _print(f"stopped: {reason}")
+        _print(f"run: {folder}   (tensorboard --logdir {folder})")
+        _print(f"next: astrolit test -c {folder}/config.yaml --ckpt_path {folder}")
+
+    def after_test(self) -> None:
+        """Print where the report is."""
+        if self.trainer.log_dir is not None:
+            _print(f"report: {self.trainer.log_dir}")
+
+    def after_predict(self) -> None:
+        """Print where the predictions are; answers to alerts have gone to standard output."""
+        alerts = self._get(self.config, "alerts")
+        if self.trainer.log_dir is not None and alerts is None:
+            _print(f"predictions: {self.trainer.log_dir}")
+
+    def _resolve_paths(self, args: list[str]) -> list[str]:
+        """Replace shipped names after -c and folders after checkpoint options by files."""
+        finders = {
+            "-c": resolve_config,
+            "--config": resolve_config,
+            "--ckpt_path": find_newest if args[:1] == ["fit"] else find_checkpoint,
+            "--init_from": find_checkpoint,
+        }
+        self.configs = []
+        for place, word in enumerate(args):
+            option, equals, value = word.partition("=")
+            if option not in finders or (not equals and place + 1 >= len(args)):
+                continue
+            value = value if equals else args[place + 1]
+            found = finders[option](value)
+            if option in ("-c", "--config"):
+                self.configs = [*self.configs, value]
+            if equals:
+                args[place] = f"{option}={found}"
+            else:
+                args[place + 1] = found
+        return args
+
+    def _get_parsed(self, key: str) -> Any:
+        """Return a parsed value by its dotted key, inside the subcommand if there is one."""
+        subcommand = self.config.get("subcommand")
+        return self.config.get(f"{subcommand}.{key}" if subcommand else key)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Save the run's configuration; a later command on the same run leaves that of `fit` alone."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the file's name by the stage, then save."""
+        if stage != "fit":
+            self.config_filename = f"config_{TrainerFn(stage).value}.yaml"
+        super().setup(trainer, pl_module, stage)
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
+    return AtomicCheckpointIO().load_checkpoint(path)
+
+
+def _import(class_path: str) -> Any:
+    """Return the class at an import path that the parser has accepted."""
+    module, name = class_path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def import_exports() -> None:
+    """Import every exported class: the parser finds a class by its short name only then."""
+    for package in (lightning_modules, datamodules, callbacks):
+        for name in package.__all__:
+            getattr(package, name)
+
+
+@rank_zero_only
+def _print(line: str) -> None:
+    """Print a line once, whatever the number of processes."""
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def _print_configs() -> None:
+    """Print the shipped configurations."""
+    table = Table("configuration", "what it is", box=None)
+    for name, text in list_configs().items():
+        table.add_row(name, text)
+    Console().print(table)
+
+
+def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
+    """Parse, instantiate and, with a subcommand, run; the entry point of notebooks and tests.
+
+    Args:
+        args: Words of a command line, or a nested dict; sys.argv if None.
+        run: False only instantiates `cli.model`, `cli.datamodule` and `cli.trainer`.
+    """
+    enforce_import_policy()
+    import_exports()
+    return AstroCLI(
+        BaseModule,
+        BaseDataModule,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        trainer_class=AstroTrainer,
+        trainer_defaults={
+            "use_distributed_sampler": False,
+            "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
+            # Preemption last: the others finish a batch before it saves.
+            "callbacks": [NonFiniteGuard(), RNGState(), PreemptionCheckpoint()],
+        },
+        seed_everything_default=0,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=AstroParser,
+        args=args,
+        run=run,
+    )
+
+
+def _silence(logger: str, text: str) -> None:
+    """Drop a logger's messages that contain a text."""
+    logging.getLogger(logger).addFilter(lambda record: text not in record.getMessage())
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command `astrolit`; an expected error is one sentence and exit code 2."""
+    words = sys.argv[1:] if args is None else args
+    if words[:1] == ["configs"]:
+        _print_configs()
+        return
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*configure_optimizers. will be overridden.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the means are exact already
+    _silence("lightning.pytorch.utilities.rank_zero", "litlogger")
+    # AtomicCheckpointIO always loads with weights_only=True, whatever Lightning says here.
+    _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
+    try:
+        make_cli(args)
+    except (ValueError, OSError, MisconfigurationException, FloatingPointError) as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        line = f"astrolit: error: {one_line(str(error))}"
+        Console(stderr=True, soft_wrap=True).print(line, markup=False)
+        raise SystemExit(2) from None

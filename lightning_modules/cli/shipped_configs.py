@@ -1,0 +1,106 @@
+"""The configuration files shipped with astrolit, found by name from any folder."""
+
+from pathlib import Path
+
+
+def config_folder() -> Path:
+    """Return the folder of shipped YAML files: inside the wheel, or of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def list_configs() -> dict[str, str]:
+    """Return the name of every shipped file and what its first line, a comment, says of it."""
+    folder = config_folder()
+    return {
+        path.relative_to(folder).as_posix(): path.read_text().split("\n", 1)[0].lstrip("# ")
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+
+
+def resolve_config(name: str) -> str:
+    """Return an existing path as it is and a shipped name (clustering/demo.yaml) as a path.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+    """
+    if Path(name).is_file() or name.lstrip().startswith("{"):
+        return name
+    shipped = config_folder() / name
+    if shipped.is_file():
+        return str(shipped)
+    raise FileNotFoundError(
+        f"-c {name}: neither a file in {Path.cwd()} nor a shipped configuration; "
+        "`astrolit configs` lists those"
+    )
+
+
+def run_name(configs: list[str], method: str, model: str) -> str:
+    """Return the run's folder below runs/: <method>/<first configuration's name, else the model's>.
+
+    Args:
+        configs: What the user gave with -c, in order.
+        method: Name of the method, such as clustering.
+        model: Name of the model's class.
+    """
+    stem = next((Path(name).stem for name in configs if not name.lstrip().startswith("{")), model)
+    return f"{method}/{stem}"
+
+
+def find_checkpoint(path: str) -> str:
+    """Return a checkpoint to use: a file as it is; in a folder the newest run's best, else last.
+
+    Args:
+        path: A file, a run's folder, or a folder of runs; a keyword such as `last` is kept.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint there.
+    """
+    return _find(path, [["best.ckpt"], ["last.ckpt", "preempted.ckpt"]])
+
+
+def find_newest(path: str) -> str:
+    """Return a checkpoint to resume from: like `find_checkpoint`, but a folder's newest state."""
+    return _find(path, [["last.ckpt", "preempted.ckpt"], ["best.ckpt"]])
+
+
+def _find(path: str, preferred: list[list[str]]) -> str:
+    """Return a file of the first group of names that the newest run in a folder holds."""
+    place = Path(path)
+    if place.is_file() or path in ("best", "last", "hpc", "registry", "null"):
+        return path
+    if not place.is_dir():
+        raise FileNotFoundError(f"{path}: no such checkpoint; give a .ckpt file or a run's folder")
+    found = [file for names in preferred for name in names for file in place.rglob(name)]
+    if not found:
+        raise FileNotFoundError(f"{path}: no best.ckpt or last.ckpt in this folder")
+    newest = max(found, key=_saved).parent
+    groups = (
+        [file for file in found if file.parent == newest and file.name in names]
+        for names in preferred
+    )
+    return str(max(next(group for group in groups if group), key=_saved))
+
+
+def _saved(file: Path) -> float:
+    """Return when a file was written."""
+    return file.stat().st_mtime
+
+
+def run_folder(checkpoint: str | None) -> Path | None:
+    """Return the run's folder, version_N, whose checkpoints/ holds a checkpoint, if it is one."""
+    folder = Path(checkpoint).parent if checkpoint else Path()
+    is_run = folder.name == "checkpoints" and folder.parent.name.startswith("version_")
+    return folder.parent if is_run else None
+
+
+def option_value(args: list[str], name: str) -> str | None:
+    """Return the last value of an option among words, if given."""
+    value = None
+    for place, word in enumerate(args):
+        if word.startswith(f"{name}="):
+            value = word.split("=", 1)[1]
+        elif word == name and place + 1 < len(args):
+            value = args[place + 1]
+    return None if value in (None, "null") else value

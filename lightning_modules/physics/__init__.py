@@ -1,0 +1,1 @@
+"""Physics that simulator, model and report share (numpy or torch; no Lightning)."""

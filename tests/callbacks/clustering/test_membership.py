@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.io.votable import parse
+from astropy.table import Table
+
+from callbacks.clustering.membership import MembershipTable, membership_table
+
+FIRST_ID = 6_000_000_000_000_000_001
+
+
+@pytest.fixture(scope="module")
+def run(stars: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("membership")
+    data = stars.data(cache_dir=str(folder / "cache"))
+    callback = MembershipTable(["fits", "votable", "ecsv"], latent=True)
+    stars.trainer(folder, callback).predict(stars.module(), data, return_predictions=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["membership.fits", "membership.vot", "membership.ecsv"])
+def test_table_holds_the_input_and_the_membership(run: Path, name: str) -> None:
+    table = Table.read(run / name)
+    assert len(table) == 501
+    assert table["source_id"].dtype.kind == "i"
+    np.testing.assert_array_equal(np.asarray(table["source_id"]), FIRST_ID + np.arange(501))
+    assert str(table["parallax"].unit) == "mas"
+    assert str(table["pmra"].unit) in {"mas / yr", "mas yr-1", "mas.yr-1"}
+    probability = np.stack([np.asarray(table[f"probability_{i}"]) for i in range(3)], 1)
+    np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probability.argmax(1), table["cluster"])
+    assert "latent_7" in table.colnames
+
+
+def test_fits_header_says_what_made_it(run: Path) -> None:
+    header = fits.getheader(run / "membership.fits", "MEMBERSHIP")
+    assert header["MODEL"] == "KnowingModule"
+    assert header["SOFTWARE"].startswith("astrolit")
+    history = "".join(header["HISTORY"])
+    assert "weights in memory" in history
+    assert "TinyField" in history
+    assert header["TUCD1"] == "meta.id;meta.main"
+
+
+def test_votable_is_valid_and_carries_ucds(run: Path) -> None:
+    document = parse(run / "membership.vot", verify="exception")
+    table = document.get_first_table()
+    ucds = {field.name: field.ucd for field in table.fields}
+    assert ucds["source_id"] == "meta.id;meta.main"
+    assert ucds["probability_0"] == "stat.probability"
+    assert {field.name: field.datatype for field in table.fields}["source_id"] == "long"
+    infos = {info.name: info.value for info in document.infos}
+    assert infos["model"] == "KnowingModule"
+    assert "TinyField" in infos["provenance"]
+
+
+def test_column_of_the_input_is_not_overwritten() -> None:
+    rows = {"index": np.arange(2), "assignment": np.zeros(2, dtype=np.int64)}
+    with pytest.raises(ValueError, match="'cluster' already"):
+        membership_table(Table({"cluster": [1, 2]}), rows)
+    with pytest.raises(ValueError, match="3 rows"):
+        membership_table(Table({"ra": [1, 2, 3]}), rows)
+
+
+def test_data_without_a_table_are_refused_before_any_work(
+    stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = stars.data()
+    monkeypatch.delattr(type(data), "input_table")
+    with pytest.raises(ValueError, match="use PredictionWriter"):
+        stars.trainer(tmp_path, MembershipTable()).predict(stars.module(), data)
+
+
+def test_a_model_without_clusters_says_so(
+    stars: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = stars.data(cache_dir=str(tmp_path / "cache"))
+    stars.trainer(tmp_path, MembershipTable()).predict(
+        stars.module(clusters=False), data, return_predictions=False
+    )
+    assert "no clusters yet" in capsys.readouterr().out
+    assert "cluster" not in Table.read(tmp_path / "membership.fits").colnames
+
+
+def test_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose from"):
+        MembershipTable(["xlsx"])  # type: ignore[list-item]

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from callbacks.metrics.calibration import (
+    brier_score,
+    expected_calibration_error,
+    reliability_table,
+)
+
+
+def test_brier_score_of_known_values() -> None:
+    assert brier_score([1, 0], [1.0, 0.0]) == 0.0
+    assert brier_score([True, False], [0.5, 0.5]) == 0.25
+    assert brier_score([1, 0], [0.8, 0.4]) == pytest.approx(0.1)
+
+
+def test_calibrated_probabilities_have_little_error_and_overconfident_ones_much() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0, 1, 50_000)
+    member = rng.uniform(0, 1, 50_000) < probability
+    assert expected_calibration_error(member, probability) < 0.01
+    assert expected_calibration_error(member, (probability > 0.5).astype(float)) == pytest.approx(
+        0.25, abs=0.01
+    )
+
+
+def test_bins_have_equal_mass_and_ignore_the_order() -> None:
+    rng = np.random.default_rng(1)
+    probability, member = rng.beta(0.3, 0.3, 1500), rng.integers(0, 2, 1500)
+    table = reliability_table(member, probability)
+    assert len(table.num_objects) == 15
+    assert table.num_objects.sum() == 1500
+    assert table.num_objects.min() >= 99
+    order = rng.permutation(1500)
+    again = reliability_table(member[order], probability[order])
+    np.testing.assert_allclose(again.frequency, table.frequency)
+
+
+def test_tied_probabilities_share_a_bin() -> None:
+    table = reliability_table([0, 1, 1, 1, 0, 0], [0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    assert table.num_objects.tolist() == [3, 3]
+    assert table.frequency.tolist() == [0.0, 1.0]
+    assert reliability_table([0, 1], [0.5, 0.5]).num_objects.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted"), [([], []), ([0, 1], [0]), ([0, 1], [0.5, float("nan")])]
+)
+def test_bad_arrays_are_refused(truth: list[int], predicted: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"one non-zero length|NaN"):
+        brier_score(truth, predicted)

@@ -1,0 +1,285 @@
+"""The command `astrolit`: what the user types wins, and every mistake is one clear sentence."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from astropy.table import Table
+
+from lightning_modules.cli.app import main, make_cli
+
+SMALL = [
+    "--data.source.num_field", "200",
+    "--data.source.clusters", "[{num_stars: 200, scale: 0.05}]",
+    "--model.hidden_dims", "[8]",
+    "--trainer.accelerator", "cpu",
+    "--trainer.max_epochs", "2",
+    "--trainer.enable_progress_bar", "false",
+    "--trainer.enable_model_summary", "false",
+]  # fmt: skip
+FIT = ["fit", "-c", "clustering/autoencoder.yaml", *SMALL]
+RUN = Path("runs/clustering/autoencoder/version_0")
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with exit code 2 and return what it printed to stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_configs_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["configs"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "clustering/demo.yaml" in printed
+    assert "nothing downloaded" in printed
+    assert "trainer/slurm.yaml" in printed
+
+
+def test_typo_names_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'latnet_dim' is not accepted" in error_of([*FIT, "--model.latnet_dim", "3"], capsys)
+
+
+def test_wrong_type_names_the_key_and_the_value(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of([*FIT, "--model.latent_dim", "many"], capsys)
+    assert "latent_dim" in message
+    assert "many" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.latnet_dim", "3"],
+        ["--data.source.num_feld", "3"],
+        ["--trainer.max_epochs", "many"],
+        ["--data.source", "CatalogFle"],
+        ["--data.seed", "-1"],
+        ["--data.batch_size", "0"],
+        ["--model.hidden_dims", "[8, x]"],
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main([*FIT, *words])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert words[0].split(".")[-1] in lines[0] or words[1] in lines[0]
+    assert "Union" not in lines[0]
+    assert len(lines[0]) < 400
+
+
+@pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "shutil.rmtree"])
+@pytest.mark.parametrize("key", ["model", "data", "data.source"])
+def test_hostile_class_paths_are_refused(
+    class_path: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = error_of([*FIT, f"--{key}", class_path], capsys)
+    assert class_path in message
+    assert "not allowed" in message or "not a subclass" in message.lower()
+
+
+def test_hostile_yaml_is_not_executed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("evil.yaml").write_text('model: !!python/object/apply:os.system ["touch owned"]\n')
+    error_of(["fit", "-c", "evil.yaml"], capsys)
+    assert not Path("owned").exists()
+
+
+def test_unknown_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(["fit", "-c", "clustering/demos.yaml"], capsys)
+    assert "clustering/demos.yaml" in message
+    assert "astrolit configs" in message
+
+
+def test_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such checkpoint" in error_of([*FIT, "--ckpt_path", "none.ckpt"], capsys)
+
+
+def test_wrong_dimension_names_the_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of([*FIT, "--model.num_features", "7"], capsys)
+    assert "set model.num_features" in message
+
+
+def test_later_config_wins_and_short_names_work() -> None:
+    Path("later.yaml").write_text("model: {init_args: {latent_dim: 3}}\n")
+    words = {"model": "StellarAutoencoder", "data": {"class_path": "ClusteringDataModule"}}
+    words["data"] |= {"init_args": {"source": "SyntheticField"}}  # type: ignore[operator]
+    cli = make_cli(words, run=False)
+    assert type(cli.model).__name__ == "StellarAutoencoder"
+    main([*FIT, "-c", "later.yaml"])
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["latent_dim"] == 3
+
+
+@pytest.fixture
+def trained(capsys: pytest.CaptureFixture[str]) -> Path:
+    """A run of an autoencoder with latent_dim 3; its best checkpoint."""
+    main([*FIT, "--model.latent_dim", "3"])
+    capsys.readouterr()
+    return RUN / "checkpoints" / "best.ckpt"
+
+
+def test_checkpoint_wins_over_defaults_and_the_user_over_both(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = ["test", "-c", "clustering/autoencoder.yaml", *SMALL, "--ckpt_path", str(trained)]
+    main(test)
+    assert yaml.safe_load((RUN / "config_test.yaml").read_text())["model"]["init_args"][
+        "latent_dim"
+    ] == 3  # fmt: skip
+    message = error_of([*test, "--model.latent_dim", "5"], capsys)
+    assert "does not fit" in message
+
+
+def test_changed_hyper_parameters_are_printed_and_reported(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["test", "-c", "clustering/autoencoder.yaml", *SMALL]
+    main([*words, "--model.lr", "0.5", "--ckpt_path", str(trained)])
+    assert "model.lr: 0.5 (the checkpoint has 0.001)" in capsys.readouterr().out
+    report = json.loads((RUN / "report.json").read_text())
+    assert report["run_record"]["changed_hyper_parameters"]["lr"] == [0.5, 0.001]
+
+
+def test_typed_learning_rate_wins_on_resume(trained: Path) -> None:
+    last = trained.with_name("last.ckpt")
+    main([*FIT, "--model.lr", "0.25", "--ckpt_path", str(last), "--trainer.max_epochs", "3"])
+    folder = RUN.with_name("version_1") / "checkpoints"
+    state = torch.load(folder / "last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.25
+
+
+def test_init_from_takes_weights_and_records_their_hash(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "-c", "clustering/cluster.yaml", *SMALL, "--model.latent_dim", "3"]
+    main([*words, "--data.seed", "7", "--init_from", str(trained)])
+    assert "start afresh: centres" in capsys.readouterr().out.replace("\n", " ")
+    folder = Path("runs/clustering/cluster/version_0/checkpoints")
+    state = torch.load(folder / "last.ckpt", weights_only=True)
+    record = state["astrolit"]["run_record"]["init_from"]
+    assert record["sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
+    before = torch.load(trained, weights_only=True)["state_dict"]["scaler.location"]
+    assert torch.equal(state["state_dict"]["scaler.location"], before)
+
+
+def test_init_from_of_another_model_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "-c", "clustering/cluster.yaml", *SMALL, "--init_from", str(trained)]
+    message = error_of([*words, "--model.latent_dim", "4"], capsys)
+    assert "--init_from" in message
+    assert "does not fit" in message
+
+
+def test_an_untrained_model_is_not_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("validate", "test", "predict"):
+        message = error_of([command, *FIT[1:]], capsys)
+        assert "untrained" in message
+        assert "--ckpt_path" in message
+    assert not Path("runs").exists()
+
+
+def test_resume_from_another_model_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-c", "clustering/cluster.yaml", *SMALL, "--model.latent_dim", "3"]
+    message = error_of(["test", *words, "--ckpt_path", str(trained)], capsys)
+    assert "centres" in message
+    assert "--init_from" in message
+
+
+def test_bfloat16_is_reported_and_predicted() -> None:
+    words = [*SMALL, "--trainer.precision", "bf16-mixed", "--model.pretrain_epochs", "1"]
+    main(["fit", "-c", "clustering/demo.yaml", *words])
+    run = Path("runs/clustering/demo/version_0")
+    for command in ("test", "predict"):
+        main([command, "-c", "clustering/demo.yaml", *words, "--ckpt_path", str(run)])
+    assert json.loads((run / "report.json").read_text())["model/accuracy/split=all"] > 0
+    table = Table.read(run / "membership.fits")
+    assert table["probability_0"].dtype.kind == "f"
+
+
+def test_a_schedule_without_an_optimizer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", "5"]
+    assert "no optimizer" in error_of([*FIT, *schedule], capsys)
+
+
+def test_cuts_on_the_truth_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of([*FIT, "--data.cuts", "{true_radius: {max: 0.1}}"], capsys)
+    assert "data.cuts.true_radius" in message
+
+
+def test_prepare_prepares_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["prepare", *FIT[1:]])
+    stores = list(Path(".astrolit/clustering").glob("SyntheticField-*.h5"))
+    assert len(stores) == 1
+    assert stores[0].name in capsys.readouterr().out.replace("\n", "")
+    assert not Path("runs").exists()
+
+
+def test_learning_rate_finder_and_batch_size_finder_from_yaml() -> None:
+    Path("find.yaml").write_text(
+        "trainer:\n  callbacks:\n"
+        "    - class_path: LearningRateFinder\n"
+        "      init_args: {num_training_steps: 20, early_stop_threshold: null}\n"
+        "    - class_path: BatchSizeFinder\n"
+        "      init_args: {max_trials: 2, steps_per_trial: 1, init_val: 16}\n"
+    )
+    main([*FIT, "-c", "find.yaml", "--data.batch_size", "4"])
+    state = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] != 1e-3
+
+
+def test_alerts_are_answered_and_survive_a_restart(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = Path(__file__).parents[2] / "configs/microlensing/tiny.yaml"
+    words = ["-c", "microlensing/demo.yaml", "-c", str(tiny)]
+    main(["fit", *words])
+    alert = {"id": "OB-1", "time": 60676.5, "flux": 1.1, "error": 0.02}
+    first = [json.dumps(alert), "no JSON", json.dumps({**alert, "time": 60677.5})]
+    Path("alerts.jsonl").write_text("\n".join(first))
+
+    def answers() -> list[dict[str, Any]]:
+        capsys.readouterr()
+        run = "runs/microlensing/demo/version_0"
+        main(["predict", *words, "--ckpt_path", run, "--alerts", "alerts.jsonl"])
+        out = capsys.readouterr().out
+        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+    one, bad, two = answers()
+    assert (one["num_epochs"], two["num_epochs"], bad["line"]) == (1, 2, 2)
+    assert set(one["probability"]) == {"pspl", "binary"}
+    assert sum(two["probability"].values()) == pytest.approx(1.0, abs=1e-6)
+    Path("alerts.jsonl").write_text("\n".join([*first, json.dumps({**alert, "time": 60679.0})]))
+    again = answers()
+    assert again[0] == one
+    assert again[2] == two
+    assert again[3]["num_epochs"] == 3
+    model = ["-c", "clustering/autoencoder.yaml", "--alerts", "alerts.jsonl"]
+    assert "answers no alerts" in error_of(["predict", *model], capsys)
+
+
+def test_another_distributions_callbacks_are_named() -> None:
+    Path("callbacks").mkdir()
+    Path("callbacks/__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_modules", "configs"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "'callbacks'" in done.stderr
+    assert "another distribution" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_trainer_without_logger() -> None:
+    main([*FIT, "--trainer.logger", "false"])
+    assert Path("checkpoints/last.ckpt").is_file()
