@@ -61,7 +61,7 @@ def test_two_processes_write_what_one_does(stars: Any, tmp_path: Path) -> None:
 
     one, two = tmp_path / "one", tmp_path / "two"
     script = tmp_path / "run.py"
-    conftest = Path(__file__).with_name("conftest.py")
+    conftest = Path(__file__).parents[1] / "conftest.py"
     root = str(conftest.parents[2])
     script.write_text(SCRIPT.format(root=root, conftest=str(conftest), folder=str(two)))
     done = subprocess.run(
