@@ -2,9 +2,9 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from datamodules.source import Source
 from datamodules.splits import SPLIT_CODES, split_by_object
 from datamodules.store import RowStore
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+
 
 class BaseDataModule(LightningDataModule, ABC):
     """Base of all datamodules.
@@ -32,12 +35,16 @@ class BaseDataModule(LightningDataModule, ABC):
         val_fraction: Share of objects for validation.
         test_fraction: Share of objects held out.
         cache_dir: Folder of the prepared row stores.
+
+    Attributes:
+        units: Column of the store to its unit as astropy writes it, where it has one.
     """
 
     method: ClassVar[str]
     schema: ClassVar[str]
     version: ClassVar[int] = 1
     id_column: ClassVar[str] = "name"
+    units: ClassVar[Mapping[str, str]] = {}
     evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
     rows_per_block: ClassVar[int] = 4096
 
@@ -126,6 +133,21 @@ class BaseDataModule(LightningDataModule, ABC):
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
         """Return the ids (int64 or string) of rows of the store."""
         return self.store.read([self.id_column], np.asarray(index))[self.id_column]
+
+    def catalogue(self, index: Tensor | NDArray[np.int64]) -> "Table":
+        """Return all that has one value an object: the id, then what has a unit, then the rest.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        from astropy.table import Table  # half a second that only a report or a prediction needs
+
+        rows = np.asarray(index, dtype=np.int64)
+        found = self.store.read([n for n in self.store.scalars if n != self.id_column], rows)
+        units = {name: unit for name, unit in self.units.items() if name in found}
+        names = [*units, *(name for name in found if name not in units)]
+        columns = {self.id_column: self.names(rows), **{name: found[name] for name in names}}
+        return Table(columns, units={name: unit for name, unit in units.items() if unit})
 
     def provenance(self) -> dict[str, Any]:
         """Return plain values that say what the data are, for reports."""

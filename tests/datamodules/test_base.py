@@ -64,6 +64,18 @@ def test_names_and_shapes(data: TinyDataModule) -> None:
     assert data.provenance()["num_objects"]["all"] == 83
 
 
+def test_catalogue_is_every_column_with_one_value_an_object(
+    data: TinyDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyDataModule, "units", {"target": "mag", "label": "", "absent": "K"})
+    table = data.catalogue(torch.tensor([7, 0, 7]))
+    assert table.colnames == ["name", "target", "label"]  # `features` has three values an object
+    assert table["name"].tolist() == ["star 7", "star 0", "star 7"]
+    np.testing.assert_array_equal(table["target"], data.columns["target"][[7, 0, 7]])
+    assert str(table["target"].unit) == "mag"
+    assert table["label"].unit is None
+
+
 def test_prepares_once_for_the_same_parameters_and_seed(tmp_path: Path) -> None:
     first = make_data(40)
     first.prepare_data()
