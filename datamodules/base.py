@@ -1,4 +1,4 @@
-"""The base of all LightningDataModules: sources, splits by object, whole-batch loaders."""
+"""The base of all LightningDataModules: sources, splits by object or group, whole-batch loaders."""
 
 import json
 from abc import ABC, abstractmethod
@@ -32,8 +32,8 @@ class BaseDataModule(LightningDataModule, ABC):
         batch_size: Objects in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle (`seed_everything` fixes training only).
-        val_fraction: Share of objects for validation.
-        test_fraction: Share of objects held out.
+        val_fraction: Share of objects (or groups, see `groups`) for validation.
+        test_fraction: Share of objects (or groups) held out.
         cache_dir: Folder of the prepared row stores.
 
     Attributes:
@@ -100,7 +100,7 @@ class BaseDataModule(LightningDataModule, ABC):
                     self.source.prepare(path, self.seed)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the store, load the arrays and split by object (once).
+        """Open the store, load the arrays and split by object or group (once).
 
         Raises:
             ValueError: To fit, but no object fell into the training split.
@@ -114,10 +114,20 @@ class BaseDataModule(LightningDataModule, ABC):
             )
 
     def _load(self) -> None:
-        """Load the arrays and split by object."""
+        """Load the arrays and split by object or group.
+
+        Raises:
+            ValueError: If `groups` does not give one group for each row.
+        """
         self.store = RowStore(self.store_path, self.schema, self.version)
         columns = self.load(self.store)
-        ids = self.names(columns["index"])
+        groups = self.groups(columns["index"])
+        ids = self.names(columns["index"]) if groups is None else groups
+        if len(ids) != len(columns["index"]):
+            raise ValueError(
+                f"{type(self).__name__}.groups gave {len(ids)} groups for {len(columns['index'])} "
+                "rows; it must give one for each"
+            )
         codes = torch.from_numpy(
             split_by_object(ids, self.seed, self.val_fraction, self.test_fraction)
         )
@@ -133,6 +143,18 @@ class BaseDataModule(LightningDataModule, ABC):
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
         """Return the ids (int64 or string) of rows of the store."""
         return self.store.read([self.id_column], np.asarray(index))[self.id_column]
+
+    def groups(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any] | None:
+        """Return the group (int64 or string) of each row of the store; None if there are none.
+
+        A group (the maps of one halo, the stars of one field, a pair) stays on one side of the
+        split, and a report's bootstrap resamples groups. Without groups the split is by `names`
+        and every row is resampled on its own.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        return None
 
     def catalogue(self, index: Tensor | NDArray[np.int64]) -> "Table":
         """Return all that has one value an object: the id, then what has a unit, then the rest.
