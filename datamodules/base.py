@@ -1,10 +1,10 @@
-"""The base of all LightningDataModules: sources, splits by object, whole-batch loaders."""
+"""The base of all LightningDataModules: sources, splits by object or group, whole-batch loaders."""
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from datamodules.source import Source
 from datamodules.splits import SPLIT_CODES, split_by_object
 from datamodules.store import RowStore
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+
 
 class BaseDataModule(LightningDataModule, ABC):
     """Base of all datamodules.
@@ -29,15 +32,19 @@ class BaseDataModule(LightningDataModule, ABC):
         batch_size: Objects in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle (`seed_everything` fixes training only).
-        val_fraction: Share of objects for validation.
-        test_fraction: Share of objects held out.
+        val_fraction: Share of objects (or groups, see `groups`) for validation.
+        test_fraction: Share of objects (or groups) held out.
         cache_dir: Folder of the prepared row stores.
+
+    Attributes:
+        units: Column of the store to its unit as astropy writes it, where it has one.
     """
 
     method: ClassVar[str]
     schema: ClassVar[str]
     version: ClassVar[int] = 1
     id_column: ClassVar[str] = "name"
+    units: ClassVar[Mapping[str, str]] = {}
     evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
     rows_per_block: ClassVar[int] = 4096
 
@@ -93,7 +100,7 @@ class BaseDataModule(LightningDataModule, ABC):
                     self.source.prepare(path, self.seed)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the store, load the arrays and split by object (once).
+        """Open the store, load the arrays and split by object or group (once).
 
         Raises:
             ValueError: To fit, but no object fell into the training split.
@@ -107,10 +114,20 @@ class BaseDataModule(LightningDataModule, ABC):
             )
 
     def _load(self) -> None:
-        """Load the arrays and split by object."""
+        """Load the arrays and split by object or group.
+
+        Raises:
+            ValueError: If `groups` does not give one group for each row.
+        """
         self.store = RowStore(self.store_path, self.schema, self.version)
         columns = self.load(self.store)
-        ids = self.names(columns["index"])
+        groups = self.groups(columns["index"])
+        ids = self.names(columns["index"]) if groups is None else groups
+        if len(ids) != len(columns["index"]):
+            raise ValueError(
+                f"{type(self).__name__}.groups gave {len(ids)} groups for {len(columns['index'])} "
+                "rows; it must give one for each"
+            )
         codes = torch.from_numpy(
             split_by_object(ids, self.seed, self.val_fraction, self.test_fraction)
         )
@@ -126,6 +143,33 @@ class BaseDataModule(LightningDataModule, ABC):
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
         """Return the ids (int64 or string) of rows of the store."""
         return self.store.read([self.id_column], np.asarray(index))[self.id_column]
+
+    def groups(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any] | None:
+        """Return the group (int64 or string) of each row of the store; None if there are none.
+
+        A group (the maps of one halo, the stars of one field, a pair) stays on one side of the
+        split, and a report's bootstrap resamples groups. Without groups the split is by `names`
+        and every row is resampled on its own.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        return None
+
+    def catalogue(self, index: Tensor | NDArray[np.int64]) -> "Table":
+        """Return all that has one value an object: the id, then what has a unit, then the rest.
+
+        Args:
+            index: Rows of the store, as in a batch, shape (n,).
+        """
+        from astropy.table import Table  # half a second that only a report or a prediction needs
+
+        rows = np.asarray(index, dtype=np.int64)
+        found = self.store.read([n for n in self.store.scalars if n != self.id_column], rows)
+        units = {name: unit for name, unit in self.units.items() if name in found}
+        names = [*units, *(name for name in found if name not in units)]
+        columns = {self.id_column: self.names(rows), **{name: found[name] for name in names}}
+        return Table(columns, units={name: unit for name, unit in units.items() if unit})
 
     def provenance(self) -> dict[str, Any]:
         """Return plain values that say what the data are, for reports."""

@@ -1,4 +1,4 @@
-"""Splits by object: a pure function of (object id, seed)."""
+"""Splits by object or group: a pure function of (id, seed)."""
 
 import hashlib
 
@@ -27,16 +27,16 @@ def _as_integers(ids: NDArray[np.generic]) -> NDArray[np.uint64]:
 def split_by_object(
     ids: NDArray[np.generic], seed: int, val_fraction: float, test_fraction: float
 ) -> NDArray[np.int64]:
-    """Assign each row to train (0), val (1) or test (2) by a hash of its object's id.
+    """Assign each row to train (0), val (1) or test (2) by a hash of its object's (or group's) id.
 
-    Rows of one object never straddle the splits, and an object keeps its split when rows are
-    added, removed or permuted.
+    Rows with one id never straddle the splits, and an id keeps its split when rows are added,
+    removed or permuted.
 
     Args:
-        ids: Object ids, integers or strings, shape (num_rows,).
+        ids: Ids of objects or of the groups they belong to, integers or strings, shape (num_rows,).
         seed: Seed of the split (`data.seed`).
-        val_fraction: Expected share of objects in the validation split.
-        test_fraction: Expected share of objects in the test split.
+        val_fraction: Expected share of ids in the validation split.
+        test_fraction: Expected share of ids in the test split.
 
     Returns:
         Split codes, shape (num_rows,).

@@ -147,6 +147,11 @@ class RowStore:
         with self._damage():
             return {name: self._column(name, rows) for name in wanted}
 
+    @property
+    def scalars(self) -> list[str]:
+        """Names of the columns with one value a row."""
+        return [name for name in self.names if self._open()[name].ndim == 1]
+
     def read_shared(self, name: str) -> NDArray[Any]:
         """Read an array that belongs to all rows."""
         group = self._open().get(SHARED, {})

@@ -186,8 +186,9 @@ def _model(events: Rows) -> Subject:
 def _parameters(datamodule: Any, events: Rows) -> dict[str, Array]:
     """Return parameters of the events in their order, with `delta_chi2` of the batch."""
     found: dict[str, Array] = {}
-    if hasattr(datamodule, "parameters"):
-        found = dict(datamodule.parameters(events["index"]))
+    if hasattr(datamodule, "catalogue"):
+        columns = datamodule.catalogue(events["index"]).columns
+        found = {name: np.asarray(values) for name, values in columns.items()}
     if "delta_chi2" in events:
         found["delta_chi2"] = events["delta_chi2"]
     return found

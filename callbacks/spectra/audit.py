@@ -78,7 +78,7 @@ def find_targets(
 
     Args:
         report: Where notes go.
-        datamodule: Its `catalogue(index)` gives one value a star and column.
+        datamodule: Its `catalogue(index)` is a table of one value a star and column.
         fitted: Stars of the training split that regressions are fitted on.
         index: Of the held-out stars.
         label: Theirs, shape (n, L).
@@ -88,8 +88,8 @@ def find_targets(
         report.note("no training split: peers, recovery of labels and abundances are left out")
         return None
     targets = make_targets(
-        datamodule.catalogue(fitted["index"]),
-        datamodule.catalogue(index),
+        datamodule.catalogue(fitted["index"]).columns,
+        datamodule.catalogue(index).columns,
         [datamodule.labels[place] for place in known],
         (fitted["label"][:, known], label[:, known]),
     )

@@ -60,7 +60,7 @@ def spectra_figures(
     index = model.scores["index"]
     texts = meanings(model.latent, targets) if targets is not None and targets.scored else []
     catalogue = {
-        **datamodule.catalogue(index),
+        **datamodule.catalogue(index).columns,
         **dict(zip(datamodule.labels, label.T, strict=True)),
     }
     matrices = {

@@ -1,10 +1,10 @@
 """Star catalogues as a LightningDataModule: quality cuts, one frame, features and covariance."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from astropy.table import Table
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -20,6 +20,13 @@ ASTROMETRIC = ("x", "y", "parallax", "pmra", "pmdec")
 FEATURES = (*ASTROMETRIC, "magnitude", "colour")
 ZERO_POINT_COLUMNS = ("phot_g_mean_mag", "nu_eff_used_in_astrometry", "pseudocolour")
 MAD_TO_SIGMA = 1.4826
+TRUE_UNITS = {
+    "true_parallax": "mas",
+    "true_pmra": "mas/yr",
+    "true_pmdec": "mas/yr",
+    "true_radius": "deg",
+}
+"""Units of what only a simulation knows."""
 
 
 class ClusteringDataModule(BaseDataModule):
@@ -63,6 +70,7 @@ class ClusteringDataModule(BaseDataModule):
     schema: ClassVar[str] = SCHEMA
     version: ClassVar[int] = VERSION
     id_column: ClassVar[str] = "source_id"
+    units: ClassVar[Mapping[str, str]] = {**UNITS, **TRUE_UNITS}
 
     def __init__(
         self,
@@ -170,21 +178,6 @@ class ClusteringDataModule(BaseDataModule):
             "scale": scale.float(),
             "centre": torch.from_numpy(self.centre),
         }
-
-    def input_table(self, index: Tensor | Array) -> Table:
-        """Give the stored columns of rows of the store, with canonical names and units.
-
-        Args:
-            index: Rows of the store, as in a batch, shape (n,).
-        """
-        stored = self.store.read(rows=np.asarray(index, dtype=np.int64))
-        first = ["source_id", *(name for name in UNITS if name in stored)]
-        names = first + [name for name in stored if name not in first]
-        units = {name: unit for name, unit in UNITS.items() if name in stored and unit}
-        units |= {"true_parallax": "mas", "true_pmra": "mas/yr", "true_pmdec": "mas/yr"}
-        units |= {"true_radius": "deg"}
-        known = {name: unit for name, unit in units.items() if name in stored}
-        return Table({name: stored[name] for name in names}, units=known)
 
     def provenance(self) -> dict[str, Any]:
         """Give what the data are and what was done to them."""

@@ -1,5 +1,6 @@
 """Light curves of microlensing events as a LightningDataModule."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,15 @@ from lightning_modules.physics.anomaly import classical_scores
 WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2
 """Classes that are always counted; constant and variable stars if there are any."""
+
+UNITS = {
+    "peak_time": "d",
+    "einstein_time": "d",
+    "parallax_time": "d",
+    "angle": "rad",
+    "baseline_magnitude": "mag",
+}
+"""Of the parameters of simulated events; the others are ratios."""
 
 SAMPLE = 4096
 """Training events that `training_statistics` looks at."""
@@ -58,6 +68,7 @@ class MicrolensingDataModule(BaseDataModule):
     method: ClassVar[str] = "microlensing"
     schema: ClassVar[str] = SCHEMA
     version: ClassVar[int] = VERSION
+    units: ClassVar[Mapping[str, str]] = UNITS
     evaluation_only: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -134,15 +145,6 @@ class MicrolensingDataModule(BaseDataModule):
             "log_interval_location": log_interval.mean().float(),
             "log_interval_scale": _scale(log_interval - log_interval.mean()),
         }
-
-    def parameters(self, index: Tensor | np.ndarray[Any, Any]) -> dict[str, Any]:
-        """Give all columns of rows of the store but the light curves, for reports by q, s, u_0.
-
-        Args:
-            index: Rows of the store, as in a batch, shape (n,).
-        """
-        names = [name for name in self.store.names if name not in WIDE]
-        return self.store.read(names, np.asarray(index, dtype=np.int64))
 
     def classical_scores(
         self, index: Tensor | np.ndarray[Any, Any], until: Tensor | np.ndarray[Any, Any]

@@ -1,6 +1,6 @@
 """Spectra of stars as a LightningDataModule: cuts, usable pixels, labels with errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from datamodules.spectra.grid import grid_of
 from datamodules.spectra.labels import label_columns, label_moments
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
-from datamodules.spectra.schema import LABELS, SCHEMA, SPECTRAL, VERSION
+from datamodules.spectra.schema import LABELS, SCHEMA, UNITS, VERSION
 from datamodules.spectra.selection import Selection, describe
 from datamodules.spectra.simulate.line_table import element_windows
 from datamodules.spectra.source import SpectraSource
@@ -78,6 +78,7 @@ class SpectraDataModule(BaseDataModule):
     method: ClassVar[str] = "spectra"
     schema: ClassVar[str] = SCHEMA
     version: ClassVar[int] = VERSION
+    units: ClassVar[Mapping[str, str]] = UNITS
     evaluation_only: ClassVar[tuple[str, ...]] = ()
     rows_per_block: ClassVar[int] = 1024
     source: SpectraSource
@@ -139,8 +140,7 @@ class SpectraDataModule(BaseDataModule):
     def load(self, store: RowStore) -> dict[str, Tensor]:
         """Apply the cuts and read the spectra, or leave them in the file if they are too large."""
         self._names = store.read([self.id_column])[self.id_column]
-        self._narrow = [n for n in store.names if n not in (*SPECTRAL, self.id_column)]
-        catalogue = store.read(self._narrow)
+        catalogue = store.read([name for name in store.scalars if name != self.id_column])
         self.wavelength = store.read_shared("wavelength")
         self.grid = grid_of(len(self.wavelength), str(store.path))
         kept, counts = self._cut(store, catalogue)
@@ -161,14 +161,6 @@ class SpectraDataModule(BaseDataModule):
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
         """Give the stars' ids of rows of the store."""
         return self._names[np.asarray(index)]
-
-    def catalogue(self, index: Tensor | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Give all columns with one value a row, with the true factors of simulated spectra.
-
-        Args:
-            index: Rows of the store, as in a batch, (n,).
-        """
-        return self.store.read(self._narrow, np.asarray(index, dtype=np.int64))
 
     def true_flux(self, index: Tensor | NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Give the spectra without noise, (n, P), or None if nobody knows them.

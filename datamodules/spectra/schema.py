@@ -28,6 +28,19 @@ ELEMENTS = (
 )
 """Elements with abundances `<x>_fe` in dex, where a source knows them."""
 
+_UNITS = {
+    "teff": "K",
+    "logg": "dex(cm / s2)",
+    **dict.fromkeys(("fe_h", "alpha_m", *(f"{element}_fe" for element in ELEMENTS)), "dex"),
+    **dict.fromkeys(("rv", "vmacro", "sky_velocity", "dib_velocity"), "km / s"),
+}
+UNITS = {
+    column: unit
+    for name, unit in _UNITS.items()
+    for column in (name, f"{name}_error", f"true_{name}")
+}
+"""Units of columns with one value a row; ratios and counts have none."""
+
 SPECTRAL = ("flux", "flux_error", "pixel_mask", "true_flux")
 """Columns of shape (N, P); all others have one value a row."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.splits import split_by_object
 from datamodules.store import RowStore
 from tests.reliability.runs import make_data
 from tests.reliability.tiny import SCHEMA, TinyDataModule, TinySource
@@ -62,6 +63,54 @@ def test_names_and_shapes(data: TinyDataModule) -> None:
     assert data.sample_shapes["features"] == (3,)
     assert data.sample_shapes["target"] == ()
     assert data.provenance()["num_objects"]["all"] == 83
+
+
+GOLDEN_SPLIT = "0000020210001000020000000002122020000002"
+
+
+def test_a_split_without_groups_is_that_of_the_names(data: TinyDataModule) -> None:
+    """Known by heart: runs of long ago resume and are tested on the objects they held out."""
+    assert data.groups(data.columns["index"]) is None
+    assert "".join(map(str, data.columns["split"][:40].tolist())) == GOLDEN_SPLIT
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.str_])
+def test_a_group_stays_on_one_side(dtype: type) -> None:
+    class Pairs(TinyDataModule):
+        def groups(self, index: torch.Tensor | np.ndarray) -> np.ndarray:
+            return (np.asarray(index) // 4).astype(dtype)
+
+    data = Pairs(TinySource(400), 8, val_fraction=0.2, test_fraction=0.3)
+    data.prepare_data()
+    data.setup()
+    sides = data.columns["split"].reshape(100, 4)
+    assert (sides == sides[:, :1]).all()
+    expected = split_by_object(np.arange(100).astype(dtype), 0, 0.2, 0.3)
+    np.testing.assert_array_equal(sides[:, 0], expected)  # adding rows to a group moves no group
+    assert set(expected) == {0, 1, 2}
+    index = data.columns["index"]
+    assert len(set(data.names(index).tolist())) == 400
+    np.testing.assert_array_equal(data.groups(index[[9, 3]]), np.array([2, 0]).astype(dtype))
+
+
+def test_too_few_groups_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyDataModule, "groups", lambda self, index: np.arange(3))
+    data = make_data(40)
+    data.prepare_data()
+    with pytest.raises(ValueError, match=r"TinyDataModule.groups gave 3 groups for 40 rows"):
+        data.setup()
+
+
+def test_catalogue_is_every_column_with_one_value_an_object(
+    data: TinyDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyDataModule, "units", {"target": "mag", "label": "", "absent": "K"})
+    table = data.catalogue(torch.tensor([7, 0, 7]))
+    assert table.colnames == ["name", "target", "label"]  # `features` has three values an object
+    assert table["name"].tolist() == ["star 7", "star 0", "star 7"]
+    np.testing.assert_array_equal(table["target"], data.columns["target"][[7, 0, 7]])
+    assert str(table["target"].unit) == "mag"
+    assert table["label"].unit is None
 
 
 def test_prepares_once_for_the_same_parameters_and_seed(tmp_path: Path) -> None:

@@ -65,13 +65,16 @@ def test_column_of_the_input_is_not_overwritten() -> None:
         membership_table(Table({"ra": [1, 2, 3]}), rows)
 
 
-def test_data_without_a_table_are_refused_before_any_work(
-    stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loader_without_a_datamodule_is_refused_before_any_work(
+    stars: Any, tmp_path: Path
 ) -> None:
-    data = stars.data()
-    monkeypatch.delattr(type(data), "input_table")
+    data = stars.data(cache_dir=str(tmp_path / "cache"))
+    data.prepare_data()
+    data.setup()
     with pytest.raises(ValueError, match="use PredictionWriter"):
-        stars.trainer(tmp_path, MembershipTable()).predict(stars.module(), data)
+        stars.trainer(tmp_path, MembershipTable()).predict(
+            stars.module(), data.predict_dataloader()
+        )
 
 
 def test_a_model_without_clusters_says_so(

@@ -145,7 +145,7 @@ def test_counterfactual_is_what_the_simulator_says(
     batch = {name: values[rows] for name, values in simulated.columns.items()}
     known = batch["label"].isfinite().all(1)
     batch = {name: values[known] for name, values in batch.items()}
-    columns = simulated.catalogue(batch["index"])
+    columns = simulated.catalogue(batch["index"]).columns
     factors = {k.removeprefix("true_"): v for k, v in columns.items() if k.startswith("true_")}
     other = factors | {"fe_h": factors["fe_h"] + 0.15}
     simulation = simulated.source.simulation()  # type: ignore[attr-defined]

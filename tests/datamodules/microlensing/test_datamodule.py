@@ -83,13 +83,14 @@ def test_training_statistics_are_of_the_training_split(folder: Path) -> None:
     assert all(torch.isfinite(value).all() for value in statistics.values())
 
 
-def test_parameters_are_joined_to_rows(folder: Path) -> None:
+def test_catalogue_is_joined_to_rows(folder: Path) -> None:
     data = make(folder)
     index = torch.tensor([7, 3])
-    parameters = data.parameters(index)
+    table = data.catalogue(index)
     whole = data.store.read(["peak_time"])["peak_time"]
-    np.testing.assert_array_equal(parameters["peak_time"], whole[[7, 3]])
-    assert "flux" not in parameters
+    np.testing.assert_array_equal(table["peak_time"], whole[[7, 3]])
+    assert str(table["peak_time"].unit) == "d"
+    assert "flux" not in table.colnames
     assert data.provenance()["redrawn"]["failed"] == 0
 
 

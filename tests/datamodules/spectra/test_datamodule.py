@@ -165,8 +165,11 @@ def test_blocks_are_small(survey: Any, folder: Path) -> None:
 def test_catalogue_and_report_of_masks(survey: Any, folder: Path) -> None:
     data = make(survey, folder)
     index = torch.tensor([50, 12])
-    assert data.catalogue(index)["teff"].tolist() == [4450, 4412]
-    assert "flux" not in data.catalogue(index)
+    table = data.catalogue(index)
+    assert table["teff"].tolist() == [4450, 4412]
+    assert str(table["teff_error"].unit) == "K"
+    assert str(table["logg"].unit) == "dex(cm / s2)"
+    assert "flux" not in table.colnames
     assert data.names(index).tolist() == ["2M0050", "2M0012"]
     assert data.true_flux(index) is None
     report = data.mask_report()
