@@ -1,4 +1,4 @@
-"""The vocabulary of the clustering report: objects, slices, clusterings and their alignment."""
+"""The vocabulary of the clustering report: stars, subsets, clusterings and their alignment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import RobustScaler
 
 from callbacks.metrics.contingency import align, contingency
-from callbacks.report.gather import Rows
+from callbacks.report.base import TestRun
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
-HELD_OUT = 2  # code of the test split in `split`
 
 
 @dataclass(frozen=True)
-class Objects:
+class StarSample:
     """What is known of the objects, apart from what a model says.
 
     Args:
@@ -27,7 +26,6 @@ class Objects:
             (n, 5); None if these are no stars.
         parallax_error: mas, shape (n,); None if these are no stars.
         label: True classes, -1 unknown, shape (n,); None if nothing is labelled.
-        split: 0 train, 1 validation, 2 test, shape (n,); None if not known.
         magnitude: G [mag], shape (n,), or None.
         colour: BP - RP [mag], shape (n,), or None.
     """
@@ -36,31 +34,28 @@ class Objects:
     astrometry: Array | None = None
     parallax_error: Array | None = None
     label: Array | None = None
-    split: Array | None = None
     magnitude: Array | None = None
     colour: Array | None = None
 
     @classmethod
-    def from_rows(cls, rows: Rows, datamodule: object = None) -> "Objects":
-        """Return the objects of gathered rows.
+    def of_run(cls, run: TestRun) -> "StarSample":
+        """Return the objects of a test run.
 
         Args:
-            rows: `features` and what else the batch had.
-            datamodule: Its `features` name the columns of `features` and its
+            run: Its datamodule's `features` name the columns of `features`, and its
                 `training_statistics()` scale them; without it their order is that of `ASTROMETRY`
                 and the scale robust.
         """
-        features, label = rows["features"].astype(np.float64), rows.get("label")
-        features = features.reshape(len(features), -1)
-        names = getattr(datamodule, "features", ASTROMETRY)
+        rows, label = run.rows, run.rows.get("label")
+        features = rows["features"].astype(np.float64).reshape(len(rows["features"]), -1)
+        names = getattr(run.datamodule, "features", ASTROMETRY)
         labelled = label is not None and bool((label >= 0).any())
         stars = "parallax_error" in rows
         return cls(
-            scale_features(features, rows.get("split"), datamodule),
+            scale_features(features, run),
             pick_astrometry(features, names) if stars else None,
             rows.get("parallax_error"),
             label if labelled else None,
-            rows.get("split"),
             rows.get("magnitude"),
             rows.get("colour"),
         )
@@ -88,47 +83,50 @@ def pick_astrometry(features: Array, names: Sequence[str]) -> Array:
     return result
 
 
-def scale_features(features: Array, split: Array | None, datamodule: object = None) -> Array:
+def scale_features(features: Array, run: TestRun) -> Array:
     """Return features less location over scale, absent as 0, shape (n, F).
 
     Location and scale are those of the datamodule's training statistics, as in the network;
     without them median and interquartile range of the training split, or of all.
+
+    Args:
+        features: Shape (n, F).
+        run: With the datamodule and the splits.
     """
-    if hasattr(datamodule, "training_statistics"):
-        statistics = datamodule.training_statistics()
-        if {"location", "scale"} <= statistics.keys():
-            location, scale = (statistics[key].numpy().ravel() for key in ("location", "scale"))
-            return np.nan_to_num((features - location) / scale)
-    reference = features if split is None or not (split == 0).any() else features[split == 0]
-    scaler = RobustScaler(unit_variance=True).fit(reference)
-    return np.nan_to_num(scaler.transform(features))
+    statistics = {} if run.datamodule is None else run.datamodule.training_statistics()
+    if {"location", "scale"} <= statistics.keys():
+        location, scale = (statistics[key].numpy().ravel() for key in ("location", "scale"))
+        return np.nan_to_num((features - location) / scale)
+    training = run.split("train")
+    reference = features[training] if training.any() else features
+    return np.nan_to_num(RobustScaler(unit_variance=True).fit(reference).transform(features))
 
 
 @dataclass(frozen=True)
-class Slice:
+class Subset:
     """Objects that a number is about, and those it may learn from.
 
     Args:
-        name: `split=all` or `split=held_out`.
+        split: `all` or `held_out`.
         scored: Objects that are scored, bool, shape (n,).
         fitted: Objects that baselines are fitted on, bool, shape (n,).
         aligned: Objects whose labels give the columns their classes, bool, shape (n,).
     """
 
-    name: str
+    split: str
     scored: Array
     fitted: Array
     aligned: Array
 
 
-def make_slices(objects: Objects) -> list[Slice]:
-    """Return the transductive slice and, where there is a test split, the held-out one."""
-    every = np.ones(len(objects.scaled), dtype=bool)
-    slices = [Slice("split=all", every, every, every)]
-    if objects.split is not None and {0, HELD_OUT} <= set(np.unique(objects.split).tolist()):
-        held_out = objects.split == HELD_OUT
-        slices.append(Slice("split=held_out", held_out, objects.split == 0, ~held_out))
-    return slices
+def make_subsets(run: TestRun) -> list[Subset]:
+    """Return the transductive subset and, where there is a test split, the held-out one."""
+    every = np.ones(len(run.rows["index"]), dtype=bool)
+    subsets = [Subset("all", every, every, every)]
+    training, held_out = run.split("train"), run.split("held_out")
+    if training.any() and held_out.any():
+        subsets.append(Subset("held_out", held_out, training, ~held_out))
+    return subsets
 
 
 @dataclass(frozen=True)
@@ -136,14 +134,12 @@ class Clustering:
     """One subject's answer for all objects.
 
     Args:
-        subject: Its name in the report.
         assignment: Column of each object, 0..K-1, shape (n,).
         probability: Soft membership in each column, shape (n, K); None for a hard clustering.
         num_columns: K.
         field_column: The column that means "no cluster" by construction (HDBSCAN's noise).
     """
 
-    subject: str
     assignment: Array
     probability: Array | None
     num_columns: int
@@ -207,13 +203,15 @@ def event(
 
 
 @dataclass(frozen=True)
-class Answer:
+class AlignedClustering:
     """A clustering and what its columns mean.
 
     Args:
+        subject: Its name in the report.
         clustering: For all objects.
         alignment: Class of each column, shape (K,); None without labels.
     """
 
+    subject: str
     clustering: Clustering
     alignment: Array | None

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import Objects
+from callbacks.clustering.alignment import StarSample
 from callbacks.clustering.scores import rates
 from callbacks.report.figures import (
     FIELD_COLOUR,
@@ -21,32 +21,26 @@ from callbacks.report.figures import (
     style_proper_motion,
     style_sky,
 )
-from callbacks.report.probability import NUM_BINS, draw_diagonal, draw_reliability
+from callbacks.report.plots import diagonal, reliability, side_by_side, subject_colours
+from callbacks.report.scope import NUM_BINS
 from callbacks.report.table import Report
 
 Array = NDArray[Any]
 # Title to (class of each star, how sure in 0..1); class 0 is drawn in the field's colour.
 Panels = Mapping[str, tuple[Array, Array]]
 Curves = Mapping[str, tuple[Array, Array]]  # subject to (probability, outcome)
-SUBJECT_COLOURS = {
-    "model": "#0072b2",
-    "model_latent_kmeans": "#56b4e9",
-    "classical/kmeans": "#e69f00",
-    "classical/gmm": "#009e73",
-    "classical/hdbscan": "#d55e00",
-}
 
 
-def star_figures(objects: Objects, panels: Panels) -> dict[str, Figure]:
+def star_figures(sample: StarSample, panels: Panels) -> dict[str, Figure]:
     """Return sky, proper-motion and (with photometry) colour-magnitude diagrams.
 
     Args:
-        objects: The stars.
+        sample: The stars.
         panels: What they are coloured by, one panel each.
     """
-    assert objects.astrometry is not None
-    x, y, _, motion_x, motion_y = objects.astrometry.T
-    magnitude, colour = objects.magnitude, objects.colour
+    assert sample.astrometry is not None
+    x, y, _, motion_x, motion_y = sample.astrometry.T
+    magnitude, colour = sample.magnitude, sample.colour
     figures = {}
     if np.isfinite(x + y).any():
         small = np.nanpercentile(np.hypot(x, y), 99) < 1.0
@@ -80,22 +74,23 @@ def latent_figure(points: Array, panels: Panels, names: Sequence[str]) -> Figure
     return _star_panels(points[:, 0], points[:, 1], panels, label, trim=0.1)
 
 
-def reliability_figure(curves: Curves, title: str) -> Figure:
+def reliability_figure(curves: Curves, title: str, colours: Mapping[str, str]) -> Figure:
     """Return a reliability diagram over a histogram of the probabilities.
 
     Args:
         curves: Subject to probability and outcome, shape (n,) each.
         title: What the event is.
+        colours: Of the subjects.
     """
     figure, (top, bottom) = new_figure(2, 1, panel=(5.2, 3.1))
     grid = top.get_subplotspec()
     assert grid is not None
     grid.get_gridspec().set_height_ratios([3, 1])
-    draw_diagonal(top)
+    diagonal(top, "calibrated")
     bins = np.linspace(0, 1, NUM_BINS + 1).tolist()
     for subject, (p, y) in curves.items():
-        colour = SUBJECT_COLOURS.get(subject, "#000000")
-        draw_reliability(top, p, y, colour, subject)
+        colour = colours[subject]
+        reliability(top, p, y, colour, subject)
         bottom.hist(p, bins, histtype="step", linewidth=1.6, color=colour)
     top.set(ylabel="true frequency", title=title)
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -103,17 +98,18 @@ def reliability_figure(curves: Curves, title: str) -> Figure:
     return figure
 
 
-def threshold_figure(curves: Curves) -> Figure:
+def threshold_figure(curves: Curves, colours: Mapping[str, str]) -> Figure:
     """Return completeness and contamination against the membership threshold.
 
     Args:
         curves: Subject to membership probability and whether the star is a member.
+        colours: Of the subjects.
     """
     figure, axes = new_figure(1, 2)
     thresholds = np.linspace(0.01, 0.99, 99)
     for subject, (p, y) in curves.items():
         for panel, values in zip(axes, rates(p, y, thresholds), strict=True):
-            panel.plot(thresholds, values, color=SUBJECT_COLOURS.get(subject), label=subject)
+            panel.plot(thresholds, values, color=colours[subject], label=subject)
     for panel, name in zip(axes, ("completeness", "contamination"), strict=True):
         panel.set(xlabel="threshold on the membership probability", title=name)
         panel.set(xlim=(0, 1), ylim=(-0.02, 1.02))
@@ -123,33 +119,22 @@ def threshold_figure(curves: Curves) -> Figure:
     return figure
 
 
-def score_figure(report: Report, metrics: Sequence[str], slices: Sequence[str]) -> Figure:
-    """Return scores of all subjects side by side, one panel a slice.
+def score_figure(report: Report, metrics: Sequence[str], splits: Sequence[str]) -> Figure:
+    """Return scores of all subjects side by side, one panel a split.
 
     Args:
         report: Where the numbers are.
         metrics: Metrics to show.
-        slices: Slices to show.
+        splits: Splits to show.
     """
-    figure, axes = new_figure(1, len(slices), panel=(4.4, 3.4))
-    for panel, name in zip(axes, slices, strict=True):
-        rows = [row for row in report.rows if row.slice == name and row.metric in metrics]
-        subjects = list(dict.fromkeys(row.subject for row in rows))
-        offsets = np.linspace(-0.26, 0.26, max(len(subjects), 2))
-        for subject, offset in zip(subjects, offsets, strict=False):
-            own = {row.metric: row for row in rows if row.subject == subject}
-            shown = [metric for metric in metrics if metric in own]
-            panel.errorbar(
-                [metrics.index(metric) + offset for metric in shown],
-                [own[metric].value for metric in shown],
-                [own[metric].std or 0.0 for metric in shown],
-                fmt="o",
-                markersize=6,
-                color=SUBJECT_COLOURS.get(subject),
-                label=subject,
-            )
+    figure, axes = new_figure(1, len(splits), panel=(4.4, 3.4))
+    places = {metric: float(place) for place, metric in enumerate(metrics)}
+    colours = subject_colours(report)
+    for panel, split in zip(axes, splits, strict=True):
+        rows = [row for row in report.rows if row.slice == f"split={split}"]
+        side_by_side(panel, rows, places, colours, by="metric", width=0.52, fmt="o")
         panel.set_xticks(range(len(metrics)), list(metrics))
-        panel.set(title=name.replace("=", ": ").replace("_", " "), xlim=(-0.5, len(metrics) - 0.5))
+        panel.set(title=f"split: {split.replace('_', ' ')}", xlim=(-0.5, len(metrics) - 0.5))
         panel.set_ylim(min(-0.05, panel.get_ylim()[0]), 1.05)
         panel.axhline(0, color="#888888", linewidth=0.8)
     axes[0].set_ylabel("score (1 is perfect)")

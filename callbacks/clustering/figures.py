@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from callbacks.clustering.alignment import Answer, Objects, Slice, event
+from callbacks.clustering.alignment import AlignedClustering, StarSample, Subset, event
 from callbacks.clustering.drawings import (
     Panels,
     latent_figure,
@@ -19,69 +19,78 @@ from callbacks.clustering.drawings import (
     threshold_figure,
 )
 from callbacks.clustering.physics import find_groups
-from callbacks.report.projector import subsample
-from callbacks.report.table import Report
+from callbacks.report.base import TestRun
+from callbacks.report.bootstrap import subsample
+from callbacks.report.plots import subject_colours
 
 Array = NDArray[Any]
 
 
 def clustering_figures(
-    report: Report,
-    objects: Objects,
-    slices: Sequence[Slice],
-    answers: Mapping[str, Sequence[Answer]],
-    latent: Array | None,
+    run: TestRun,
+    sample: StarSample,
+    subsets: Sequence[Subset],
+    answers: Mapping[str, Sequence[AlignedClustering]],
     max_tsne: int,
 ) -> dict[str, Figure]:
     """Return all figures that the data allow, by name.
 
-    Charts show all objects; calibration and thresholds the last slice (held out, if there is one).
+    Charts show all objects; calibration and thresholds the last subset (held out, if there is one).
 
     Args:
-        report: The filled report.
-        objects: What is known of the objects.
-        slices: The slices scored.
-        answers: Slice to the subjects' answers.
-        latent: Latent space, shape (n, L), or None.
+        run: With the filled report and the latent space, if there is one.
+        sample: What is known of the objects.
+        subsets: The subsets scored.
+        answers: Split to the subjects' answers.
         max_tsne: Objects of the t-SNE at most.
     """
-    panels = colourings(objects, answers[slices[0].name])
+    panels, latent = colourings(sample, answers[subsets[0].split]), run.rows.get("latent")
     figures = {}
-    if objects.astrometry is not None and panels:
-        figures.update(star_figures(objects, panels))
+    if sample.astrometry is not None and panels:
+        figures.update(star_figures(sample, panels))
     if latent is not None and panels:
         figures.update(latent_figures(latent.reshape(len(latent), -1), panels, max_tsne))
-    if objects.label is not None:
-        names = [part.name for part in slices]
-        figures["scores"] = score_figure(report, ("ari", "nmi", "accuracy"), names)
-        figures.update(probability_figures(objects, slices[-1], answers[names[-1]]))
+    if sample.label is not None:
+        splits = [subset.split for subset in subsets]
+        figures["scores"] = score_figure(run.report, ("ari", "nmi", "accuracy"), splits)
+        colours = subject_colours(run.report)
+        figures.update(probability_figures(sample, subsets[-1], answers[splits[-1]], colours))
     return figures
 
 
-def colourings(objects: Objects, answers: Sequence[Answer]) -> Panels:
-    """Return what charts are coloured by: the model's answer and, if known, the true classes."""
+def colourings(sample: StarSample, answers: Sequence[AlignedClustering]) -> Panels:
+    """Return what charts are coloured by: the model's answer and, if known, the true classes.
+
+    Args:
+        sample: With labels, if they are known.
+        answers: The subjects', the model's first if it has one.
+    """
     panels = {}
-    if answers and answers[0].clustering.subject.startswith("model"):
-        panels[answers[0].clustering.subject.replace("_", " ")] = classes_of(answers[0], objects)
-    if objects.label is not None:
-        shift = 0 if objects.has_field else 1
-        classes = np.where(objects.label >= 0, objects.label + shift, -1)
+    if answers and answers[0].subject.startswith("model"):
+        panels[answers[0].subject.replace("_", " ")] = classes_of(answers[0], sample)
+    if sample.label is not None:
+        shift = 0 if sample.has_field else 1
+        classes = np.where(sample.label >= 0, sample.label + shift, -1)
         panels["labels"] = (classes, np.ones(len(classes)))
     return panels
 
 
-def classes_of(answer: Answer, objects: Objects) -> tuple[Array, Array]:
+def classes_of(answer: AlignedClustering, sample: StarSample) -> tuple[Array, Array]:
     """Return class and strength of each object; without labels, groups in order of their column.
 
     The strength is the probability of the object's own column; 1 for a hard clustering.
+
+    Args:
+        answer: A subject's.
+        sample: The objects.
     """
     clustering = answer.clustering
     names = np.full(clustering.num_columns, -1)
     if answer.alignment is not None:
         names = answer.alignment.copy()
-        names = np.maximum(names, 0) if objects.has_field else np.where(names >= 0, names + 1, -1)
-    elif objects.astrometry is not None:
-        groups, _ = find_groups(clustering, objects.astrometry)
+        names = np.maximum(names, 0) if sample.has_field else np.where(names >= 0, names + 1, -1)
+    elif sample.astrometry is not None:
+        groups, _ = find_groups(clustering, sample.astrometry)
         names[:] = 0
         names[groups] = np.arange(1, len(groups) + 1)
     else:
@@ -112,23 +121,32 @@ def latent_figures(latent: Array, panels: Panels, max_tsne: int) -> dict[str, Fi
 
 
 def probability_figures(
-    objects: Objects, part: Slice, answers: Sequence[Answer]
+    sample: StarSample,
+    subset: Subset,
+    answers: Sequence[AlignedClustering],
+    colours: Mapping[str, str],
 ) -> dict[str, Figure]:
-    """Return the reliability diagram and, for stars, the threshold curves of a slice."""
-    assert objects.label is not None
-    rows = part.scored & (objects.label >= 0)
+    """Return the reliability diagram and, for stars, the threshold curves of a subset.
+
+    Args:
+        sample: With labels.
+        subset: Which objects are shown.
+        answers: The subjects'; those without probabilities are left out.
+        colours: Of the subjects.
+    """
+    assert sample.label is not None
+    rows = subset.scored & (sample.label >= 0)
     soft: dict[str, tuple[Array, Array]] = {}
     for answer in answers:
         if answer.alignment is not None and answer.clustering.probability is not None:
             clustering = answer.clustering.take(rows)
-            label = objects.label[rows]
-            curve = event(clustering, label, answer.alignment, objects.has_field)
-            soft[clustering.subject] = curve
+            curve = event(clustering, sample.label[rows], answer.alignment, sample.has_field)
+            soft[answer.subject] = curve
     if not soft:
         return {}
-    what = "membership" if objects.has_field else "most likely class"
-    title = f"reliability of {what} ({part.name.removeprefix('split=').replace('_', ' ')})"
-    figures = {"reliability": reliability_figure(soft, title)}
-    if objects.has_field:
-        figures["thresholds"] = threshold_figure(soft)
+    what = "membership" if sample.has_field else "most likely class"
+    title = f"reliability of {what} ({subset.split.replace('_', ' ')})"
+    figures = {"reliability": reliability_figure(soft, title, colours)}
+    if sample.has_field:
+        figures["thresholds"] = threshold_figure(soft, colours)
     return figures

@@ -11,7 +11,7 @@ from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.predictions.fits import as_text, header
-from callbacks.report.gather import RowCollector, Rows
+from callbacks.report.gather import RowGatherer, Rows
 from callbacks.report.paths import log_folder, unused_stem
 from datamodules.files import atomic_path
 
@@ -56,7 +56,7 @@ class MembershipTable(Callback):
             raise ValueError(f"formats {unknown or list(formats)}: choose from {list(WRITERS)}")
         self.formats = tuple(dict.fromkeys(formats))
         self.latent = latent
-        self._rows = RowCollector()
+        self._rows = RowGatherer()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse data that have no catalogue before any work is done."""

@@ -9,126 +9,115 @@ from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
 from callbacks.clustering.alignment import (
+    AlignedClustering,
     Clustering,
-    Objects,
-    Slice,
+    StarSample,
+    Subset,
     align_columns,
     event,
 )
 from callbacks.clustering.physics import contrasts
-from callbacks.metrics.contingency import (
-    accuracy,
-    adjusted_rand,
-    contingency,
-    normalized_mutual_information,
-)
-from callbacks.report.probability import Resampling, add_probability_scores
-from callbacks.report.projector import subsample
-from callbacks.report.table import Report, bootstrap_std
+from callbacks.metrics.contingency import accuracy, adjusted_rand, normalized_mutual_information
+from callbacks.report.base import TestRun
+from callbacks.report.bootstrap import subsample
+from callbacks.report.scope import Scope
 
 Array = NDArray[Any]
 THRESHOLDS = np.arange(1, 10) / 10
 
 
 def add_subject(
-    report: Report, clustering: Clustering, objects: Objects, part: Slice, resampling: Resampling
-) -> Array | None:
-    """Add what one subject scores on one slice.
+    run: TestRun, subject: str, clustering: Clustering, sample: StarSample, subset: Subset
+) -> AlignedClustering:
+    """Add what one subject scores on one subset; return it with the class of each column.
 
     Args:
-        report: Where the numbers go.
-        clustering: The subject's answer for all objects.
-        objects: What is known of them.
-        part: The slice.
-        resampling: How uncertainties are found.
-
-    Returns:
-        The class of each column, shape (K,); None if no label in reach gives one.
+        run: With the report.
+        subject: Its name.
+        clustering: Its answer for all objects.
+        sample: What is known of them.
+        subset: Which of them count.
     """
-    found = np.unique(clustering.assignment[part.scored])
+    scored = subset.scored
+    scope = run.scope(subject, scored, split=subset.split)
+    found = np.unique(clustering.assignment[scored])
     count = int((found != clustering.field_column).sum())
-    report.add(clustering.subject, "num_clusters", count, part.name, n=int(part.scored.sum()))
-    alignment = None
-    if objects.label is not None:
-        alignment = add_labelled(report, clustering, objects, part, resampling)
-    if objects.astrometry is not None and objects.parallax_error is not None:
-        stars, errors = objects.astrometry[part.scored], objects.parallax_error[part.scored]
-        for name, value in contrasts(clustering.take(part.scored), stars, errors).items():
-            report.add(clustering.subject, name, value, part.name, n=len(errors))
-    return alignment
+    scope.add("num_clusters", count, n=int(scored.sum()))
+    aligned = AlignedClustering(subject, clustering, None)
+    if sample.label is not None:
+        aligned = add_labelled(run, aligned, sample, subset)
+    if sample.astrometry is not None and sample.parallax_error is not None:
+        stars, errors = sample.astrometry[scored], sample.parallax_error[scored]
+        for name, value in contrasts(clustering.take(scored), stars, errors).items():
+            scope.add(name, value, n=len(errors))
+    return aligned
 
 
 def add_labelled(
-    report: Report, clustering: Clustering, objects: Objects, part: Slice, resampling: Resampling
-) -> Array | None:
+    run: TestRun, found: AlignedClustering, sample: StarSample, subset: Subset
+) -> AlignedClustering:
     """Add the scores that need labels; see `add_subject`."""
-    assert objects.label is not None
-    known, names = objects.label >= 0, objects.label[part.aligned]
-    if not (known & part.aligned).any() or not (known & part.scored).any():
-        report.note(f"{part.name}: too few labels to score {clustering.subject}")
-        return None
-    alignment = align_columns(clustering.take(part.aligned), names, objects.has_field)
-    answer, label = clustering.take(part.scored & known), objects.label[part.scored & known]
-    add_label_scores(report, answer, label, alignment, part.name, resampling)
-    subject = clustering.subject
+    assert sample.label is not None
+    clustering, known = found.clustering, sample.label >= 0
+    scored, aligned = subset.scored & known, subset.aligned & known
+    if not aligned.any() or not scored.any():
+        run.report.note(f"split={subset.split}: too few labels to score {found.subject}")
+        return found
+    alignment = align_columns(
+        clustering.take(subset.aligned), sample.label[subset.aligned], sample.has_field
+    )
+    scope = run.scope(found.subject, scored, split=subset.split)
+    answer, label = clustering.take(scored), sample.label[scored]
+    add_label_scores(scope, answer, label, alignment)
     if clustering.probability is not None:
-        p, y = event(answer, label, alignment, objects.has_field)
-        add_probability_scores(report, subject, p, y, part.name, resampling)
-    if objects.has_field:
-        p, y = event(answer, label, alignment, has_field=True)
-        add_rates(report, subject, p, y, part.name, resampling)
-    return alignment
+        scope.probability(*event(answer, label, alignment, sample.has_field))
+    if sample.has_field:
+        add_rates(scope, *event(answer, label, alignment, has_field=True))
+    return AlignedClustering(found.subject, clustering, alignment)
 
 
 def add_silhouette(
-    report: Report, clustering: Clustering, space: Array, part: Slice, size: int, seed: int
+    run: TestRun, found: AlignedClustering, space: Array, subset: Subset, size: int
 ) -> None:
     """Add the mean silhouette (Rousseeuw 1987) of a subsample in a common space.
 
     Args:
-        report: Where the number goes.
-        clustering: The subject's answer for all objects.
+        run: With the report.
+        found: The subject's answer for all objects.
         space: Where distances are taken, shape (n, d).
-        part: The slice.
+        subset: The objects that count.
         size: Objects of the subsample.
-        seed: Fixes the subsample.
     """
-    rows = np.flatnonzero(part.scored)
-    rows = rows[subsample(len(rows), size, seed)]
-    found = clustering.assignment[rows]
-    defined = 1 < len(np.unique(found)) < len(found)
-    value = float(silhouette_score(space[rows], found)) if defined else float("nan")
-    report.add(clustering.subject, "silhouette", value, part.name, n=len(rows))
+    rows = np.flatnonzero(subset.scored)
+    rows = rows[subsample(len(rows), size, run.bootstrap.seed)]
+    columns = found.clustering.assignment[rows]
+    defined = 1 < len(np.unique(columns)) < len(columns)
+    value = float(silhouette_score(space[rows], columns)) if defined else float("nan")
+    run.scope(found.subject, split=subset.split).add("silhouette", value, n=len(rows))
 
 
-def add_label_scores(
-    report: Report,
-    clustering: Clustering,
-    label: Array,
-    alignment: Array,
-    slice: str,
-    resampling: Resampling,
-) -> None:
+def add_label_scores(scope: Scope, clustering: Clustering, label: Array, alignment: Array) -> None:
     """Add ARI, NMI and accuracy under the given alignment.
 
-    Uncertainties are a bootstrap over objects, which for functions of the contingency table is a
-    multinomial draw of its cells.
+    Args:
+        scope: Of the objects.
+        clustering: Their columns.
+        label: Their classes, shape (n,).
+        alignment: Class of each column, shape (K,).
     """
     # The columns may stand for classes that none of these objects has.
     classes = max(2, int(label.max(initial=0)) + 1, int(alignment.max()) + 1)
-    table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    total = int(table.sum())
-    rng = np.random.default_rng(resampling.seed)
-    draws = rng.multinomial(total, table.ravel() / total, size=resampling.num_resamples)
-    draws = draws.reshape(-1, *table.shape)
+    shape = (classes, clustering.num_columns)
+    cells = label * clustering.num_columns + clustering.assignment
+    table = np.bincount(cells, minlength=classes * clustering.num_columns).reshape(shape)
+    draws = scope.bootstrap.counts(cells, table.size).reshape(-1, *shape)
     scores: dict[str, Callable[[Array], Array]] = {
         "ari": adjusted_rand,
         "nmi": normalized_mutual_information,
         "accuracy": partial(accuracy, alignment=alignment),
     }
     for name, score in scores.items():
-        std = float(score(draws).std())
-        report.add(clustering.subject, name, float(score(table)), slice, std, total)
+        scope.add(name, float(score(table)), float(score(draws).std()), len(label))
 
 
 def rates(p: Array, y: Array, thresholds: Array) -> tuple[Array, Array]:
@@ -143,26 +132,24 @@ def rates(p: Array, y: Array, thresholds: Array) -> tuple[Array, Array]:
         Selected members over all members, and selected field stars over all selected, each shape
         (t,); NaN where nothing is divided by nothing.
     """
-    return _rates(_rate_terms(p, y, thresholds).sum(0)[None])
+    both = _rates(_rate_terms(p, y, thresholds).sum(0)[None])[0]
+    return both[: len(thresholds)], both[len(thresholds) :]
 
 
-def add_rates(
-    report: Report, subject: str, p: Array, y: Array, slice: str, resampling: Resampling
-) -> None:
-    """Add completeness and contamination against the membership threshold."""
-    terms = _rate_terms(p, y, THRESHOLDS)
-    stds = bootstrap_std(
-        terms,
-        lambda sums: np.concatenate(_rates(sums, squeeze=False), 1),
-        resampling.num_resamples,
-        resampling.seed,
-    )
+def add_rates(scope: Scope, p: Array, y: Array) -> None:
+    """Add completeness and contamination against the membership threshold.
+
+    Args:
+        scope: Of the stars.
+        p: Membership probability, shape (n,).
+        y: Whether the star is a member, shape (n,).
+    """
+    stds = np.split(scope.bootstrap.std(_rate_terms(p, y, THRESHOLDS), _rates), 2)
     names = ("completeness", "contamination")
-    both = zip(names, rates(p, y, THRESHOLDS), np.split(stds, 2), strict=True)
-    for name, values, errors in both:
-        for threshold, value, std in zip(THRESHOLDS, values, errors, strict=True):
-            where = f"{slice}/threshold={threshold:.2f}"
-            report.add(subject, name, value, where, std if np.isfinite(value) else None, len(p))
+    for name, values, errors in zip(names, rates(p, y, THRESHOLDS), stds, strict=True):
+        for threshold, value, std in zip(THRESHOLDS.tolist(), values, errors, strict=True):
+            error = float(std) if np.isfinite(value) else None
+            scope.where(threshold=threshold).add(name, value, error, len(p))
 
 
 def _rate_terms(p: Array, y: Array, thresholds: Array) -> Array:
@@ -171,10 +158,9 @@ def _rate_terms(p: Array, y: Array, thresholds: Array) -> Array:
     return np.concatenate([chosen & y[:, None], chosen, y[:, None]], 1).astype(np.float64)
 
 
-def _rates(sums: Array, squeeze: bool = True) -> tuple[Array, Array]:
-    """Return completeness and contamination from sums of `_rate_terms`, shape (r, 2 t + 1)."""
+def _rates(sums: Array) -> Array:
+    """Return completeness and contamination, (r, 2 t), from sums of `_rate_terms`."""
     count = (sums.shape[1] - 1) // 2
     right, chosen, members = sums[:, :count], sums[:, count:-1], sums[:, -1:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        result = right / members, 1 - right / chosen
-    return (result[0][0], result[1][0]) if squeeze else result
+        return np.concatenate([right / members, 1 - right / chosen], 1)

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from callbacks.report.base import SPLITS
 
 Array = NDArray[Any]
 
@@ -19,27 +22,31 @@ THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 BINARY = 1
 """Label of two lenses: the event that is to be found."""
 
-HELD_OUT = 2
-"""Code of the test split."""
-
 
 @dataclass(frozen=True)
-class Subject:
+class Predictions:
     """What a method says of events at each fraction of their curves.
 
     Attributes:
-        name: `model` or `classical/<name>`.
-        rows: Positions of the events among those reported, shape (n,).
+        subject: `model` or `baseline/<name>`.
+        rows: Positions of the events among all rows, shape (n,).
+        label: Their classes, shape (n,).
         probability: Of two lenses, shape (n, F).
         predicted: Class, shape (n, F); BINARY or not is all that a baseline knows.
-        classes: Whether `predicted` tells all classes apart.
+        tells_classes: Whether `predicted` tells all classes apart.
     """
 
-    name: str
+    subject: str
     rows: Array
+    label: Array
     probability: Array
     predicted: Array
-    classes: bool
+    tells_classes: bool
+
+    @property
+    def binary(self) -> Array:
+        """Whether there are two lenses, shape (n,)."""
+        return np.asarray(self.label == BINARY)
 
 
 @dataclass(frozen=True)
@@ -84,18 +91,18 @@ def reduce_batch(batch: Mapping[str, Tensor], probability: Tensor) -> dict[str, 
         probability: Of each class after each epoch, shape (B, T, C).
 
     Returns:
-        `index`, `label`, `split` (HELD_OUT if the batch has none); `until` (B, F), the time at
-        which each fraction ends; `at_fraction` (B, F, C), the probability after the last epoch
-        seen by then, 1 / C if there is none; `decided` (B, D), the fraction of the curve at which
-        the probability of two lenses first reaches each threshold, NaN if it never does.
+        `index`, `label`, `split` (held out if the batch has none); `cutoff_time` (B, F), the time
+        at which each fraction ends; `at_fraction` (B, F, C), the probability after the last epoch
+        seen by then, 1 / C if there is none; `decision_time` (B, D), the fraction of the curve at
+        which the probability of two lenses first reaches each threshold, NaN if it never does.
     """
     time, seen = batch["time"], seen_epochs(batch)
     first, last = time_limits(time)
     span = (last - first).clamp_min(torch.finfo(time.dtype).tiny)
     fractions = torch.tensor(FRACTIONS, dtype=time.dtype, device=time.device)
-    until = first[:, None] + fractions * span[:, None]
-    until[:, -1] = last  # not one rounding error before the last epoch
-    at_fraction = [_last_before(probability, seen & (time <= limit[:, None])) for limit in until.T]
+    cutoff = first[:, None] + fractions * span[:, None]
+    cutoff[:, -1] = last  # not one rounding error before the last epoch
+    at_fraction = [_last_before(probability, seen & (time <= limit[:, None])) for limit in cutoff.T]
     share = (time - first[:, None]) / span[:, None]
     binary = probability[..., BINARY]
     decided = [_first_where(share, seen & (binary >= threshold)) for threshold in THRESHOLDS]
@@ -103,10 +110,10 @@ def reduce_batch(batch: Mapping[str, Tensor], probability: Tensor) -> dict[str, 
     return {
         "index": index,
         "label": batch.get("label", torch.full_like(index, -1)),
-        "split": batch.get("split", torch.full_like(index, HELD_OUT)),
-        "until": until,
+        "split": batch.get("split", torch.full_like(index, SPLITS["held_out"])),
+        "cutoff_time": cutoff,
         "at_fraction": torch.stack(at_fraction, dim=1).float(),
-        "decided": torch.stack(decided, dim=1),
+        "decision_time": torch.stack(decided, dim=1),
     }
 
 
@@ -123,9 +130,9 @@ def take_examples(
     """
     seen, found = seen_epochs(batch), []
     labels = batch["label"].tolist() if "label" in batch else [-1] * len(seen)
-    splits = batch["split"].tolist() if "split" in batch else [HELD_OUT] * len(seen)
+    splits = batch["split"].tolist() if "split" in batch else [SPLITS["held_out"]] * len(seen)
     for row, (label, split) in enumerate(zip(labels, splits, strict=True)):
-        if split != HELD_OUT or counts.get(label, 0) >= limit or not seen[row].any():
+        if split != SPLITS["held_out"] or counts.get(label, 0) >= limit or not seen[row].any():
             continue
         counts[label] = counts.get(label, 0) + 1
         kept = seen[row]

@@ -9,15 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from callbacks.metrics.ranking import Ranking
-from callbacks.microlensing.events import BINARY, FRACTIONS, THRESHOLDS, Example, Subject
+from callbacks.microlensing.events import BINARY, FRACTIONS, THRESHOLDS, Example, Predictions
 from callbacks.microlensing.scores import BINS, slice_name
+from callbacks.report.base import TestRun
 from callbacks.report.figures import COLOURS, new_figure
-from callbacks.report.probability import draw_diagonal, draw_reliability
+from callbacks.report.plots import (
+    confusion,
+    diagonal,
+    reliability,
+    roc_and_precision,
+    side_by_side,
+    subject_colours,
+)
 from callbacks.report.table import Report, Row
 
 Array = NDArray[Any]
-SUBJECT_COLOURS = {"model": COLOURS[0], "classical/pspl_fit": COLOURS[1], "signal": "#888888"}
 BY_FRACTION = ("accuracy", "auc", "average_precision", "ece")
 AXIS_NAMES: Mapping[str, str] = {
     "delta_chi2": r"$\Delta\chi^2$ against the best single lens",
@@ -29,37 +35,31 @@ AXIS_NAMES: Mapping[str, str] = {
 
 
 def microlensing_figures(
-    report: Report,
-    subjects: Sequence[Subject],
-    label: Array,
-    decided: Array,
-    classes: Sequence[str],
+    run: TestRun, subjects: Sequence[Predictions], classes: Sequence[str]
 ) -> dict[str, Figure]:
     """Return all figures of scores, by name.
 
     Args:
-        report: The filled report.
-        subjects: Whose answers are shown; the model first.
-        label: Of the events, shape (n,).
-        decided: Fraction at which each threshold was reached, shape (n, D).
+        run: With the filled report.
+        subjects: What is shown; the model first.
         classes: Names of the classes.
     """
-    binary = label == BINARY
-    whole = {x.name: (binary[x.rows], x.probability[:, -1]) for x in subjects}
     model = subjects[0]
+    whole = {x.subject: (x.probability[:, -1], x.binary) for x in subjects}
     parts = {
-        f"{fraction:.0%} seen": (binary, model.probability[:, column])
+        f"{fraction:.0%} seen": (model.probability[:, column], model.binary)
         for column, fraction in enumerate(FRACTIONS)
     }
-    shades = colormaps["viridis"](np.linspace(0.9, 0.1, len(FRACTIONS)))
+    colours = subject_colours(run.report)
+    shades = list(colormaps["viridis"](np.linspace(0.9, 0.1, len(FRACTIONS))))
     return {
-        "roc_pr": ranking_figure(whole, [SUBJECT_COLOURS[name] for name in whole]),
-        "roc_pr_by_fraction": ranking_figure(parts, list(shades)),
-        "scores_by_fraction": fraction_figure(report),
-        "confusion": confusion_figure(model, label, classes),
-        "reliability": reliability_figure(subjects, binary),
-        "decisions": decision_figure(decided, binary),
-        "detectability": bin_figure(report),
+        "roc_pr": ranking_figure(whole, [colours[name] for name in whole]),
+        "roc_pr_by_fraction": ranking_figure(parts, shades),
+        "scores_by_fraction": fraction_figure(run.report),
+        "confusion": confusion_figure(model, classes),
+        "reliability": reliability_figure(subjects, colours),
+        "decisions": decision_figure(run.rows["decision_time"][model.rows], model.binary),
+        "detectability": bin_figure(run.report),
     }
 
 
@@ -67,41 +67,20 @@ def ranking_figure(curves: Mapping[str, tuple[Array, Array]], colours: Sequence[
     """Return ROC and precision-recall curves.
 
     Args:
-        curves: Name to (whether there are two lenses, probability).
+        curves: Name to (probability, whether there are two lenses).
         colours: One a curve.
     """
     figure, (roc, precision) = new_figure(1, 2)
-    roc.plot([0, 1], [0, 1], color="#888888", linestyle=":", linewidth=1.2)
-    for (name, (truth, p)), colour in zip(curves.items(), colours, strict=True):
-        curve = Ranking(truth, p).curve()
-        x, y = np.insert(curve.false_positive_rate, 0, 0), np.insert(curve.recall, 0, 0)
-        roc.plot(x, y, color=colour, label=name)
-        precision.plot(curve.recall, curve.precision, color=colour, label=name)
-    roc.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC")
-    precision.set(xlabel="completeness", ylabel="purity", title="Precision and recall")
-    for panel in (roc, precision):
-        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    precision.legend(loc="lower left")
+    roc_and_precision(roc, precision, curves, colours)
     return figure
 
 
 def fraction_figure(report: Report) -> Figure:
     """Return scores against the fraction of the curve."""
     figure, axes = new_figure(2, 2, panel=(4.2, 3.0))
-    names = {slice_name(fraction): fraction for fraction in FRACTIONS}
+    places = {slice_name(fraction): fraction for fraction in FRACTIONS}
     for panel, metric in zip(axes, BY_FRACTION, strict=True):
-        rows = [row for row in report.rows if row.metric == metric and row.slice in names]
-        for subject in dict.fromkeys(row.subject for row in rows):
-            own = [row for row in rows if row.subject == subject]
-            panel.errorbar(
-                [names[row.slice] for row in own],
-                [row.value for row in own],
-                [row.std or 0.0 for row in own],
-                marker="o",
-                markersize=4,
-                color=SUBJECT_COLOURS[subject],
-                label=subject,
-            )
+        side_by_side(panel, report.rows_of(metric), places, subject_colours(report))
         panel.set(title=metric.replace("_", " "), xlim=(0, 1.03))
     for panel in axes[2:]:
         panel.set_xlabel("fraction of the curve seen")
@@ -109,44 +88,35 @@ def fraction_figure(report: Report) -> Figure:
     return figure
 
 
-def confusion_figure(model: Subject, label: Array, classes: Sequence[str]) -> Figure:
+def confusion_figure(model: Predictions, classes: Sequence[str]) -> Figure:
     """Return the confusion matrix at each fraction, in shares of the true class."""
     figure, axes = new_figure(2, 4, panel=(2.9, 2.9))
-    count, ticks = len(classes), range(len(classes))
     for column, (panel, fraction) in enumerate(zip(axes, FRACTIONS, strict=False)):
-        cells = label * count + model.predicted[:, column]
-        table = np.bincount(cells, minlength=count**2).reshape(count, count)
-        share = table / np.maximum(table.sum(1, keepdims=True), 1)
-        panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, other), value in np.ndenumerate(share):
-            text = f"{value:.1%}\n{table[row, other]}"
-            colour = "white" if value > 0.6 else "black"
-            panel.text(other, row, text, ha="center", va="center", color=colour, fontsize=9)
-        panel.grid(visible=False)
-        panel.set_xticks(ticks, classes)
-        panel.set_yticks(ticks, classes, rotation=90, va="center")
-        panel.set(title=f"{fraction:.0%} seen", xlabel="predicted", ylabel="true")
+        confusion(panel, model.predicted[:, column], model.label, classes)
+        panel.set_title(f"{fraction:.0%} seen")
     axes[-1].set_axis_off()
     return figure
 
 
-def reliability_figure(subjects: Sequence[Subject], binary: Array) -> Figure:
-    """Return a reliability diagram at each fraction, and the probabilities stated at the end."""
+def reliability_figure(subjects: Sequence[Predictions], colours: Mapping[str, str]) -> Figure:
+    """Return a reliability diagram at each fraction, and the probabilities stated at the end.
+
+    Args:
+        subjects: What is shown.
+        colours: Of the subjects.
+    """
     figure, axes = new_figure(2, 4, panel=(2.9, 2.9))
     for column, (panel, fraction) in enumerate(zip(axes, FRACTIONS, strict=False)):
-        draw_diagonal(panel)
-        for subject in subjects:
-            p, y = subject.probability[:, column], binary[subject.rows]
-            draw_reliability(panel, p, y, SUBJECT_COLOURS[subject.name], subject.name)
+        diagonal(panel, "calibrated")
+        for x in subjects:
+            reliability(panel, x.probability[:, column], x.binary, colours[x.subject], x.subject)
         panel.set(title=f"{fraction:.0%} seen", xlabel="stated probability of two lenses")
     axes[0].set_ylabel("share with two lenses")
     axes[4].set_ylabel("share with two lenses")
-    for subject in subjects:
-        share = np.full(len(subject.rows), 1 / len(subject.rows))
-        colour, bins = SUBJECT_COLOURS[subject.name], np.linspace(0, 1, 21).tolist()
-        axes[-1].hist(
-            subject.probability[:, -1], bins, weights=share, histtype="step", color=colour
-        )
+    for x in subjects:
+        share, bins = np.full(len(x.rows), 1 / len(x.rows)), np.linspace(0, 1, 21).tolist()
+        p, colour = x.probability[:, -1], colours[x.subject]
+        axes[-1].hist(p, bins, weights=share, histtype="step", color=colour)
     axes[-1].set(title="Stated at the end", ylabel="share of events", xlabel="probability")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -184,7 +154,8 @@ def bin_figure(report: Report) -> Figure:
     for line, name in enumerate(shown):
         for column, (metric, title) in enumerate(titles.items()):
             panel = axes[3 * line + column]
-            _draw_bins(panel, [row for row in found[name] if row.metric == metric], name)
+            rows = [row for row in found[name] if row.metric == metric]
+            _draw_bins(panel, rows, subject_colours(report))
             panel.set(title=title if line == 0 else "", xlabel=AXIS_NAMES[name], ylim=(0, 1.03))
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3)
@@ -222,20 +193,11 @@ def _bin_rows(report: Report, name: str) -> list[Row]:
     return [row for row in report.rows if f"/{name}=" in row.slice]
 
 
-def _draw_bins(panel: Axes, rows: Sequence[Row], name: str) -> None:
-    """Draw one metric in the bins of one parameter, with the number of binaries."""
-    bins = list(dict.fromkeys(row.slice.split(f"/{name}=")[1] for row in rows))
-    subjects = list(dict.fromkeys(row.subject for row in rows))
-    for subject, shift in zip(subjects, (-0.1, 0.1), strict=False):
-        own = {row.slice.split(f"/{name}=")[1]: row for row in rows if row.subject == subject}
-        panel.errorbar(
-            [place + shift for place, part in enumerate(bins) if part in own],
-            [own[part].value for part in bins if part in own],
-            [own[part].std or 0.0 for part in bins if part in own],
-            fmt="o",
-            markersize=5,
-            color=SUBJECT_COLOURS[subject],
-            label=subject,
-        )
-    panel.set_xticks(range(len(bins)), [part.replace("..", " to ") for part in bins], fontsize=8)
-    panel.set_xlim(-0.5, len(bins) - 0.5)
+def _draw_bins(panel: Axes, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
+    """Draw one metric in the bins of one parameter."""
+    slices = list(dict.fromkeys(row.slice for row in rows))
+    places = dict(zip(slices, range(len(slices)), strict=True))
+    side_by_side(panel, rows, places, colours, width=0.2, fmt="o")
+    names = [part.rpartition("=")[2].replace("..", " to ") for part in slices]
+    panel.set_xticks(range(len(names)), names, fontsize=8)
+    panel.set_xlim(-0.5, len(names) - 0.5)

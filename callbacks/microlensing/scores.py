@@ -1,23 +1,16 @@
-"""What the microlensing report measures of each subject, with uncertainties."""
+"""What the microlensing report measures, with uncertainties."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from callbacks.metrics.ranking import (
-    Ranking,
-    RankingCurve,
-    area_under_roc,
-    average_precision,
-    completeness_at_purity,
-)
-from callbacks.microlensing.events import BINARY, FRACTIONS, THRESHOLDS, Subject
-from callbacks.report.probability import Resampling, add_probability_scores
-from callbacks.report.table import Report
+from callbacks.metrics.ranking import Ranking, RankingCurve, area_under_roc
+from callbacks.microlensing.events import BINARY, FRACTIONS, THRESHOLDS, Predictions
+from callbacks.report.base import TestRun
+from callbacks.report.bootstrap import Bootstrap
 
 Array = NDArray[Any]
 PURITIES = (0.90, 0.95, 0.99)
@@ -33,7 +26,7 @@ BINS: Mapping[str, Sequence[float]] = {
 }
 """Parameter to edges of the bins; of the impact parameter the absolute value is taken."""
 
-Metric = Callable[[RankingCurve], float]
+QUARTILES = {"decision_fraction_q25": 0.25, "decision_fraction": 0.5, "decision_fraction_q75": 0.75}
 
 
 def slice_name(fraction: float) -> str:
@@ -41,93 +34,27 @@ def slice_name(fraction: float) -> str:
     return f"fraction={fraction:.2f}"
 
 
-def add_subject(
-    report: Report, subject: Subject, label: Array, names: Sequence[str], resampling: Resampling
-) -> None:
-    """Add what one subject scores at every fraction.
+def add_fractions(run: TestRun, found: Predictions, names: Sequence[str]) -> None:
+    """Add what is right at every fraction: rankings, probabilities, classes.
 
     Args:
-        report: Where the numbers go.
-        subject: Its answers.
-        label: Of the events reported, shape (n,).
+        run: With the report.
+        found: What one subject says.
         names: Of the classes.
-        resampling: How uncertainties are found.
     """
-    truth = label[subject.rows]
-    binary = truth == BINARY
     for column, fraction in enumerate(FRACTIONS):
-        where = slice_name(fraction)
-        p, predicted = subject.probability[:, column], subject.predicted[:, column]
-        add_share(report, subject.name, "accuracy", (predicted == BINARY) == binary, where)
-        if subject.classes and len(names) > 2:
-            add_share(report, subject.name, "class_accuracy", predicted == truth, where)
-        add_ranking(report, subject.name, p, binary, where, resampling)
-        add_probability_scores(report, subject.name, p, binary, where, resampling)
-        if subject.classes or len(names) == 2:
-            add_classes(report, subject.name, predicted, truth, names, where)
+        scope = run.scope(found.subject, found.rows, fraction=fraction)
+        p, predicted = found.probability[:, column], found.predicted[:, column]
+        scope.share("accuracy", (predicted == BINARY) == found.binary)
+        if found.tells_classes and len(names) > 2:
+            scope.share("class_accuracy", predicted == found.label)
+        scope.ranking(p, found.binary, PURITIES)
+        scope.probability(p, found.binary)
+        if found.tells_classes or len(names) == 2:
+            scope.classes(predicted, found.label, names)
 
 
-def add_share(report: Report, subject: str, metric: str, happened: Array, slice: str) -> None:
-    """Add a share of events with its standard deviation, which a bootstrap would give."""
-    count = len(happened)
-    share = float(happened.mean()) if count else float("nan")
-    report.add(subject, metric, share, slice, (share * (1 - share) / max(count, 1)) ** 0.5, count)
-
-
-def add_ranking(
-    report: Report, subject: str, p: Array, binary: Array, slice: str, resampling: Resampling
-) -> None:
-    """Add the areas under the ROC and precision-recall curves and completeness at purities."""
-    metrics: dict[tuple[str, str], Metric] = {
-        ("auc", slice): area_under_roc,
-        ("average_precision", slice): average_precision,
-    }
-    for purity in PURITIES:
-        key = ("completeness", f"{slice}/purity={purity:.2f}")
-        metrics[key] = partial(completeness_at_purity, purity=purity)
-    ranking = Ranking(binary, p)
-    curve = ranking.curve()
-    spread = bootstrap_curves(ranking, list(metrics.values()), resampling)
-    for ((metric, where), measure), std in zip(metrics.items(), spread, strict=True):
-        report.add(subject, metric, measure(curve), where, std, len(p))
-
-
-def bootstrap_curves(
-    ranking: Ranking, metrics: Sequence[Metric], resampling: Resampling
-) -> NDArray[np.float64]:
-    """Return standard deviations of metrics over resamples of the objects, shape (m,)."""
-    rng, count = np.random.default_rng(resampling.seed), len(ranking.order)
-    values = np.empty((resampling.num_resamples, len(metrics)))
-    for row in values:
-        weights = np.bincount(rng.integers(count, size=count), minlength=count)
-        curve = ranking.curve(weights.astype(np.float64))
-        row[:] = [metric(curve) for metric in metrics]
-    defined = np.isfinite(values).all(1)
-    return values[defined].std(0) if defined.any() else np.full(len(metrics), np.nan)
-
-
-def add_classes(
-    report: Report, subject: str, predicted: Array, truth: Array, names: Sequence[str], slice: str
-) -> None:
-    """Add the confusion matrix, and precision, recall and F1 of each class."""
-    count = len(names)
-    table = np.bincount(truth * count + predicted, minlength=count**2).reshape(count, count)
-    for row, name in enumerate(names):
-        where = f"{slice}/class={name}"
-        found, right = int(table[:, row].sum()), int(table[row, row])
-        own = int(table[row].sum())
-        precision, recall = _divide(right, found), _divide(right, own)
-        report.add(subject, "precision", precision, where, n=found)
-        report.add(subject, "recall", recall, where, n=own)
-        report.add(subject, "f1", _divide(2 * right, found + own), where, n=own)
-        for column, other in enumerate(names):
-            where = f"{slice}/true={name}/predicted={other}"
-            report.add(subject, "confusion", int(table[row, column]), where, n=own)
-
-
-def add_bins(
-    report: Report, subject: Subject, label: Array, parameters: Mapping[str, Array]
-) -> None:
+def add_bins(run: TestRun, found: Predictions) -> None:
     """Add what the whole curve tells of events by detectability and parameters.
 
     In each bin of a parameter: `auc` of the binaries in the bin against the other events in it
@@ -136,32 +63,42 @@ def add_bins(
     all events 90 % pure.
 
     Args:
-        report: Where the numbers go.
-        subject: Its answers.
-        label: Of the events reported, shape (n,).
-        parameters: Name to values, aligned with `label`.
+        run: With the report; the catalogue gives the parameters.
+        found: What one subject says.
     """
-    binary, p = label[subject.rows] == BINARY, subject.probability[:, -1]
+    binary, p = found.binary, found.probability[:, -1]
     pure = threshold_at_purity(Ranking(binary, p).curve(), PURITIES[0])
-    where = slice_name(FRACTIONS[-1])
-    for name in (name for name in BINS if name in parameters):
-        values = np.abs(parameters[name][subject.rows].astype(np.float64))
+    whole = run.scope(found.subject, found.rows, fraction=FRACTIONS[-1])
+    for name, parameter in event_parameters(run, found.rows).items():
+        values = np.abs(parameter.astype(np.float64))
         # One lens has Delta chi^2 = 0 by definition: it belongs to every bin.
-        others = ~binary & (np.isfinite(values) & (name != "delta_chi2"))
-        everywhere = not others.any()
-        for low, high in zip(BINS[name][:-1], BINS[name][1:], strict=True):
-            inside = (values >= low) & (values < high)
+        known = ~binary & np.isfinite(values) & (name != "delta_chi2")
+        for scope, inside in whole.by_bins(name, values, BINS[name]):
             mine = binary & inside
-            rest = ~binary if everywhere else others & inside
-            if not mine.any():
-                continue
-            both = mine | rest
-            part = f"{where}/{name}={low:g}..{high:g}"
-            area = area_under_roc(Ranking(mine[both], p[both]).curve())
-            report.add(subject.name, "auc", area, part, n=int(mine.sum()))
-            add_share(report, subject.name, "recall", p[mine] >= 0.5, part)
-            found = f"{where}/purity={PURITIES[0]:.2f}/{name}={low:g}..{high:g}"
-            add_share(report, subject.name, "completeness", p[mine] >= pure, found)
+            if mine.any():
+                both = mine | (known & inside if known.any() else ~binary)
+                area = area_under_roc(Ranking(mine[both], p[both]).curve())
+                scope.add("auc", area, n=int(mine.sum()))
+                scope.of(mine).share("recall", p[mine] >= 0.5)
+        selected = whole.where(purity=PURITIES[0])
+        for scope, inside in selected.by_bins(name, values, BINS[name]):
+            mine = binary & inside
+            if mine.any():
+                scope.of(mine).share("completeness", p[mine] >= pure)
+
+
+def event_parameters(run: TestRun, rows: Array) -> dict[str, Array]:
+    """Return parameters of events, with `delta_chi2` of the batch.
+
+    Args:
+        run: With rows and catalogue.
+        rows: Mask or positions of the events.
+    """
+    catalogue = run.catalogue(rows)
+    found = {name: np.asarray(catalogue[name]) for name in BINS if name in catalogue.colnames}
+    if "delta_chi2" in run.rows:
+        found["delta_chi2"] = run.rows["delta_chi2"][rows]
+    return found
 
 
 def threshold_at_purity(curve: RankingCurve, purity: float) -> float:
@@ -170,35 +107,51 @@ def threshold_at_purity(curve: RankingCurve, purity: float) -> float:
     return float(pure.min(initial=np.inf))
 
 
-def add_decisions(report: Report, decided: Array, binary: Array, resampling: Resampling) -> None:
+def add_decisions(run: TestRun, events: Predictions) -> None:
     """Add when the model first gave two lenses each threshold's probability, and how often wrongly.
 
     Args:
-        report: Where the numbers go.
-        decided: Fraction of the curve at which it did, NaN if never, shape (n, D).
-        binary: Whether there are two lenses, shape (n,).
-        resampling: How uncertainties are found.
+        run: Its rows' `decision_time` is the fraction of the curve at which it did, NaN if never.
+        events: The events reported.
     """
-    rng = np.random.default_rng(resampling.seed)
+    rng, binary = np.random.default_rng(run.bootstrap.seed), events.binary
     for column, threshold in enumerate(THRESHOLDS):
-        where, times = f"threshold={threshold:.2f}", decided[:, column]
+        scope = run.scope("model", events.rows, threshold=threshold)
+        times = run.rows["decision_time"][events.rows, column]
         alarm = np.isfinite(times)
-        add_share(report, "model", "decided", alarm[binary], where)
-        add_share(report, "model", "false_alarms", alarm[~binary], where)
+        scope.of(binary).share("decided", alarm[binary])
+        scope.of(~binary).share("false_alarms", alarm[~binary])
         right = times[alarm & binary]
-        quartiles = ("decision_fraction_q25", "decision_fraction", "decision_fraction_q75")
         if not len(right):
-            for name in quartiles:
-                report.add("model", name, float("nan"), where, n=0)
+            for name in QUARTILES:
+                scope.add(name, float("nan"), n=0)
             continue
-        drawn = rng.choice(right, (resampling.num_resamples, len(right)))
-        stds = np.quantile(drawn, (0.25, 0.5, 0.75), axis=1).std(1)
-        values = np.quantile(right, (0.25, 0.5, 0.75))
-        for name, value, std in zip(quartiles, values, stds, strict=True):
-            report.add("model", name, value, where, std, len(right))
+        stds = quartile_stds(scope.of(alarm & binary).bootstrap, right, rng)
+        for (name, share), std in zip(QUARTILES.items(), stds, strict=True):
+            scope.add(name, np.quantile(right, share), float(std), len(right))
 
 
-def add_ceiling(report: Report, delta_chi2: Array, binary: Array) -> None:
+def quartile_stds(bootstrap: Bootstrap, values: Array, rng: np.random.Generator) -> Array:
+    """Return the deviations of the quartiles, shape (3,).
+
+    Args:
+        bootstrap: Of the objects.
+        values: Shape (n,).
+        rng: Draws the resamples of objects without groups.
+    """
+    shares = list(QUARTILES.values())
+    if bootstrap.groups is None:
+        drawn = rng.choice(values, (bootstrap.num_resamples, len(values)))
+        return np.asarray(np.quantile(drawn, shares, axis=1).std(1))
+
+    def quartiles(weights: Array) -> Array:
+        drawn = np.repeat(values, weights.astype(np.int64))
+        return np.quantile(drawn, shares) if len(drawn) else np.full(len(shares), np.nan)
+
+    return bootstrap.std_weighted(len(values), quartiles)
+
+
+def add_ceiling(run: TestRun, events: Predictions) -> None:
     """Add what the signal allows, from the binaries' Delta chi^2 against the best single lens.
 
     `share_detectable`: binaries above a Delta chi^2; `ideal_accuracy`: mean over binaries of
@@ -207,21 +160,24 @@ def add_ceiling(report: Report, delta_chi2: Array, binary: Array) -> None:
     where both classes are drawn from the same priors, their populations tell more.
 
     Args:
-        report: Where the numbers go.
-        delta_chi2: NaN if unknown, shape (n,).
-        binary: Whether there are two lenses, shape (n,).
+        run: With the report.
+        events: The events reported.
     """
-    known = delta_chi2[binary & np.isfinite(delta_chi2)].astype(np.float64)
+    rows = events.rows[events.binary]
+    delta_chi2 = event_parameters(run, rows).get("delta_chi2")
+    if delta_chi2 is None:
+        return
+    rows = rows[np.isfinite(delta_chi2)]
+    known = delta_chi2[np.isfinite(delta_chi2)].astype(np.float64)
     if not len(known):
-        report.note("delta_chi2 of the binaries is unknown: no ceiling is given")
+        run.report.note("delta_chi2 of the binaries is unknown: no ceiling is given")
         return
     for limit in DETECTABLE:
-        add_share(report, "signal", "share_detectable", known > limit, f"delta_chi2={limit}")
+        run.scope("signal", rows, delta_chi2=limit).share("share_detectable", known > limit)
     ideal = norm.cdf(np.sqrt(np.maximum(known, 0)) / 2)
-    std, where = float(ideal.std() / len(ideal) ** 0.5), slice_name(1.0)
-    report.add("signal", "ideal_accuracy", float(ideal.mean()), where, std, len(known))
-
-
-def _divide(part: int, whole: int) -> float:
-    """Divide; NaN if there is nothing."""
-    return part / whole if whole else float("nan")
+    scope = run.scope("signal", rows, fraction=FRACTIONS[-1])
+    if scope.bootstrap.groups is not None:
+        scope.mean("ideal_accuracy", ideal)
+        return
+    std = float(ideal.std() / len(ideal) ** 0.5)
+    scope.add("ideal_accuracy", float(ideal.mean()), std, len(known))

@@ -9,12 +9,10 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.report.ranks import all_gather
-
 Rows = dict[str, NDArray[Any]]
 
 
-class RowCollector:
+class RowGatherer:
     """Collects per-object tensors batch by batch and gathers them over all ranks.
 
     Tensors travel by `all_gather` with padding to the longest rank; nothing is pickled. The result
@@ -66,6 +64,31 @@ class RowCollector:
         gathered = {name: _gather_rows(trainer, x, counts) for name, x in columns.items()}
         _, first = np.unique(gathered["index"], return_index=True)
         return {name: values[first] for name, values in gathered.items()}
+
+
+def all_gather(trainer: Trainer, values: Tensor) -> Tensor:
+    """Return the values of all ranks on a new first axis, on the CPU; all ranks must call this.
+
+    Args:
+        trainer: Knows the device of the exchange and the number of ranks.
+        values: Of the same shape and dtype on every rank.
+    """
+    if trainer.world_size == 1:
+        return values.cpu()[None]
+    sent = values.to(trainer.strategy.root_device).contiguous()
+    gathered = [torch.empty_like(sent) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, sent)
+    return torch.stack(gathered).cpu()
+
+
+def take_rows(rows: Rows, where: NDArray[Any]) -> Rows:
+    """Return some of the rows.
+
+    Args:
+        rows: Name to values.
+        where: Mask or positions.
+    """
+    return {name: values[where] for name, values in rows.items()}
 
 
 def whole_precision(values: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import tensorboard_writers
-from callbacks.report.gather import RowCollector, Rows
+from callbacks.report.gather import RowGatherer, Rows
 
 
 class EmbeddingProjector(Callback):
@@ -27,7 +28,7 @@ class EmbeddingProjector(Callback):
         self.key = key
         self.max_objects = max_objects
         self.seed = seed
-        self._rows = RowCollector()
+        self._rows = RowGatherer()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what an interrupted run left."""
@@ -79,16 +80,3 @@ class EmbeddingProjector(Callback):
             columns = {"name": np.asarray(names(rows["index"])), **columns}
         lines = zip(*(values.tolist() for values in columns.values()), strict=True)
         return list(columns), [[str(value) for value in line] for line in lines]
-
-
-def subsample(count: int, size: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the sorted positions of a random subsample; all of them if there are no more.
-
-    Args:
-        count: Objects to choose from.
-        size: Objects wanted.
-        seed: Fixes the choice.
-    """
-    if count <= size:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))

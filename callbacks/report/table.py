@@ -5,20 +5,19 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from datamodules.files import atomic_path
 
-SCHEMA = "astrolit.report/1"
+SCHEMA = "astrolit.report/2"
 FIELDS = ("subject", "metric", "slice", "value", "std", "n")
 
 
@@ -27,7 +26,7 @@ class Row:
     """One number of a report.
 
     Args:
-        subject: `model`, `model_<variant>` or `classical/<name>`.
+        subject: `model`, `model_<variant>` or `baseline/<name>`.
         metric: What was measured.
         slice: `<name>=<value>`, several joined by `/`, or empty.
         value: The number; NaN if it is not defined for this subject.
@@ -86,11 +85,9 @@ class Report:
         self._keys: set[str] = set()
 
     @classmethod
-    def of_run(
-        cls, trainer: Trainer, module: LightningModule, method: str, split: str, num_objects: int
-    ) -> "Report":
-        """Return an empty report whose header describes this run."""
-        return cls(method, split, num_objects, **run_facts(trainer, module))
+    def of_run(cls, trainer: Trainer, module: LightningModule, method: str) -> "Report":
+        """Return an empty report whose header describes this run; see `covers`."""
+        return cls(method, "", 0, **run_facts(trainer, module))
 
     def add(
         self,
@@ -111,6 +108,23 @@ class Report:
             raise ValueError(f"the report has {row.key} already")
         self._keys.add(row.key)
         self.rows.append(row)
+
+    def covers(self, split: str, num_objects: int) -> None:
+        """Say which splits the report is about, and how many objects.
+
+        Args:
+            split: Names of splits, joined by commas.
+            num_objects: In all of them.
+        """
+        self.header |= {"split": split, "num_objects": num_objects}
+
+    def rows_of(self, metric: str | None = None, subject: str | None = None) -> list[Row]:
+        """Return the rows of a metric, of a subject, or of both, in the order added."""
+        return [
+            row
+            for row in self.rows
+            if metric in (None, row.metric) and subject in (None, row.subject)
+        ]
 
     def note(self, line: str) -> None:
         """Add one line that the reader must know; printed under the table and saved."""
@@ -202,50 +216,3 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def resampled_sums(
-    values: NDArray[Any], num_resamples: int = 200, seed: int = 0
-) -> NDArray[np.float64]:
-    """Return sums over objects drawn with replacement, as a bootstrap needs them.
-
-    Every statistic that is a function of sums over objects (means, ratios, calibration bins,
-    contingency tables) follows from these without a loop over objects.
-
-    Args:
-        values: What is summed, shape (n,) or (n, m).
-        num_resamples: Resamples R, each of n objects.
-        seed: Fixes the draws.
-
-    Returns:
-        The sums, shape (R,) or (R, m).
-    """
-    values = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    draws = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(num_resamples))
-    return np.stack([counts.astype(np.float64) @ values for counts in draws])
-
-
-def bootstrap_std(
-    values: NDArray[Any],
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    num_resamples: int = 200,
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Return the standard deviation of a statistic over bootstrap resamples of the objects.
-
-    Args:
-        values: What the statistic needs summed over objects, shape (n, m).
-        statistic: From sums of shape (R, m) to statistics of shape (R,) or (R, k).
-        num_resamples: Resamples R.
-        seed: Fixes the draws.
-
-    Returns:
-        Shape () or (k,), over the resamples in which the statistic is defined.
-    """
-    results = np.asarray(statistic(resampled_sums(values, num_resamples, seed)))
-    defined = np.isfinite(results)
-    count = np.maximum(defined.sum(0), 1)
-    mean = np.where(defined, results, 0.0).sum(0) / count
-    return np.sqrt(np.where(defined, (results - mean) ** 2, 0.0).sum(0) / count)

@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from callbacks.report.ranks import all_gather
+from callbacks.report.gather import all_gather
 from callbacks.run.lightning_private import (
     begin_resuming,
     epoch_just_ended,

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from callbacks.report.ranks import all_gather
+from callbacks.report.gather import all_gather
 
 SHOWN = 10
 Batch = dict[str, Tensor]

@@ -1,49 +1,37 @@
-"""Steps of the report of spectra that ask the datamodule: targets, loss terms, tables."""
+"""Steps of the report of spectra beside its scores: masks, targets, loss terms, tables."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from callbacks.report.base import TestRun
+from callbacks.report.scope import Scope
 from callbacks.report.table import Report
 from callbacks.spectra.fidelity import star_chi2
 from callbacks.spectra.latents import (
     CORRELATIONS,
-    Subject,
     correlation_matrix,
     latent_names,
     write_matrix,
 )
-from callbacks.spectra.recovery import MIN_STARS, Targets, make_targets
+from callbacks.spectra.predictions import Predictions
+from callbacks.spectra.recovery import MIN_STARS, RecoveryTargets, make_targets
 
 Array = NDArray[Any]
 FEW = ("index", "label")
 """Keys of a batch that regressions need."""
 
 
-def element_windows(datamodule: Any) -> dict[str, list[tuple[float, float]]]:
-    """Return element to list of (low, high) in A; empty if the datamodule knows none."""
-    found = getattr(datamodule, "element_windows", dict)
-    windows: dict[str, list[tuple[float, float]]] = found()
-    return windows
-
-
-def add_masks(report: Report, datamodule: Any) -> None:
-    """Add the share of pixels that each bit of the mask covers, if any, and that it alone loses.
-
-    Args:
-        report: Where the numbers go, as those of `data`.
-        datamodule: Its `mask_report()` gives shares by split and bit.
-    """
-    if not hasattr(datamodule, "mask_report"):
-        return
-    splits = datamodule.mask_report()
+def add_masks(run: TestRun) -> None:
+    """Add the share of pixels that each bit of the mask covers, if any, and that it alone loses."""
+    splits = run.datamodule.mask_report()
     for bit, shares in splits.get("test", splits["all"]).items():
         if shares["share"]:
-            report.add("data", "masked", shares["share"], f"bit={bit}")
-            report.add("data", "masked_alone", shares["alone"], f"bit={bit}")
+            scope = run.scope("data", bit=bit)
+            scope.add("masked", shares["share"])
+            scope.add("masked_alone", shares["alone"])
 
 
 def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int]:
@@ -58,7 +46,8 @@ def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int
     missing = int((~np.isfinite(label)).any(1).sum())
     if missing:
         report.note(
-            f"{missing} held-out stars lack a label: the model takes its default, peers the mean"
+            f"{missing} held-out stars lack a label: the model takes its default, "
+            "baselines the mean"
         )
     rare = [name for name, own in zip(names, count, strict=True) if own < MIN_STARS]
     if rare:
@@ -67,30 +56,25 @@ def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int
 
 
 def find_targets(
-    report: Report,
-    datamodule: Any,
-    fitted: Mapping[str, Array],
-    index: Array,
-    label: Array,
-    known: Sequence[int],
-) -> Targets | None:
+    run: TestRun, fitted: Mapping[str, Array], index: Array, label: Array, known: Sequence[int]
+) -> RecoveryTargets | None:
     """Return what can be told of the stars, or None with a note if nothing can be fitted.
 
     Args:
-        report: Where notes go.
-        datamodule: Its `catalogue(index)` is a table of one value a star and column.
+        run: Its datamodule's catalogue is a table of one value a star and column.
         fitted: Stars of the training split that regressions are fitted on.
         index: Of the held-out stars.
         label: Theirs, shape (n, L).
         known: Labels that enough stars have.
     """
+    report, data = run.report, run.datamodule
     if not fitted:
-        report.note("no training split: peers, recovery of labels and abundances are left out")
+        report.note("no training split: baselines, recovery of labels and abundances are left out")
         return None
     targets = make_targets(
-        datamodule.catalogue(fitted["index"]).columns,
-        datamodule.catalogue(index).columns,
-        [datamodule.labels[place] for place in known],
+        data.catalogue(fitted["index"]).columns,
+        data.catalogue(index).columns,
+        [data.labels[place] for place in known],
         (fitted["label"][:, known], label[:, known]),
     )
     if not targets.abundances:
@@ -106,14 +90,14 @@ def find_targets(
     return targets
 
 
-def add_terms(report: Report, model: Subject, num_labels: int) -> None:
+def add_terms(scope: Scope, model: Predictions, num_labels: int) -> None:
     """Add the loss terms of the held-out stars in nats a star, and by their natural count.
 
     That is the good pixels for the likelihood, latents for KL and pairs of latent and label for
     separability, which is the mutual information of all held-out stars (of batches in training).
 
     Args:
-        report: Where the numbers go, with the mutual information.
+        scope: Of the model; the report has the mutual information.
         model: With scores and latents.
         num_labels: L.
     """
@@ -121,51 +105,50 @@ def add_terms(report: Report, model: Subject, num_labels: int) -> None:
     count, size = model.latent.shape
     units = {"nll": float(model.scores["num_good"][:, 0].mean()), "kl": float(size)}
     terms = {name: float(model.scores[name].mean()) for name in units if name in model.scores}
-    for row in report.rows:
-        if row.key == "model/mutual_information":
-            terms["separability"] = row.value
-            units["separability"] = float(size * max(num_labels, 1))
+    for row in scope.report.rows_of("mutual_information", "model"):
+        terms["separability"] = row.value
+        units["separability"] = float(size * max(num_labels, 1))
     for name, value in terms.items():
-        report.add("model", "loss_term", value, f"term={name}", n=count)
-        report.add("model", "loss_term_normalised", value / units[name], f"term={name}", n=count)
+        own = scope.where(term=name)
+        own.add("loss_term", value, n=count)
+        own.add("loss_term_normalised", value / units[name], n=count)
 
 
 def write_tables(
-    folder: Path, subjects: Sequence[Subject], label: Array, datamodule: Any, known: Sequence[int]
+    run: TestRun, found: Sequence[Predictions], label: Array, known: Sequence[int]
 ) -> None:
     """Write correlation matrices, pixels by wavelength and chi^2 of each star as CSV.
 
-    `latent_correlation.csv` is the model's, `latent_correlation_<peer>.csv` a peer's.
+    `latent_correlation.csv` is the model's, `latent_correlation_<baseline>.csv` a baseline's.
 
     Args:
-        folder: Of the report.
-        subjects: The model first.
+        run: Gives the folder and the names of labels and stars.
+        found: The model first.
         label: Labels of the held-out stars that enough of them have.
-        datamodule: Names labels and stars.
         known: Which labels these are.
     """
-    for subject in subjects:
-        if subject.latent is not None:
-            labels = [datamodule.labels[place] for place in known]
-            names = [*latent_names(subject.latent.shape[1]), *labels]
-            file = f"latent_correlation_{plain(subject.name)}.csv"
-            matrix = correlation_matrix(subject.latent, label)
-            own = CORRELATIONS if subject is subjects[0] else file
-            write_matrix(folder / own, names, names, matrix)
-    columns, values = ["stars"], [subjects[0].pixels["count"]]
-    for subject in subjects:
+    folder, data = run.folder, run.datamodule
+    for one in found:
+        if one.latent is not None:
+            labels = [data.labels[place] for place in known]
+            names = [*latent_names(one.latent.shape[1]), *labels]
+            file = f"latent_correlation_{plain(one.subject)}.csv"
+            matrix = correlation_matrix(one.latent, label)
+            write_matrix(folder / (CORRELATIONS if one is found[0] else file), names, names, matrix)
+    columns, values = ["stars"], [found[0].pixels["count"]]
+    for one in found:
         for what in ("residual", "pull"):
-            for kind, measure in (("mean", subject.pixels.mean), ("std", subject.pixels.std)):
-                columns.append(f"{plain(subject.name)}_{what}_{kind}")
+            for kind, measure in (("mean", one.pixels.mean), ("std", one.pixels.std)):
+                columns.append(f"{plain(one.subject)}_{what}_{kind}")
                 values.append(measure(what))
-    wavelength = [f"{value:.3f}" for value in datamodule.wavelength]
+    wavelength = [f"{value:.3f}" for value in data.wavelength]
     write_matrix(folder / "pixels.csv", wavelength, columns, np.stack(values, 1), "wavelength")
-    names = [str(name) for name in datamodule.names(subjects[0].scores["index"])]
-    per_star = np.stack([star_chi2(subject.scores) for subject in subjects], 1)
-    chi2_names = [f"{plain(subject.name)}_chi2" for subject in subjects]
+    names = run.names(found[0].scores["index"])
+    per_star = np.stack([star_chi2(one.scores) for one in found], 1)
+    chi2_names = [f"{plain(one.subject)}_chi2" for one in found]
     write_matrix(folder / "stars.csv", names, chi2_names, per_star, "name")
 
 
 def plain(name: str) -> str:
     """Return the name of a subject as part of a file's or a column's."""
-    return name.removeprefix("classical/")
+    return name.removeprefix("baseline/")

@@ -1,4 +1,4 @@
-"""The classical peers of a model of spectra: PCA, an emulator of the labels, and both."""
+"""The classical baselines of a model of spectra: PCA, an emulator of the labels, and both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sklearn.utils.extmath import randomized_svd
 
 Array = NDArray[Any]
 Spectra = Mapping[str, Array]
-LABELS_ONLY = "classical/labels"
+LABELS_ONLY = "baseline/labels"
 KEYS = ("index", "flux", "flux_ivar", "good", "label")
 
 
@@ -82,18 +82,18 @@ def fit_emulator(spectra: Spectra, degree: int, weighted: bool = True) -> Emulat
 
 
 @dataclass(frozen=True)
-class Peer:
+class LinearBaseline:
     """A linear model of spectra: an emulator and principal components of what it leaves.
 
     Args:
-        name: `classical/<name>` in the report.
+        subject: `baseline/<name>` in the report.
         emulator: Of the labels; of degree 0 the mean spectrum.
         components: Orthonormal rows, shape (k, P).
         weighted: Whether latents are fitted by weighted least squares on the good pixels;
             otherwise by projection with the emulator's flux put into masked pixels.
     """
 
-    name: str
+    subject: str
     emulator: Emulator
     components: Array
     weighted: bool = False
@@ -118,18 +118,18 @@ class Peer:
         return self.emulator(label) + latent.astype(np.float32) @ self.components
 
     def reconstruct(self, spectra: Spectra) -> Array:
-        """Return the flux that the peer says, shape (n, P)."""
+        """Return the flux that the baseline says, shape (n, P)."""
         return self.decode(self.encode(spectra), spectra["label"])
 
 
-def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
-    """Fit the peers on training stars.
+def fit_baselines(spectra: Spectra, num_latents: int, seed: int = 0) -> list[LinearBaseline]:
+    """Fit the baselines on training stars.
 
-    `classical/pca` is the plain one: masked pixels filled with the mean, no errors.
-    `classical/labels` is a quadratic emulator of the labels, `classical/labels_pca` the same plus
+    `baseline/pca` is the plain one: masked pixels filled with the mean, no errors.
+    `baseline/labels` is a quadratic emulator of the labels, `baseline/labels_pca` the same plus
     components of its residual. With latents by weighted least squares on the good pixels they are
-    `classical/pca_weighted` and `classical/labels_pca_weighted`: no latents of the same components
-    have a lower χ². Peers of labels are left out if no star has all labels.
+    `baseline/pca_weighted` and `baseline/labels_pca_weighted`: no latents of the same components
+    have a lower χ². LinearBaselines of labels are left out if no star has all labels.
 
     Args:
         spectra: Of training stars.
@@ -138,19 +138,19 @@ def fit_peers(spectra: Spectra, num_latents: int, seed: int = 0) -> list[Peer]:
     """
     mean = fit_emulator(spectra, degree=0, weighted=False)
     components = principal_components(spectra, mean, num_latents, seed)
-    peers = [
-        Peer("classical/pca", mean, components),
-        Peer("classical/pca_weighted", mean, components, weighted=True),
+    baselines = [
+        LinearBaseline("baseline/pca", mean, components),
+        LinearBaseline("baseline/pca_weighted", mean, components, weighted=True),
     ]
     if not spectra["label"].shape[1] or not np.isfinite(spectra["label"]).all(1).any():
-        return peers
+        return baselines
     emulator = fit_emulator(spectra, degree=2)
     rest = principal_components(spectra, emulator, num_latents, seed)
     return [
-        *peers,
-        Peer(LABELS_ONLY, emulator, rest[:0]),
-        Peer("classical/labels_pca", emulator, rest),
-        Peer("classical/labels_pca_weighted", emulator, rest, weighted=True),
+        *baselines,
+        LinearBaseline(LABELS_ONLY, emulator, rest[:0]),
+        LinearBaseline("baseline/labels_pca", emulator, rest),
+        LinearBaseline("baseline/labels_pca_weighted", emulator, rest, weighted=True),
     ]
 
 

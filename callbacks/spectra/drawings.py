@@ -10,37 +10,29 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from callbacks.report.figures import COLOURS, new_figure
+from callbacks.report.plots import subject_colours
 from callbacks.report.table import Report
 from callbacks.spectra.fidelity import in_windows, star_chi2
-from callbacks.spectra.latents import Subject
+from callbacks.spectra.predictions import Predictions
 from callbacks.spectra.recovery import target_name
 
 Array = NDArray[Any]
 Windows = Mapping[str, Sequence[tuple[float, float]]]
-SUBJECT_COLOURS = {
-    "model": COLOURS[0],
-    "classical/pca": COLOURS[1],
-    "classical/pca_weighted": COLOURS[4],
-    "classical/labels": COLOURS[3],
-    "classical/labels_pca": COLOURS[2],
-    "classical/labels_pca_weighted": COLOURS[5],
-    "truth": "#888888",
-}
 MASKED = "#f6c7d4"
 WINDOW_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2")
 SMOOTHING = 15
-PEER = "classical/labels_pca"
+COMPARED = "baseline/labels_pca"
 ZOOM = (15720.0, 15800.0)
 """Wavelengths in A of the examples: Fe I, Mg I, Ti I, V I lines."""
 
 
 def residual_figure(
-    subjects: Sequence[Subject], wavelength: Array, chips: Sequence[slice], windows: Windows
+    subjects: Sequence[Predictions], wavelength: Array, chips: Sequence[slice], windows: Windows
 ) -> Figure:
     """Return residuals by wavelength, a row a chip, with the windows of elements.
 
     Args:
-        subjects: The model first; of the others `PEER` is compared.
+        subjects: The model first; of the others `COMPARED` is compared.
         wavelength: In A, shape (P,).
         chips: Pixels of each chip.
         windows: Element to spans in A.
@@ -48,8 +40,8 @@ def residual_figure(
     model = subjects[0]
     figure, axes = new_figure(len(chips), 1, panel=(11.0, 2.5))
     mean, std = model.pixels.mean("residual"), model.pixels.std("residual")
-    shown = [subject for subject in subjects if subject.name in ("model", PEER)]
-    pulls = {subject.name: subject.pixels.std("pull") for subject in shown}
+    shown = [one for one in subjects if one.subject in ("model", COMPARED)]
+    pulls = {one.subject: one.pixels.std("pull") for one in shown}
     top = float(np.nanquantile(std, 0.98)) * 1.5
     reach = max(3.0, 1.2 * float(np.nanquantile(pulls["model"], 0.98)))
     for panel, chip in zip(axes, chips, strict=True):
@@ -116,15 +108,20 @@ def example_figure(spectra: Mapping[str, Array], names: Sequence[str], wavelengt
     return figure
 
 
-def chi2_figure(subjects: Sequence[Subject]) -> Figure:
-    """Return the distribution of chi^2 per good pixel over stars, and its map by wavelength."""
+def chi2_figure(subjects: Sequence[Predictions], colours: Mapping[str, str]) -> Figure:
+    """Return the distribution of chi^2 per good pixel over stars, and its map by wavelength.
+
+    Args:
+        subjects: The model first.
+        colours: Of the subjects.
+    """
     figure, (left, right) = new_figure(1, 2, panel=(5.4, 3.8))
-    values = {subject.name: star_chi2(subject.scores) for subject in subjects}
+    values = {one.subject: star_chi2(one.scores) for one in subjects}
     finite = np.concatenate([v[np.isfinite(v)] for v in values.values()])
     low, high = np.quantile(finite, [0.002, 0.985]) if len(finite) else (0.5, 2.0)
     bins = np.geomspace(max(low, 1e-2) * 0.97, high * 1.03, 60).tolist()
     for name, own in values.items():
-        colour = SUBJECT_COLOURS.get(name, "black")
+        colour = colours[name]
         label = f"{name} ({np.nanmedian(own):.3f})"
         left.hist(own, bins, histtype="step", linewidth=1.6, color=colour, label=label)
     left.set(xlabel=r"$\chi^2$ per good pixel", ylabel="held-out stars", xscale="log")
@@ -132,13 +129,13 @@ def chi2_figure(subjects: Sequence[Subject]) -> Figure:
     left.set_xticks(ticks, [f"{t:g}" for t in ticks])
     left.set_xticks([], minor=True)
     left.legend(title="subject (median)", fontsize=8)
-    for subject in subjects:
-        pixels = subject.pixels
+    for one in subjects:
+        pixels = one.pixels
         with np.errstate(invalid="ignore", divide="ignore"):
             chi2 = np.sort(pixels["pull_squared"] / pixels["count"])
         chi2 = chi2[np.isfinite(chi2)]
         share = np.arange(1, len(chi2) + 1) / len(chi2)
-        right.plot(share, chi2, color=SUBJECT_COLOURS.get(subject.name, "black"))
+        right.plot(share, chi2, color=colours[one.subject])
     right.set(xlabel="share of pixels", ylabel=r"mean $\chi^2$ of a pixel at most", yscale="log")
     top = max(2.0, float(high) * 2)
     right.set(ylim=(0.7, top), xlim=(0, 1))
@@ -183,7 +180,7 @@ def recovery_figure(report: Report, metric: str = "r2_ridge") -> Figure | None:
     width = max(6.0, 0.62 * max(len(next(iter(found.values()))) for _, found in panels))
     figure, axes = new_figure(len(panels), 1, panel=(width, 3.1))
     for panel, (title, found) in zip(axes, panels, strict=True):
-        _draw_bars(panel, found)
+        _draw_bars(panel, found, subject_colours(report))
         panel.set(title=title, ylabel=r"$R^2$, " + metric.removeprefix("r2_"))
     pairs = [pair for a in axes for pair in zip(*a.get_legend_handles_labels(), strict=True)]
     handles = {str(text): handle for handle, text in pairs}
@@ -191,14 +188,16 @@ def recovery_figure(report: Report, metric: str = "r2_ridge") -> Figure | None:
     return figure
 
 
-def _draw_bars(panel: Axes, found: Mapping[str, Mapping[str, float]]) -> None:
+def _draw_bars(
+    panel: Axes, found: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]
+) -> None:
     """Draw grouped bars: a group a target, a bar a subject."""
     targets = list(dict.fromkeys(target for own in found.values() for target in own))
     width = 0.8 / len(found)
     for place, (subject, own) in enumerate(found.items()):
         x = np.arange(len(targets)) - 0.4 + (place + 0.5) * width
         heights = [max(own.get(target, np.nan), 0.0) for target in targets]
-        panel.bar(x, heights, width, color=SUBJECT_COLOURS.get(subject), label=subject)
+        panel.bar(x, heights, width, color=colours[subject], label=subject)
     panel.set_xticks(
         range(len(targets)), [target_name(t) for t in targets], rotation=40, ha="right"
     )

@@ -8,9 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
-from callbacks.report.probability import Resampling
-from callbacks.report.ranks import all_gather
-from callbacks.report.table import Report, bootstrap_std
+from callbacks.report.gather import all_gather
+from callbacks.report.scope import Scope, divide
 
 Array = NDArray[Any]
 Spectra = Mapping[str, Array]
@@ -66,11 +65,11 @@ class PixelSums:
 
     def mean(self, name: str) -> Array:
         """Return the mean of `pull` or `residual` at each pixel, NaN without a good star."""
-        return _divide(self[name], self["count"])
+        return divide(self[name], self["count"])
 
     def std(self, name: str) -> Array:
         """Return the standard deviation of `pull` or `residual` at each pixel."""
-        variance = _divide(self[f"{name}_squared"], self["count"]) - self.mean(name) ** 2
+        variance = divide(self[f"{name}_squared"], self["count"]) - self.mean(name) ** 2
         return np.sqrt(np.maximum(variance, 0))
 
     def lag_one(self) -> float:
@@ -143,49 +142,39 @@ def hidden_scores(spectra: Spectra, model: Array, hidden: Array) -> dict[str, Ar
     return {"hidden_chi2_sum": whole["chi2_sum"][:, 0], "num_hidden": whole["num_good"][:, 0]}
 
 
-def add_fidelity(
-    report: Report,
-    subject: str,
-    scores: Mapping[str, Array],
-    pixels: PixelSums,
-    resampling: Resampling,
-) -> None:
+def add_fidelity(scope: Scope, scores: Mapping[str, Array], pixels: PixelSums) -> None:
     """Add how well a subject reproduces the held-out stars.
 
     Args:
-        report: Where the numbers go.
-        subject: Its name.
-        scores: Of `star_scores` and `hidden_scores`, of all held-out stars.
+        scope: Of the subject on these stars.
+        scores: Of `star_scores` and `hidden_scores`, of the same stars.
         pixels: Of the same stars.
-        resampling: How uncertainties are found.
     """
     sums, counts = scores["chi2_sum"], scores["num_good"]
-    _add_ratio(report, subject, "chi2", sums[:, 0], counts[:, 0], "", resampling)
+    scope.ratio("chi2", sums[:, 0], counts[:, 0])
     own = star_chi2(scores)
     own = own[np.isfinite(own)]
     for name, share in (("chi2_star_median", 0.5), ("chi2_star_95", 0.95)):
-        report.add(subject, name, np.quantile(own, share) if len(own) else np.nan, n=len(own))
+        scope.add(name, np.quantile(own, share) if len(own) else np.nan, n=len(own))
     if "hidden_chi2_sum" in scores:
-        parts = scores["hidden_chi2_sum"], scores["num_hidden"]
-        _add_ratio(report, subject, "chi2_hidden", *parts, "", resampling)
+        scope.ratio("chi2_hidden", scores["hidden_chi2_sum"], scores["num_hidden"])
     if "truth_squared" in scores:
         rms = np.sqrt(scores["truth_squared"].sum() / counts[:, 0].sum())
         noise = np.sqrt(scores["noise_squared"].sum() / counts[:, 0].sum())
-        report.add(subject, "rms_to_truth", rms, n=len(sums))
+        scope.add("rms_to_truth", rms, n=len(sums))
         if rms > 0:
-            report.add(subject, "denoising_gain", noise / rms, n=len(sums))
+            scope.add("denoising_gain", noise / rms, n=len(sums))
     total = pixels["count"].sum()
-    report.add(subject, "pull_mean", pixels["pull"].sum() / total, n=len(sums))
-    report.add(subject, "pull_lag_one", pixels.lag_one(), n=len(sums))
-    report.add(subject, "residual_rms", np.sqrt(pixels["residual_squared"].sum() / total))
+    scope.add("pull_mean", pixels["pull"].sum() / total, n=len(sums))
+    scope.add("pull_lag_one", pixels.lag_one(), n=len(sums))
+    scope.add("residual_rms", np.sqrt(pixels["residual_squared"].sum() / total))
     for column in range(1, sums.shape[1]):
         name = CHIPS[column - 1] if sums.shape[1] == 4 else str(column - 1)
-        parts = sums[:, column], counts[:, column]
-        _add_ratio(report, subject, "chi2", *parts, f"chip={name}", resampling)
+        scope.where(chip=name).ratio("chi2", sums[:, column], counts[:, column])
 
 
 def add_windows(
-    report: Report, subject: str, pixels: PixelSums, wavelength: Array, windows: Mapping[str, Any]
+    scope: Scope, pixels: PixelSums, wavelength: Array, windows: Mapping[str, Any]
 ) -> None:
     """Add pulls and the bias of the equivalent width inside the windows of each element.
 
@@ -193,9 +182,8 @@ def add_windows(
     lines are too deep.
 
     Args:
-        report: Where the numbers go.
-        subject: Its name.
-        pixels: Sums over the held-out stars.
+        scope: Of the subject on the held-out stars.
+        pixels: Sums over these stars.
         wavelength: In A, shape (P,).
         windows: Element to list of (low, high) in A.
     """
@@ -204,12 +192,10 @@ def add_windows(
         inside = in_windows(wavelength, spans) & (pixels["count"] > 0)
         if not inside.any():
             continue
-        count = pixels["count"][inside].sum()
-        where = f"element={element}"
-        pull = np.sqrt(pixels["pull_squared"][inside].sum() / count)
+        count, own = pixels["count"][inside].sum(), scope.where(element=element)
+        own.add("pull_rms", np.sqrt(pixels["pull_squared"][inside].sum() / count))
         bias = (pixels.mean("residual") * width)[inside].sum() * 1e3
-        report.add(subject, "pull_rms", pull, where)
-        report.add(subject, "equivalent_width_bias", bias, where)
+        own.add("equivalent_width_bias", bias)
 
 
 def in_windows(wavelength: Array, spans: Sequence[tuple[float, float]]) -> Array:
@@ -222,30 +208,4 @@ def in_windows(wavelength: Array, spans: Sequence[tuple[float, float]]) -> Array
 
 def star_chi2(scores: Mapping[str, Array]) -> Array:
     """Return chi^2 per good pixel of each star, NaN without good pixels, shape (n,)."""
-    return _divide(scores["chi2_sum"][:, 0], scores["num_good"][:, 0])
-
-
-def _add_ratio(
-    report: Report,
-    subject: str,
-    metric: str,
-    sums: Array,
-    counts: Array,
-    slice: str,
-    resampling: Resampling,
-) -> None:
-    """Add a ratio of sums over stars with its bootstrap deviation."""
-    std = bootstrap_std(
-        np.stack([sums, counts], 1),
-        lambda totals: _divide(totals[:, 0], totals[:, 1]),
-        resampling.num_resamples,
-        resampling.seed,
-    )
-    value = _divide(sums.sum(), counts.sum())
-    report.add(subject, metric, float(value), slice, float(std), len(sums))
-
-
-def _divide(part: Any, whole: Any) -> Array:
-    """Divide; NaN where nothing is divided by nothing."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.true_divide(part, whole))
+    return divide(scores["chi2_sum"][:, 0], scores["num_good"][:, 0])

@@ -1,14 +1,15 @@
 """The figures of the report of spectra."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from callbacks.report.table import Report
-from callbacks.spectra.audit import element_windows
+from callbacks.report.base import TestRun
+from callbacks.report.plots import subject_colours
 from callbacks.spectra.drawings import (
     chi2_figure,
     example_figure,
@@ -22,82 +23,88 @@ from callbacks.spectra.latent_drawings import (
     kl_figure,
     traversal_figure,
 )
-from callbacks.spectra.latents import Subject, correlation_matrix
-from callbacks.spectra.recovery import Targets, meanings
-from callbacks.spectra.subjects import examples
+from callbacks.spectra.latents import correlation_matrix
+from callbacks.spectra.predictions import Predictions, SpectraData, examples
+from callbacks.spectra.recovery import RecoveryTargets, meanings
 
 Array = NDArray[Any]
 EXAMPLES = {"best 10 %": 0.1, "median": 0.5, "worst 5 %": 0.95}
 """Title to the quantile of chi^2 of an example."""
 
 
-def spectra_figures(
-    report: Report,
-    subjects: Sequence[Subject],
-    targets: Targets | None,
-    label: Array,
-    known: Sequence[int],
-    module: Any,
-    datamodule: Any,
-    seed: int,
-    earlier: Mapping[str, Array],
-) -> dict[str, Figure]:
-    """Return all figures by name.
+@dataclass(frozen=True)
+class Findings:
+    """What the report has found, to be drawn.
 
     Args:
-        report: Filled.
-        subjects: The model first.
+        run: With the filled report, the model and the data.
+        found: What the subjects say, the model first.
         targets: What was told from the latents, if anything.
         label: Of the held-out stars, shape (n, L).
         known: Labels that enough stars have.
-        module: The model.
-        datamodule: Gives spectra, names and catalogue.
-        seed: Fixes the stars shown.
         earlier: Correlations of latents and labels of other models, by their names.
     """
-    model, wavelength = subjects[0], datamodule.wavelength
+
+    run: TestRun
+    found: Sequence[Predictions]
+    targets: RecoveryTargets | None
+    label: Array
+    known: Sequence[int]
+    earlier: Mapping[str, Array]
+
+    @property
+    def matrices(self) -> dict[str, Array]:
+        """Correlations of latents and labels, by the names of their models."""
+        own = {
+            one.subject: correlation_matrix(one.latent, self.label[:, self.known])
+            for one in self.found
+            if one.latent is not None
+        }
+        # Matrices of all labels go beside matrices of all labels only.
+        return {**own, **(self.earlier if len(self.known) == self.label.shape[1] else {})}
+
+    @property
+    def catalogue(self) -> dict[str, Array]:
+        """Columns of the held-out stars, the labels as given among them."""
+        data: SpectraData = self.run.datamodule
+        table = data.catalogue(self.found[0].scores["index"])
+        columns = {name: np.asarray(table[name]) for name in table.colnames}
+        return columns | dict(zip(data.labels, self.label.T, strict=True))
+
+
+def spectra_figures(findings: Findings) -> dict[str, Figure]:
+    """Return all figures by name."""
+    run, found, targets = findings.run, findings.found, findings.targets
+    data: SpectraData = run.datamodule
+    model, wavelength = found[0], data.wavelength
     assert model.latent is not None
-    index = model.scores["index"]
     texts = meanings(model.latent, targets) if targets is not None and targets.scored else []
-    catalogue = {
-        **datamodule.catalogue(index).columns,
-        **dict(zip(datamodule.labels, label.T, strict=True)),
-    }
-    matrices = {
-        subject.name: correlation_matrix(subject.latent, label[:, known])
-        for subject in subjects
-        if subject.latent is not None
-    }
+    names = [data.labels[place] for place in findings.known]
     figures = {
-        "residuals": residual_figure(
-            subjects, wavelength, datamodule.grid.chips, element_windows(datamodule)
-        ),
-        "examples": _examples(module, datamodule, model),
-        "chi2": chi2_figure(subjects),
-        "correlations": correlation_figure(
-            {**matrices, **earlier}, [datamodule.labels[place] for place in known]
-        ),
+        "residuals": residual_figure(found, wavelength, data.grid.chips, data.element_windows()),
+        "examples": _examples(run, model),
+        "chi2": chi2_figure(found, subject_colours(run.report)),
+        "correlations": correlation_figure(findings.matrices, names),
         "kl": kl_figure(model, texts),
-        "traversals": traversal_figure(module, model, label, wavelength, texts),
-        **corner_figures(model, catalogue, seed),
+        "traversals": traversal_figure(run.module, model, findings.label, wavelength, texts),
+        **corner_figures(model, findings.catalogue, run.bootstrap.seed),
     }
     for metric in ("r2_ridge", "r2_boosting"):
-        figure = recovery_figure(report, metric)
+        figure = recovery_figure(run.report, metric)
         figures |= {} if figure is None else {metric.replace("r2", "recovery"): figure}
     return figures
 
 
-def _examples(module: Any, datamodule: Any, model: Subject) -> Figure:
+def _examples(run: TestRun, model: Predictions) -> Figure:
     """Return the figure of a good, a middling and a bad reconstruction."""
     chi2 = star_chi2(model.scores)
     order = np.argsort(np.where(np.isfinite(chi2), chi2, np.inf), kind="stable")
     known = int(np.isfinite(chi2).sum())
     chosen = [int(order[int(share * (known - 1))]) for share in EXAMPLES.values()]
-    split = "test" if len(datamodule.rows["test"]) else "all"
     index = model.scores["index"][chosen]
-    spectra = examples(module, datamodule, split, index)
     names = [
         rf"{name} ({title}): $\chi^2$ per pixel {chi2[row]:.2f}"
-        for name, title, row in zip(datamodule.names(index), EXAMPLES, chosen, strict=True)
+        for name, title, row in zip(run.names(index), EXAMPLES, chosen, strict=True)
     ]
-    return example_figure(spectra, names, datamodule.wavelength)
+    spectra = examples(run.module, run.datamodule, index)
+    return example_figure(spectra, names, run.datamodule.wavelength)

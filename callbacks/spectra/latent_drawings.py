@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import COLOURS, new_figure
-from callbacks.report.projector import subsample
-from callbacks.spectra.latents import INFORMED, Subject, latent_names
+from callbacks.report.plots import heatmap
+from callbacks.spectra.latents import INFORMED, latent_names
+from callbacks.spectra.predictions import Predictions
 from callbacks.spectra.recovery import target_name
 
 Array = NDArray[Any]
@@ -42,7 +44,7 @@ TRACKS: dict[str, tuple[tuple[float, ...], dict[str, tuple[float, float]]]] = {
 """Column to edges of its five successive bins, and what else is held."""
 
 
-def corner_figures(model: Subject, catalogue: Columns, seed: int) -> dict[str, Figure]:
+def corner_figures(model: Predictions, catalogue: Columns, seed: int) -> dict[str, Figure]:
     """Return corner plots of the most informed latents, one for each way to group the stars.
 
     Args:
@@ -168,12 +170,11 @@ def correlation_figure(matrices: Mapping[str, Array], names: Sequence[str]) -> F
     for place, (title, matrix) in enumerate(matrices.items()):
         size = len(matrix) - len(names)
         top = axes[place]
-        whole = top.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        whole = heatmap(top, matrix, "RdBu_r", (-1, 1))
         ticks = [*range(0, size, 5), *range(size, size + len(names))]
         top.set_xticks(ticks, [*latent_names(size)[::5], *texts], rotation=90, fontsize=7)
         top.set_yticks(ticks, [*latent_names(size)[::5], *texts], fontsize=7)
         top.set_title(title)
-        top.grid(visible=False)
         if names:
             part = _draw_block(axes[place + count], matrix[size:, :size], texts)
     figure.colorbar(whole, ax=axes[:count], shrink=0.8, label="correlation")
@@ -184,17 +185,14 @@ def correlation_figure(matrices: Mapping[str, Array], names: Sequence[str]) -> F
 
 def _draw_block(panel: Axes, block: Array, names: Sequence[str]) -> AxesImage:
     """Draw the correlations of labels with latents in the reference's range of +-0.2."""
-    image = panel.imshow(
-        block, cmap="RdBu_r", vmin=-0.2, vmax=0.2, aspect="auto", interpolation="nearest"
-    )
+    image = heatmap(panel, block, "RdBu_r", (-0.2, 0.2), aspect="auto")
     panel.set_yticks(range(len(names)), names, fontsize=8)
     panel.set_xticks(range(0, block.shape[1], 5), latent_names(block.shape[1])[::5], fontsize=7)
     panel.set_title(f"labels: max |r| = {np.abs(block).max(initial=0):.3f}", fontsize=9)
-    panel.grid(visible=False)
     return image
 
 
-def kl_figure(model: Subject, texts: Sequence[str]) -> Figure:
+def kl_figure(model: Predictions, texts: Sequence[str]) -> Figure:
     """Return the KL of each dimension, the most informed first, and what it goes with.
 
     Args:
@@ -220,7 +218,7 @@ def kl_figure(model: Subject, texts: Sequence[str]) -> Figure:
 
 
 def traversal_figure(
-    module: Any, model: Subject, label: Array, wavelength: Array, texts: Sequence[str],
+    module: Any, model: Predictions, label: Array, wavelength: Array, texts: Sequence[str],
     num_latents: int = 6,
 ) -> Figure:  # fmt: skip
     """Return what the decoded flux does along each of the most informed latents.

@@ -1,7 +1,6 @@
 """What the latents of spectra are like: prior match, independence of labels, correlations."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from callbacks.metrics.disentanglement import correlations
-from callbacks.report.projector import subsample
-from callbacks.report.table import Report
-from callbacks.spectra.fidelity import PixelSums
+from callbacks.report.bootstrap import subsample
+from callbacks.report.scope import Scope
+from callbacks.spectra.predictions import Predictions
 from datamodules.files import atomic_path
 from lightning_modules.metrics.discrepancy import (
     hsic,
@@ -34,104 +33,70 @@ MAX_MMD, MAX_HSIC = 5000, 1000
 CORRELATIONS = "latent_correlation.csv"
 
 
-@dataclass
-class Subject:
-    """A model or a peer, and what it says of the held-out stars.
-
-    Args:
-        name: Its name in the report.
-        scores: Of each held-out star, see `spectra_fidelity`.
-        pixels: Sums over the held-out stars.
-        latent: Means of the latents of the held-out stars, shape (n, D); None if it has none.
-        latent_std: Their posterior deviations, shape (n, D), of the model only.
-        fitted: Latents of the stars that regressions are fitted on, shape (m, D).
-    """
-
-    name: str
-    scores: Mapping[str, Array]
-    pixels: PixelSums
-    latent: Array | None = None
-    latent_std: Array | None = None
-    fitted: Array | None = None
-    kl: Array = field(default_factory=lambda: np.zeros(0))
-
-    def __post_init__(self) -> None:
-        """Find the KL of each dimension."""
-        if self.latent is not None and self.latent_std is not None:
-            self.kl = kl_per_dimension(self.latent, self.latent_std)
-
-
-def kl_per_dimension(mean: Array, std: Array) -> NDArray[np.float64]:
-    """Return the mean over stars of KL(N(mean, std^2) || N(0, 1)) in nat, shape (D,)."""
-    mean, variance = mean.astype(np.float64), np.square(std.astype(np.float64))
-    return np.asarray(0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(0))
-
-
-def add_prior_match(report: Report, subject: Subject, seed: int) -> None:
+def add_prior_match(scope: Scope, model: Predictions) -> None:
     """Add active units, KL, flags, and the distance of the posterior means to the prior.
 
     The aggregate posterior is what should match N(0, 1): its MMD is that of one draw for each star.
 
     Args:
-        report: Where the numbers go.
-        subject: With latents and their deviations.
-        seed: Fixes draws and subsample.
+        scope: Of the model on the held-out stars.
+        model: With latents and their deviations.
     """
-    assert subject.latent is not None
-    assert subject.latent_std is not None
-    mean, name, kl = subject.latent.astype(np.float64), subject.name, subject.kl
-    size = mean.shape[1]
+    assert model.latent is not None
+    assert model.latent_std is not None
+    mean, kl, seed = model.latent.astype(np.float64), model.kl, scope.bootstrap.seed
+    count, size = mean.shape
     active = int((mean.var(0) > ACTIVE_VARIANCE).sum())
-    report.add(name, "active_units", active, n=len(mean))
-    report.add(name, "informed_units", int((kl > INFORMED).sum()), n=len(mean))
-    report.add(name, "kl", kl.sum(), n=len(mean))
-    report.add(name, "posterior_collapsed", float(active < 0.5 * size or kl.sum() < 1))
-    report.add(name, "over_informative", float(kl.sum() > OVER_INFORMATIVE))
+    scope.add("active_units", active, n=count)
+    scope.add("informed_units", int((kl > INFORMED).sum()), n=count)
+    scope.add("kl", kl.sum(), n=count)
+    scope.add("posterior_collapsed", float(active < 0.5 * size or kl.sum() < 1))
+    scope.add("over_informative", float(kl.sum() > OVER_INFORMATIVE))
     standard = mean / np.maximum(mean.std(0), 1e-12) - mean.mean(0) / np.maximum(mean.std(0), 1e-12)
-    report.add(name, "latent_mean_max", np.abs(mean.mean(0)).max(), n=len(mean))
-    report.add(name, "latent_skewness_max", np.abs((standard**3).mean(0)).max(), n=len(mean))
-    report.add(name, "latent_kurtosis_max", np.abs((standard**4).mean(0) - 3).max(), n=len(mean))
-    rows = subsample(len(mean), MAX_MMD, seed)
+    scope.add("latent_mean_max", np.abs(mean.mean(0)).max(), n=count)
+    scope.add("latent_skewness_max", np.abs((standard**3).mean(0)).max(), n=count)
+    scope.add("latent_kurtosis_max", np.abs((standard**4).mean(0) - 3).max(), n=count)
+    rows = subsample(count, MAX_MMD, seed)
     noise = np.random.default_rng(seed).normal(size=(len(rows), size))
-    drawn = torch.from_numpy(mean[rows] + noise * subject.latent_std[rows])
-    report.add(name, "mmd2", float(mmd_to_normal(drawn)), n=len(rows))
-    report.add(name, "mmd2_noise", mmd_noise_level(len(rows), size), n=len(rows))
+    drawn = torch.from_numpy(mean[rows] + noise * model.latent_std[rows])
+    scope.add("mmd2", float(mmd_to_normal(drawn)), n=len(rows))
+    scope.add("mmd2_noise", mmd_noise_level(len(rows), size), n=len(rows))
     for number, value in enumerate(kl):
-        report.add(name, "kl", value, f"latent={number:02d}", n=len(mean))
+        scope.where(latent=f"{number:02d}").add("kl", value, n=count)
 
 
-def add_independence(report: Report, subject: Subject, label: Array, seed: int) -> None:
+def add_independence(scope: Scope, latent: Array, label: Array) -> None:
     """Add how much the latents know of the labels given, and of each other.
 
     Args:
-        report: Where the numbers go.
-        subject: With latents.
+        scope: Of the subject on the held-out stars.
+        latent: Means of the latents, shape (n, D).
         label: Labels given to the decoder, NaN where missing; only stars with all are used.
-        seed: Fixes subsamples.
     """
-    assert subject.latent is not None
-    known = np.isfinite(label).all(1)
-    latent, labels = subject.latent[known].astype(np.float64), label[known].astype(np.float64)
-    count, name = len(latent), subject.name
+    known, seed = np.isfinite(label).all(1), scope.bootstrap.seed
+    latent, labels = latent[known].astype(np.float64), label[known].astype(np.float64)
+    count = len(latent)
     if not labels.shape[1]:
         return
     if count < 2 * (latent.shape[1] + labels.shape[1]):
-        report.note(f"{name}: {count} held-out stars with all labels are too few for independence")
+        scope.report.note(
+            f"{scope.subject}: {count} held-out stars with all labels are too few for independence"
+        )
         return
     block, own = np.abs(correlations(latent, labels)), correlations(latent, latent)
     off = np.abs(own[~np.eye(len(own), dtype=bool)])
     for what, values in (("label", block), ("latent", off)):
-        report.add(name, f"{what}_correlation_max", values.max(initial=0), n=count)
-        report.add(name, f"{what}_correlation_rms", np.sqrt(np.square(values).mean()), n=count)
-    report.add(name, "correlation_floor", count**-0.5, n=count)
+        scope.add(f"{what}_correlation_max", values.max(initial=0), n=count)
+        scope.add(f"{what}_correlation_rms", np.sqrt(np.square(values).mean()), n=count)
+    scope.add("correlation_floor", count**-0.5, n=count)
     x, y = torch.from_numpy(latent), torch.from_numpy(labels)
-    report.add(name, "mutual_information", float(gaussian_mutual_information(x, y)), n=count)
+    scope.add("mutual_information", float(gaussian_mutual_information(x, y)), n=count)
     biased = gaussian_mutual_information(x, y, bias_correction=False)
-    report.add(name, "mutual_information_biased", float(biased), n=count)
-    report.add(name, "total_correlation", float(total_correlation(x)), n=count)
+    scope.add("mutual_information_biased", float(biased), n=count)
+    scope.add("total_correlation", float(total_correlation(x)), n=count)
     rows = torch.from_numpy(subsample(count, MAX_HSIC, seed))
-    report.add(name, "hsic", float(hsic(x[rows], y[rows])), n=len(rows))
-    report.add(name, "hsic_noise", hsic_noise_level(x[rows], y[rows], 10, seed), n=len(rows))
+    scope.add("hsic", float(hsic(x[rows], y[rows])), n=len(rows))
+    scope.add("hsic_noise", hsic_noise_level(x[rows], y[rows], 10, seed), n=len(rows))
 
 
 def correlation_matrix(latent: Array, label: Array) -> NDArray[np.float64]:

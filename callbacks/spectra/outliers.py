@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from callbacks.metrics.ranking import Ranking, area_under_roc
-from callbacks.report.table import Report
-from callbacks.spectra.baselines import KEYS, Spectra
+from callbacks.report.scope import Scope
+from callbacks.spectra.baselines import Spectra
 
 Array = NDArray[Any]
 Generator = np.random.Generator
@@ -51,32 +51,32 @@ JUNK: dict[str, Callable[[Spectra, Generator], dict[str, Array]]] = {
 }
 
 
-def add_outliers(report: Report, module: Any, datamodule: Any, split: str, seed: int) -> None:
+def add_outliers(scope: Scope, module: Any, spectra: Spectra) -> None:
     """Add the area under the ROC curve of the outlier score, junk against the same stars.
 
     Args:
-        report: Where the numbers go.
+        scope: Of the model.
         module: Its `outlier_score(batch)` is asked; without one, or without a population to
             compare with, nothing is added.
-        datamodule: Gives the spectra.
-        split: Of the stars, the first 300 of which serve.
-        seed: Fixes the junk.
+        spectra: Held-out stars, the first 300 of which serve.
     """
     if not hasattr(module, "outlier_score"):
         return
-    batch = next(iter(datamodule.batches(split, KEYS)))
-    spectra = {name: values[:MAX_STARS].numpy() for name, values in batch.items()}
+    spectra = {name: values[:MAX_STARS] for name, values in spectra.items()}
     usual = _scores(module, spectra)
     if not np.isfinite(usual).any():
-        report.note("the model has no population to compare outliers with: train it for an epoch")
+        scope.report.note(
+            "the model has no population to compare outliers with: train it for an epoch"
+        )
         return
     for kind, spoil in JUNK.items():
-        junk = _scores(module, {**spectra, **spoil(spectra, np.random.default_rng(seed))})
+        rng = np.random.default_rng(scope.bootstrap.seed)
+        junk = _scores(module, {**spectra, **spoil(spectra, rng)})
         values = np.concatenate([usual, junk])
         positive = np.repeat([False, True], [len(usual), len(junk)])
         known = np.isfinite(values)
         area = area_under_roc(Ranking(positive[known], values[known]).curve())
-        report.add("model", "outlier_auc", area, f"junk={kind}", n=len(usual))
+        scope.where(junk=kind).add("outlier_auc", area, n=len(usual))
 
 
 def _scores(module: Any, spectra: Spectra) -> Array:

@@ -21,9 +21,9 @@ from callbacks.metrics.disentanglement import (
     mutual_information_gap,
     separated_attribute_predictability,
 )
-from callbacks.report.projector import subsample
-from callbacks.report.table import Report
-from callbacks.spectra.latents import Subject
+from callbacks.report.bootstrap import subsample
+from callbacks.report.scope import Scope
+from callbacks.spectra.predictions import Predictions
 
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
@@ -37,7 +37,7 @@ PENALTIES = np.logspace(-2, 4, 13)
 
 
 @dataclass(frozen=True)
-class Targets:
+class RecoveryTargets:
     """What is to be told, of the stars fitted and of those scored.
 
     Args:
@@ -87,7 +87,7 @@ def target_name(target: str) -> str:
 
 def make_targets(
     fitted: Columns, scored: Columns, label: Sequence[str], labels: tuple[Array, Array]
-) -> Targets:
+) -> RecoveryTargets:
     """Return the columns of a catalogue that enough stars have and that differ among them.
 
     Args:
@@ -101,7 +101,7 @@ def make_targets(
     first, second = ({n: np.asarray(x[n], np.float64) for n in kept} for x in (fitted, scored))
     for column, name in enumerate(label):
         first[name], second[name] = (x[:, column].astype(np.float64) for x in labels)
-    return Targets(first, second, tuple(label), *labels)
+    return RecoveryTargets(first, second, tuple(label), *labels)
 
 
 def _usable(fitted: Columns, scored: Columns, name: str) -> bool:
@@ -131,23 +131,25 @@ REGRESSIONS: dict[str, Callable[[int], Any]] = {"ridge": ridge, "boosting": boos
 
 def regress(
     regression: Any, fitted: tuple[Array, Array], scored: tuple[Array, Array]
-) -> tuple[float, float]:
-    """Return R^2 and rms error on the stars scored of a regression on those fitted.
+) -> tuple[Array, Array]:
+    """Return the values told of the stars scored and which of these have all that is needed.
 
     Args:
         regression: Of scikit-learn.
-        fitted: Inputs and values; unknown values are left out.
+        fitted: Inputs and values; stars with unknown ones are left out.
         scored: The same of other stars.
+
+    Returns:
+        Values of the stars that are known, shape (k,), and their mask, shape (n,).
     """
-    (x, y), (new_x, new_y) = ((x[ok], y[ok]) for x, y, ok in map(_known, (fitted, scored)))
+    (x, y, known), (new_x, _, asked) = map(_known, (fitted, scored))
     # Threads of OpenMP on small tables, on a busy machine, cost hundreds of times what they gain.
     with threadpool_limits(limits=1, user_api="openmp"):
-        value = float(regression.fit(x, y).score(new_x, new_y))
-    return value, float(np.sqrt(max(1 - value, 0)) * new_y.std())
+        return regression.fit(x[known], y[known]).predict(new_x[asked]), asked
 
 
 def add_recovery(
-    report: Report, subject: Subject, targets: Targets, max_boosting: int, seed: int
+    scope: Scope, found: Predictions, targets: RecoveryTargets, max_boosting: int
 ) -> None:
     """Add how well labels and abundances follow from latents, and from latents and labels.
 
@@ -156,71 +158,66 @@ def add_recovery(
     wants to be 0, and `abundance_<r2>_mean`, of the abundances from latents and labels.
 
     Args:
-        report: Where the numbers go.
-        subject: Its latents; without any (the emulator of labels) from labels alone.
+        scope: Of the subject on the held-out stars.
+        found: Its latents; without any (the emulator of labels) from labels alone.
         targets: What is to be told.
         max_boosting: Stars that trees are fitted on at most; 0 leaves them out.
-        seed: Fixes trees and subsample.
     """
-    short: dict[str, list[float]] = {}
-    for inputs, fitted, scored in _inputs(subject, targets):
+    seed, short = scope.bootstrap.seed, dict[str, list[float]]()
+    for inputs, fitted, scored in _inputs(found, targets):
         for target in _asked(inputs, targets):
-            pairs = (fitted, targets.fitted[target]), (scored, targets.scored[target])
+            known, true = targets.fitted[target], targets.scored[target]
             for kind, make in REGRESSIONS.items():
                 few = kind == "boosting"
                 if few and not (max_boosting and _boosted(inputs, target, targets)):
                     continue
                 rows = subsample(len(fitted), max_boosting if few else len(fitted), seed)
-                part = pairs[0][0][rows], pairs[0][1][rows]
-                value, rmse = regress(make(seed), part, pairs[1])
-                where = f"target={target}/inputs={inputs}"
-                report.add(subject.name, f"r2_{kind}", value, where, n=len(scored))
-                report.add(subject.name, f"rmse_{kind}", rmse, where, n=len(scored))
+                told, asked = regress(make(seed), (fitted[rows], known[rows]), (scored, true))
+                own = scope.of(asked).where(target=target, inputs=inputs)
+                value = own.regression(told, true[asked], f"_{kind}")
                 if target in targets.label:
                     short.setdefault(f"label_r2_{kind}_max", []).append(value)
                 elif target in targets.abundances and inputs in ("labels", "latents+labels"):
                     short.setdefault(f"abundance_r2_{kind}_mean", []).append(value)
     for name, values in short.items():
         value = max(values) if name.endswith("max") else float(np.mean(values))
-        report.add(subject.name, name, value, n=len(targets.scored_label))
+        scope.add(name, value, n=len(targets.scored_label))
 
 
-def add_factors(report: Report, subject: Subject, targets: Targets, trees: bool, seed: int) -> None:
+def add_factors(scope: Scope, latent: Array, targets: RecoveryTargets, trees: bool) -> None:
     """Add MIG, SAP, modularity and DCI of the latents on the simulator's true factors.
 
     Args:
-        report: Where the numbers go.
-        subject: With latents.
+        scope: Of the subject on the held-out stars.
+        latent: Means of the latents, shape (n, D).
         targets: With true factors.
         trees: Whether to fit boosted trees for DCI.
-        seed: Fixes trees and subsample.
     """
-    assert subject.latent is not None
-    names = targets.factors
+    names, seed = targets.factors, scope.bootstrap.seed
     factor = np.stack([targets.scored[name] for name in names], 1)
     known = np.flatnonzero(np.isfinite(factor).all(1))
     known = known[subsample(len(known), MAX_FACTOR_STARS, seed)]
-    if len(names) < 2 or subject.latent.shape[1] < 2 or len(known) < MIN_STARS:
+    if len(names) < 2 or latent.shape[1] < 2 or len(known) < MIN_STARS:
         return
-    factor, latent = factor[known], subject.latent[known].astype(np.float64)
+    factor, latent, count = factor[known], latent[known].astype(np.float64), len(known)
     # Twenty bins from 2000 stars on; with fewer, cells would hold too few to tell anything.
-    num_bins = int(np.clip(np.sqrt(len(latent) / 5), 3, NUM_BINS))
+    num_bins = int(np.clip(np.sqrt(count / 5), 3, NUM_BINS))
     information = binned_information(latent, factor, num_bins)
     gaps = mutual_information_gap(information, factor, num_bins)
     saps = separated_attribute_predictability(latent, factor)
-    report.add(subject.name, "mig", gaps.mean(), n=len(latent))
-    report.add(subject.name, "sap", saps.mean(), n=len(latent))
-    report.add(subject.name, "modularity", modularity(information), n=len(latent))
+    scope.add("mig", gaps.mean(), n=count)
+    scope.add("sap", saps.mean(), n=count)
+    scope.add("modularity", modularity(information), n=count)
     if trees:
-        scores = dci(latent, factor, np.arange(len(latent)) % 2 == 0, seed)
+        scores = dci(latent, factor, np.arange(count) % 2 == 0, seed)
         for metric, value in scores._asdict().items():
-            report.add(subject.name, f"dci_{metric}", value, n=len(latent))
+            scope.add(f"dci_{metric}", value, n=count)
     for name, gap, sap in zip(names, gaps, saps, strict=True):
-        report.add(subject.name, "mig", gap, f"factor={name}", n=len(latent))
-        report.add(subject.name, "sap", sap, f"factor={name}", n=len(latent))
+        scope.where(factor=name).add("mig", gap, n=count)
+        scope.where(factor=name).add("sap", sap, n=count)
 
 
-def meanings(latent: Array, targets: Targets) -> list[str]:
+def meanings(latent: Array, targets: RecoveryTargets) -> list[str]:
     """Say of each latent which target it is correlated with most."""
     names = [name for name in targets.scored if name not in targets.label or not targets.factors]
     if not names:
@@ -237,7 +234,7 @@ def meanings(latent: Array, targets: Targets) -> list[str]:
     ]
 
 
-def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Array]]:
+def _inputs(found: Predictions, targets: RecoveryTargets) -> Iterator[tuple[str, Array, Array]]:
     """Yield name and values of what a target is told from; missing labels become the mean.
 
     The last are latents with labels and their products, for latents without a trend with the labels
@@ -245,11 +242,11 @@ def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Ar
     """
     mean = np.nanmean(targets.fitted_label, 0)
     labels = [np.where(np.isfinite(x), x, mean) for x in _labels(targets)]
-    if subject.latent is None or subject.fitted is None:
+    if found.latent is None or found.fitted is None:
         yield "labels", labels[0], labels[1]
         return
-    yield "latents", subject.fitted, subject.latent
-    latents = subject.fitted, subject.latent
+    yield "latents", found.fitted, found.latent
+    latents = found.fitted, found.latent
     joint = [np.concatenate(pair, 1) for pair in zip(latents, labels, strict=True)]
     yield "latents+labels", joint[0], joint[1]
     if not labels[0].shape[1]:
@@ -261,19 +258,19 @@ def _inputs(subject: Subject, targets: Targets) -> Iterator[tuple[str, Array, Ar
     yield QUADRATIC, joint[0], joint[1]
 
 
-def _labels(targets: Targets) -> tuple[Array, Array]:
+def _labels(targets: RecoveryTargets) -> tuple[Array, Array]:
     """Return the labels of the stars fitted and of those scored."""
     return targets.fitted_label, targets.scored_label
 
 
-def _asked(inputs: str, targets: Targets) -> list[str]:
+def _asked(inputs: str, targets: RecoveryTargets) -> list[str]:
     """Return what is told from some inputs: no label from itself."""
     labels = [name for name in targets.label if inputs == "latents"]
     true = [f"true_{name}" for name in targets.label]
     return [*labels, *(name for name in true if name in targets.fitted), *targets.abundances]
 
 
-def _boosted(inputs: str, target: str, targets: Targets) -> bool:
+def _boosted(inputs: str, target: str, targets: RecoveryTargets) -> bool:
     """Return whether trees are asked too: for labels from latents, abundances from all."""
     return inputs != QUADRATIC and (
         target in targets.label if inputs == "latents" else target in targets.abundances

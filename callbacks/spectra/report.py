@@ -1,74 +1,67 @@
-"""The report of the spectra method: fidelity, latents, what they know, beside classical peers."""
+"""The report of the spectra method: fidelity, latents and what they know, beside baselines."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.report.figures import save_figures, style
-from callbacks.report.gather import RowCollector, Rows, check_finite
-from callbacks.report.paths import log_folder
-from callbacks.report.probability import Resampling
-from callbacks.report.table import Report
+from callbacks.report.base import SPLITS, ReportCallback, ReportData, TestRun
+from callbacks.report.gather import RowGatherer, Rows
 from callbacks.spectra.audit import (
     FEW,
     add_masks,
     add_terms,
-    element_windows,
     find_targets,
     known_labels,
     write_tables,
 )
-from callbacks.spectra.baselines import KEYS, LABELS_ONLY, fit_peers, training_sample
+from callbacks.spectra.baselines import KEYS, LABELS_ONLY, fit_baselines, training_sample
 from callbacks.spectra.fidelity import PixelSums, add_fidelity, add_windows
-from callbacks.spectra.figures import spectra_figures
-from callbacks.spectra.latents import (
-    Subject,
-    add_independence,
-    add_prior_match,
-    earlier_correlations,
-)
+from callbacks.spectra.figures import Findings, spectra_figures
+from callbacks.spectra.latents import add_independence, add_prior_match, earlier_correlations
 from callbacks.spectra.outliers import add_outliers
-from callbacks.spectra.recovery import Targets, add_factors, add_recovery
-from callbacks.spectra.subjects import (
-    HELD_OUT,
-    classical_subjects,
+from callbacks.spectra.predictions import (
+    Predictions,
+    SpectraData,
+    baseline_predictions,
+    model_predictions,
     model_scores,
-    model_subject,
+    reported_split,
     take,
-    true_flux,
+    to_arrays,
 )
+from callbacks.spectra.recovery import add_factors, add_recovery
 
 Array = NDArray[Any]
-OUTPUTS = ("index", "latent", "latent_std")
 
 
-class SpectraReport(Callback):
+class SpectraReport(ReportCallback):
     """Writes `report.json`, `report.csv`, matrices as CSV and `figures/*.png` at the end of `test`.
 
     Every number is of held-out stars and of the means of their latents. Subjects are `model`,
-    `classical/pca` (as many components as the model has latents, masked pixels filled with the
-    mean), `classical/labels` (a quadratic emulator of the labels), `classical/labels_pca` (the same
+    `baseline/pca` (as many components as the model has latents, masked pixels filled with the
+    mean), `baseline/labels` (a quadratic emulator of the labels), `baseline/labels_pca` (the same
     and components of its residual), both kinds of components with latents by weighted least squares
-    (`classical/pca_weighted`, `classical/labels_pca_weighted`) and, on simulations, `truth`. Peers
-    and regressions are fitted on stars of the training split. What the data do not have is left out
-    with a note.
+    (`baseline/pca_weighted`, `baseline/labels_pca_weighted`) and, on simulations, `truth`.
+    Baselines and regressions are fitted on stars of the training split. What the data do not have
+    is left out with a note.
 
     Args:
-        baselines: Whether to fit the peers.
+        baselines: Whether to fit the baselines.
         num_resamples: Bootstrap resamples of the stars for the uncertainties.
-        max_fit: Training stars that peers and regressions are fitted on at most.
+        max_fit: Training stars that baselines and regressions are fitted on at most.
         max_boosting: Training stars that boosted trees are fitted on at most; 0 leaves them out.
         seed: Fixes subsamples, resamples, trees, hidden pixels and junk.
         compare: Folders of earlier reports, such as that of a model before its fine-tuning, whose
             correlations are drawn beside this one's.
     """
+
+    method: ClassVar[str] = "spectra"
+    outputs: ClassVar[tuple[str, ...]] = ("latent", "latent_std")
 
     def __init__(
         self,
@@ -79,167 +72,98 @@ class SpectraReport(Callback):
         seed: int = 0,
         compare: Sequence[str] = (),
     ) -> None:
+        super().__init__(baselines, num_resamples, max_fit, seed)
         self.compare = tuple(compare)
-        self.baselines = baselines
-        self.max_fit = max_fit
         self.max_boosting = max_boosting
-        self.resampling = Resampling(num_resamples, seed)
-        self._rows = RowCollector()
-        self._scores = RowCollector()
-        self._pixels: PixelSums | None = None
+        self._scores = RowGatherer()
+        self._held_out: Rows = {}
         self._earlier: dict[str, Array] = {}
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what an interrupted run left; refuse data that the report cannot ask."""
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(datamodule, "wavelength") or not hasattr(datamodule, "batches"):
+    def begin(self, module: LightningModule, data: ReportData | None) -> None:
+        """Refuse data that are no spectra; find earlier reports."""
+        if not isinstance(data, SpectraData):
             raise ValueError(
-                f"SpectraReport needs a datamodule with wavelength and batches; "
-                f"{type(datamodule).__name__} lacks them: use SpectraDataModule or a subclass"
+                f"SpectraReport needs a datamodule with wavelength and true_flux; "
+                f"{type(data).__name__} lacks them: use SpectraDataModule or a subclass"
             )
-        self._earlier = earlier_correlations(self.compare, datamodule.labels)
-        self._rows.clear()
+        self._module, self._data = module, data
+        self._earlier = earlier_correlations(self.compare, data.labels)
         self._scores.clear()
-        self._pixels = PixelSums(len(datamodule.wavelength), datamodule.grid.chips)
+        self._pixels = PixelSums(len(data.wavelength), data.grid.chips)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what one batch contributes."""
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        split = batch["split"]
-        held_out = split == HELD_OUT if len(datamodule.rows["test"]) else torch.ones_like(split) > 0
-        kept = {name: outputs[name] for name in OUTPUTS if name in outputs}
-        self._rows.add({**kept, "label": batch["label"]})
-        part = take(batch, held_out)
+    def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return labels and latents; keep scores, sums and loss terms of the held-out stars."""
+        held_out = batch["split"] == SPLITS["held_out"]
+        if reported_split(self._data) == "all":
+            held_out[:] = True
+        part = take(dict(batch), held_out)
         # A row that a rank repeats, at loss scale 0, must not count twice.
         if len(part["index"]) and batch.get("loss_scale", 1) != 0:
-            self._measure(pl_module, part, outputs["reconstruction"][held_out], datamodule)
+            reconstruction = outputs["reconstruction"][held_out]
+            found = model_scores(
+                self._module, part, reconstruction, self._pixels, self._data, self.seed
+            )
+            self._scores.add({name: torch.from_numpy(values) for name, values in found.items()})
+        return super().reduce(batch, outputs)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the report on rank 0."""
-        rows, scores = self._rows.gather(trainer), self._scores.gather(trainer)
-        assert self._pixels is not None
+    def gather(self, trainer: Trainer) -> None:
+        """Sum pixels over ranks and gather the scores of the held-out stars."""
+        self._held_out = self._scores.gather(trainer)
         self._pixels.reduce(trainer)
-        folder = log_folder(trainer)
-        if not trainer.is_global_zero:
-            return
-        check_finite(rows, OUTPUTS)
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        report = Report.of_run(trainer, pl_module, "spectra", "held_out", len(scores["index"]))
-        if not len(datamodule.rows["test"]):
-            report.note(
-                "the data have no test split: all stars are reported as held out, "
-                "those that peers are fitted on among them"
-            )
-        with style():
-            figures = self.assess(report, folder, pl_module, datamodule, rows, scores)
-            save_figures(trainer, folder, figures, prefix="test/")
-        report.write(folder)
-        report.print([""])
-        print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")
 
-    def assess(
-        self,
-        report: Report,
-        folder: Path,
-        module: Any,
-        datamodule: Any,
-        rows: Rows,
-        scores: Rows,
-    ) -> dict[str, Figure]:
-        """Fill the report, write the matrices and return the figures.
+    def evaluate(self, run: TestRun) -> dict[str, Figure]:
+        """Fill the report, write the matrices and return the figures."""
+        held_out, scores, data = run.held_out(), self._held_out, run.datamodule
+        keys = KEYS if self.baselines else FEW
+        fitted = training_sample(data, self.max_fit, self.seed, keys)
+        model = model_predictions(run, held_out, scores, self._pixels, fitted)
+        found = [model, *self._baselines(run, model, fitted)]
+        label = run.rows["label"][held_out]
+        known = known_labels(run.report, label, data.labels)
+        add_masks(run)
+        for one in found:
+            scope = run.scope(one.subject, held_out)
+            add_fidelity(scope, one.scores, one.pixels)
+            add_windows(scope, one.pixels, data.wavelength, data.element_windows())
+        scope = run.scope("model", held_out)
+        add_prior_match(scope, model)
+        for one in found:
+            if one.latent is not None:
+                add_independence(run.scope(one.subject, held_out), one.latent, label[:, known])
+        add_terms(scope, model, len(known))
+        add_outliers(scope, run.module, to_arrays(next(data.batches(reported_split(data), KEYS))))
+        write_tables(run, found, label[:, known], known)
+        targets = find_targets(run, fitted, scores["index"], label, known)
+        findings = Findings(run, found, targets, label, known, self._earlier)
+        self._add_recovery(findings, held_out)
+        return self.draw(findings)
 
-        Args:
-            report: Where the numbers go.
-            folder: Where the matrices go.
-            module: The model.
-            datamodule: Gives spectra, true fluxes and catalogue of stars.
-            rows: Of all stars.
-            scores: Of the held-out stars.
-        """
-        assert self._pixels is not None
-        seed = self.resampling.seed
-        fitted = training_sample(datamodule, self.max_fit, seed, KEYS if self.baselines else FEW)
-        subjects = [model_subject(rows, scores, self._pixels, fitted)]
-        subjects += self._peers(report, datamodule, fitted, subjects[0])
-        add_masks(report, datamodule)
-        windows = element_windows(datamodule)
-        for subject in subjects:
-            add_fidelity(report, subject.name, subject.scores, subject.pixels, self.resampling)
-            add_windows(report, subject.name, subject.pixels, datamodule.wavelength, windows)
-        label = rows["label"][np.searchsorted(rows["index"], scores["index"])]
-        known = known_labels(report, label, datamodule.labels)
-        add_prior_match(report, subjects[0], seed)
-        audited = [subject for subject in subjects if subject.latent is not None]
-        for subject in audited:
-            add_independence(report, subject, label[:, known], seed)
-        add_terms(report, subjects[0], len(known))
-        split = "test" if len(datamodule.rows["test"]) else "all"
-        add_outliers(report, module, datamodule, split, seed)
-        write_tables(folder, subjects, label[:, known], datamodule, known)
-        targets = find_targets(report, datamodule, fitted, scores["index"], label, known)
-        if targets is not None:
-            for subject in subjects:
-                if subject.latent is not None or subject.name == LABELS_ONLY:
-                    add_recovery(report, subject, targets, self.max_boosting, seed)
-            for subject in audited if targets.factors else []:
-                add_factors(report, subject, targets, self.max_boosting > 0, seed)
-        return self.draw(report, subjects, targets, label, known, module, datamodule)
+    def draw(self, findings: Findings) -> dict[str, Figure]:
+        """Return the figures by name; override for others, or none."""
+        return spectra_figures(findings)
 
-    def draw(
-        self,
-        report: Report,
-        subjects: Sequence[Subject],
-        targets: Targets | None,
-        label: Array,
-        known: Sequence[int],
-        module: Any,
-        datamodule: Any,
-    ) -> dict[str, Figure]:
-        """Return the figures by name; override for others, or none.
+    def _add_recovery(self, findings: Findings, held_out: Array) -> None:
+        """Add what can be told from the latents of each subject."""
+        targets = findings.targets
+        for one in findings.found if targets is not None else ():
+            assert targets is not None
+            scope = findings.run.scope(one.subject, held_out)
+            if one.latent is not None or one.subject == LABELS_ONLY:
+                add_recovery(scope, one, targets, self.max_boosting)
+            if one.latent is not None and targets.factors:
+                add_factors(scope, one.latent, targets, self.max_boosting > 0)
 
-        Args:
-            report: Filled.
-            subjects: The model first.
-            targets: What was told from the latents, if anything.
-            label: Of the held-out stars, shape (n, L).
-            known: Labels that enough stars have.
-            module: The model.
-            datamodule: Gives spectra, names and catalogue.
-        """
-        # Matrices of all labels go beside matrices of all labels only.
-        earlier = self._earlier if len(known) == label.shape[1] else {}
-        inputs = report, subjects, targets, label, known, module, datamodule
-        return spectra_figures(*inputs, self.resampling.seed, earlier)
-
-    def _measure(self, module: Any, batch: Any, reconstruction: Tensor, datamodule: Any) -> None:
-        """Keep scores, sums and loss terms of held-out stars."""
-        assert self._pixels is not None
-        settings = datamodule.grid.chips, self.resampling.seed
-        truth = true_flux(datamodule, batch["index"].cpu().numpy())
-        found = model_scores(module, batch, reconstruction, self._pixels, truth, *settings)
-        self._scores.add({name: torch.from_numpy(values) for name, values in found.items()})
-
-    def _peers(
-        self, report: Report, datamodule: Any, fitted: dict[str, Array], model: Subject
-    ) -> list[Subject]:
-        """Return the peers and the truth, and say what they are."""
+    def _baselines(
+        self, run: TestRun, model: Predictions, fitted: dict[str, Array]
+    ) -> Iterator[Predictions]:
+        """Yield the baselines and the truth, and say what they are."""
         assert model.latent is not None
-        size, seed = model.latent.shape[1], self.resampling.seed
-        peers = []
+        baselines = []
         if self.baselines and fitted:
-            peers = fit_peers(fitted, size, seed)
-            report.note(
-                f"peers fitted on {len(fitted['index'])} training stars, "
-                f"{len(peers[0].components)} components; chi2 with the same errors and pixels for "
-                "all"
+            baselines = fit_baselines(fitted, model.latent.shape[1], self.seed)
+            run.report.note(
+                f"baselines fitted on {len(fitted['index'])} training stars, "
+                f"{len(baselines[0].components)} components; chi2 with the same errors and pixels "
+                "for all"
             )
-        split = "test" if len(datamodule.rows["test"]) else "all"
-        return classical_subjects(datamodule, split, peers, fitted, datamodule.grid.chips, seed)
+        yield from baseline_predictions(run.datamodule, baselines, fitted, self.seed)

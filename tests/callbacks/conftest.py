@@ -9,8 +9,12 @@ import torch
 from astropy.table import Table
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from callbacks.report.base import TestRun
+from callbacks.report.bootstrap import Bootstrap
+from callbacks.report.table import Report
 from datamodules.base import BaseDataModule, Source
 from datamodules.store import RowStore
 from lightning_modules.base import BaseModule
@@ -122,6 +126,21 @@ def make_trainer(
         enable_checkpointing=False,
         **settings,
     )
+
+
+def make_run(datamodule: Any = None, **rows: ArrayLike) -> TestRun:
+    """A test run of arrays, one row an object, numbered unless `index` is given."""
+    arrays = {name: np.asarray(values) for name, values in rows.items()}
+    count = len(next(iter(arrays.values())))
+    report = Report("clustering", "all", count)
+    index = {"index": np.arange(count)}
+    return TestRun(report, index | arrays, None, datamodule, Bootstrap(20), Path())
+
+
+@pytest.fixture(scope="session")
+def run_of() -> Any:
+    """The maker of a test run from arrays."""
+    return make_run
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from callbacks.report.gather import RowCollector
+from callbacks.report.gather import RowGatherer
 from tests.reliability.runs import Run, Saver, assert_same_from, fit, make_data, make_trainer
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
@@ -29,7 +29,7 @@ class Collect(Callback):
     """Gathers all rows that a test or a prediction saw, as they came and each once."""
 
     def __init__(self) -> None:
-        self.rows = RowCollector()
+        self.rows = RowGatherer()
         self.seen: list[int] = []
         self.gathered: dict[str, Any] = {}
 

@@ -30,7 +30,7 @@ def report(run: Path) -> dict[str, Any]:
 
 
 def test_header_says_what_was_run(report: dict[str, Any]) -> None:
-    assert report["schema"] == "astrolit.report/1"
+    assert report["schema"] == "astrolit.report/2"
     assert (report["method"], report["split"]) == ("clustering", "all,held_out")
     assert report["num_objects"] == 501
     assert report["checkpoint"] is None
@@ -51,8 +51,8 @@ def test_keys_follow_the_scheme(report: dict[str, Any]) -> None:
         "notes",
     }:
         parts = key.split("/")
-        metric = parts[2:] if parts[0] == "classical" else parts[1:]
-        assert parts[0] in {"model", "model_latent_kmeans", "classical"}, key
+        metric = parts[2:] if parts[0] == "baseline" else parts[1:]
+        assert parts[0] in {"model", "model_latent_kmeans", "baseline"}, key
         assert metric, key
         assert "=" not in metric[0], key
         assert all("=" in part for part in metric[1:]), key
@@ -78,13 +78,13 @@ def test_groups_contrast_with_the_field(report: dict[str, Any]) -> None:
 def test_baselines_are_in_the_same_table(report: dict[str, Any], run: Path) -> None:
     for name in ("kmeans", "gmm", "hdbscan"):
         for split in ("all", "held_out"):
-            assert -0.5 < report[f"classical/{name}/ari/split={split}"] <= 1
-    assert report["classical/gmm/ari/split=all"] > 0.8
-    assert "classical/kmeans/brier/split=all" not in report  # hard: no probability
+            assert -0.5 < report[f"baseline/{name}/ari/split={split}"] <= 1
+    assert report["baseline/gmm/ari/split=all"] > 0.8
+    assert "baseline/kmeans/brier/split=all" not in report  # hard: no probability
     with (run / "report.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["subject", "metric", "slice", "value", "std", "n"]
-    assert {row["subject"] for row in rows} >= {"model", "classical/hdbscan"}
+    assert {row["subject"] for row in rows} >= {"model", "baseline/hdbscan"}
     held_out = [r for r in rows if r["slice"] == "split=held_out" and r["metric"] == "ari"]
     assert 0 < int(held_out[0]["n"]) < 200
 

@@ -1,47 +1,54 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from callbacks.clustering.alignment import (
     Clustering,
-    Objects,
+    StarSample,
     align_columns,
     event,
-    make_slices,
+    make_subsets,
     membership,
     pick_astrometry,
     scale_features,
 )
 from callbacks.clustering.baselines import (
-    classical_subjects,
-    fit_gmm,
-    fit_hdbscan,
-    fit_kmeans,
+    GaussianMixtureBaseline,
+    HDBSCANBaseline,
+    KMeansBaseline,
     hdbscan_size,
 )
 from callbacks.clustering.physics import contrasts, find_groups
-from callbacks.clustering.scores import (
-    add_label_scores,
-    add_subject,
-    rates,
-)
-from callbacks.report.probability import Resampling, add_probability_scores
-from callbacks.report.table import Report
+from callbacks.clustering.scores import add_label_scores, add_rates, add_subject, rates
+from callbacks.report.base import TestRun
+from callbacks.report.bootstrap import Bootstrap
+from callbacks.report.scope import Scope
+from callbacks.report.table import Report, Row
 
 
-def new_report() -> Report:
-    return Report("clustering", "all", 10)
+def new_scope(num_resamples: int = 20, groups: np.ndarray | None = None) -> Scope:
+    bootstrap = Bootstrap(num_resamples, 0, groups)
+    return Scope(Report("clustering", "all", 10), "model", bootstrap)
 
 
 def values(report: Report) -> dict[str, float]:
     return {row.key: row.value for row in report.rows}
 
 
+def label_scores(clustering: Clustering, label: np.ndarray, alignment: np.ndarray) -> list[Row]:
+    """ARI, NMI and accuracy of a clustering."""
+    scope = new_scope()
+    add_label_scores(scope, clustering, label, alignment)
+    return scope.report.rows
+
+
 def hard(assignment: np.ndarray, columns: int) -> Clustering:
-    return Clustering("model", assignment, None, columns)
+    return Clustering(assignment, None, columns)
 
 
 def soft(probability: np.ndarray) -> Clustering:
-    return Clustering("model", probability.argmax(1), probability, probability.shape[1])
+    return Clustering(probability.argmax(1), probability, probability.shape[1])
 
 
 def blobs(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -51,17 +58,17 @@ def blobs(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return centres[label] + 0.5 * rng.normal(size=(n, 2)), label
 
 
-def test_perfect_clustering_is_perfect_whatever_the_column_names() -> None:
+def test_perfect_clustering_is_perfect_whatever_the_column_names(run_of: Any) -> None:
     label = np.random.default_rng(0).integers(3, size=300)
     probability = np.eye(3)[(label + 1) % 3]
     clustering = soft(probability)
-    objects = Objects(np.zeros((300, 2)), np.zeros((300, 5)), np.ones(300), label)
-    report = new_report()
-    part = make_slices(objects)[0]
-    alignment = add_subject(report, clustering, objects, part, Resampling(20))
-    assert alignment is not None
-    assert alignment.tolist() == [2, 0, 1]
-    found = values(report)
+    sample = StarSample(np.zeros((300, 2)), np.zeros((300, 5)), np.ones(300), label)
+    run = run_of(label=label)
+    aligned = add_subject(run, "model", clustering, sample, make_subsets(run)[0])
+    assert (aligned.subject, aligned.clustering) == ("model", clustering)
+    assert aligned.alignment is not None
+    assert aligned.alignment.tolist() == [2, 0, 1]
+    found = values(run.report)
     for name in ("ari", "nmi", "accuracy"):
         assert found[f"model/{name}/split=all"] == pytest.approx(1.0)
     for name in ("brier", "ece"):
@@ -75,29 +82,14 @@ def test_perfect_clustering_is_perfect_whatever_the_column_names() -> None:
 def test_random_clustering_scores_nothing_and_its_error_bar_covers_zero() -> None:
     rng = np.random.default_rng(1)
     label, assignment = rng.integers(3, size=5000), rng.integers(3, size=5000)
-    report = new_report()
-    add_label_scores(report, hard(assignment, 3), label, np.array([0, 1, 2]), "", Resampling())
-    ari = report.rows[0]
+    scope = new_scope(200)
+    add_label_scores(scope, hard(assignment, 3), label, np.array([0, 1, 2]))
+    ari, _, accuracy = scope.report.rows
     assert abs(ari.value) < 5e-3
     assert ari.std is not None
     assert abs(ari.value) < 5 * ari.std
-    accuracy = report.rows[2]
     assert accuracy.value == pytest.approx(1 / 3, abs=0.02)
     assert accuracy.std == pytest.approx((2 / 9 / 5000) ** 0.5, rel=0.2)  # binomial
-
-
-def test_probability_scores_of_known_values() -> None:
-    p = np.array([0.9] * 100 + [0.2] * 100)
-    y = np.array([True] * 80 + [False] * 20 + [True] * 20 + [False] * 80)
-    report = new_report()
-    add_probability_scores(report, "model", p, y, "", Resampling(400))
-    brier, log_loss, ece = report.rows
-    assert brier.value == pytest.approx((80 * 0.01 + 20 * 0.81 + 20 * 0.64 + 80 * 0.04) / 200)
-    expected = -(80 * np.log(0.9) + 20 * np.log(0.1) + 20 * np.log(0.2) + 80 * np.log(0.8)) / 200
-    assert log_loss.value == pytest.approx(expected)
-    assert ece.value == pytest.approx(0.05)
-    squares = (p - y) ** 2
-    assert brier.std == pytest.approx(squares.std() / 200**0.5, rel=0.15)
 
 
 def test_rates_against_threshold() -> None:
@@ -114,16 +106,14 @@ def test_columns_left_over_are_wrong_and_count_as_field() -> None:
     alignment = align_columns(hard(assignment, 3), label, has_field=True)
     assert alignment.tolist() == [0, -1, 1]
     assert membership(hard(assignment, 3), alignment).sum() == 40
-    report = new_report()
-    add_label_scores(report, hard(assignment, 3), label, alignment, "", Resampling(5))
-    assert report.rows[2].value == pytest.approx(0.8)
+    assert label_scores(hard(assignment, 3), label, alignment)[2].value == pytest.approx(0.8)
 
 
 def test_noise_is_the_field_even_where_it_holds_most_members() -> None:
     label = np.repeat([0, 1], [10, 90])
     assignment = np.repeat([0, 0, 1], [10, 60, 30])
     free = align_columns(hard(assignment, 2), label, has_field=True)
-    noise = Clustering("classical/hdbscan", assignment, None, 2, field_column=0)
+    noise = Clustering(assignment, None, 2, field_column=0)
     assert free.tolist() == [1, 0]
     assert align_columns(noise, label, has_field=True).tolist() == [0, 1]
 
@@ -131,44 +121,60 @@ def test_noise_is_the_field_even_where_it_holds_most_members() -> None:
 def test_field_may_be_noise_and_a_cluster_at_once() -> None:
     label = np.repeat([0, 0, 1, 2], [20, 60, 30, 30])
     assignment = np.repeat([0, 1, 2, 3], [20, 60, 30, 30])
-    noise = Clustering("classical/hdbscan", assignment, None, 4, field_column=0)
+    noise = Clustering(assignment, None, 4, field_column=0)
     assert align_columns(noise, label, has_field=True).tolist() == [0, 0, 1, 2]
 
 
-def test_unknown_labels_do_not_count() -> None:
+def test_unknown_labels_do_not_count(run_of: Any) -> None:
     label = np.array([0, 0, 1, 1, -1, -1])
-    objects = Objects(np.zeros((6, 2)), None, None, label)
-    report = new_report()
+    run, sample = run_of(label=label), StarSample(np.zeros((6, 2)), label=label)
     clustering = hard(np.array([0, 0, 1, 1, 0, 1]), 2)
-    add_subject(report, clustering, objects, make_slices(objects)[0], Resampling(5))
-    assert values(report)["model/ari/split=all"] == 1
-    assert next(row for row in report.rows if row.metric == "ari").n == 4
+    add_subject(run, "model", clustering, sample, make_subsets(run)[0])
+    (ari,) = run.report.rows_of("ari")
+    assert (ari.key, ari.value, ari.n) == ("model/ari/split=all", 1, 4)
 
 
-def test_held_out_is_scored_with_the_names_learnt_elsewhere() -> None:
+def test_labels_out_of_reach_are_noted(run_of: Any) -> None:
+    label, split = np.array([0, 1, -1, -1]), [0, 0, 2, 2]
+    run, sample = run_of(split=split), StarSample(np.zeros((4, 2)), label=label)
+    aligned = add_subject(run, "model", hard(label.clip(0), 2), sample, make_subsets(run)[1])
+    assert aligned.alignment is None
+    assert run.report.notes == ["split=held_out: too few labels to score model"]
+    assert [row.metric for row in run.report.rows] == ["num_clusters"]
+
+
+def test_held_out_is_scored_with_the_names_learnt_elsewhere(run_of: Any) -> None:
     label = np.array([0] * 20 + [1] * 20 + [0] * 10 + [1] * 10)
     split = np.array([0] * 40 + [2] * 20)
     assignment = np.where(split == 2, 1 - label, label)  # the names swap on the held-out stars
-    objects = Objects(np.zeros((60, 2)), None, None, label, split)
-    _, held_out = make_slices(objects)
+    run, sample = run_of(split=split), StarSample(np.zeros((60, 2)), label=label)
+    _, held_out = make_subsets(run)
+    assert held_out.split == "held_out"
     assert held_out.scored.sum() == 20
     assert held_out.fitted.sum() == 40
-    report = new_report()
-    add_subject(report, hard(assignment, 2), objects, held_out, Resampling(5))
-    found = values(report)
+    add_subject(run, "model", hard(assignment, 2), sample, held_out)
+    found = values(run.report)
     assert found["model/ari/split=held_out"] == 1
     assert found["model/accuracy/split=held_out"] == 0
 
 
-def test_a_class_that_no_held_out_star_has() -> None:
+def test_without_a_test_split_all_is_the_only_subset(run_of: Any) -> None:
+    for rows in ({"label": np.zeros(4)}, {"split": [0, 0, 1, 1]}, {"split": [2, 2, 2, 2]}):
+        (subset,) = make_subsets(run_of(**rows))
+        assert subset.split == "all"
+        for mask in (subset.scored, subset.fitted, subset.aligned):
+            assert mask.all()
+
+
+def test_a_class_that_no_held_out_star_has(run_of: Any) -> None:
     label = np.repeat([0, 1, 7], [40, 15, 5])
     split = np.where((np.arange(60) % 4 == 0) & (label < 7), 2, 0)
     stars = np.zeros((60, 5)), np.zeros((60, 5)), np.ones(60)
-    objects, report = Objects(*stars, label, split), new_report()
-    assert objects.num_classes == 3
+    run, sample = run_of(split=split), StarSample(*stars, label)
+    assert sample.num_classes == 3
     columns = hard(np.searchsorted([0, 1, 7], label), 3)
-    add_subject(report, columns, objects, make_slices(objects)[1], Resampling())
-    assert values(report)["model/accuracy/split=held_out"] == 1.0
+    add_subject(run, "model", columns, sample, make_subsets(run)[1])
+    assert values(run.report)["model/accuracy/split=held_out"] == 1.0
 
 
 def test_without_field_calibration_is_of_the_most_likely_class() -> None:
@@ -228,24 +234,25 @@ def test_astrometry_is_found_by_name() -> None:
     assert np.isnan(picked[:, :3]).all()
 
 
-def test_features_are_scaled_on_the_training_split_and_gaps_are_zero() -> None:
+def test_features_are_scaled_on_the_training_split_and_gaps_are_zero(run_of: Any) -> None:
     features = np.array([[0.0, np.nan], [1, 5], [2, 5], [3, 5], [1000, 5]])
-    scaled = scale_features(features, np.array([0, 0, 0, 0, 2]))
+    scaled = scale_features(features, run_of(split=[0, 0, 0, 0, 2]))
     assert scaled[0, 1] == 0
     assert scaled[4, 0] == pytest.approx((1000 - 1.5) / (1.5 / 1.349), rel=1e-3)
 
 
-@pytest.mark.parametrize("fit", [fit_kmeans, fit_gmm, fit_hdbscan])
-def test_baselines_find_blobs_and_apply_to_new_objects(fit: object) -> None:
+BASELINES = [KMeansBaseline(3, 0), GaussianMixtureBaseline(3, 0), HDBSCANBaseline()]
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
+def test_baselines_find_blobs_and_apply_to_new_objects(baseline: Any) -> None:
     data, label = blobs()
     new, new_label = blobs(200, seed=1)
-    predict = fit(data, 3, 0)  # type: ignore[operator]
+    assert baseline.fit({"scaled": data}) is baseline
     for points, truth in ((data, label), (new, new_label)):
-        clustering = predict("classical/x", points)
-        report = new_report()
+        clustering = baseline.predict({"scaled": points})
         alignment = align_columns(clustering, truth, has_field=False)
-        add_label_scores(report, clustering, truth, alignment, "", Resampling(5))
-        assert report.rows[0].value > 0.9
+        assert label_scores(clustering, truth, alignment)[0].value > 0.9
         if clustering.probability is not None:
             np.testing.assert_allclose(clustering.probability.sum(1), 1)
 
@@ -256,27 +263,48 @@ def test_hdbscan_size_grows_with_the_square_root() -> None:
     assert hdbscan_size(1_000_000) == 500
 
 
-def test_baselines_of_the_held_out_slice_see_the_training_split_alone() -> None:
+def run_baselines(run: TestRun, fitted: np.ndarray) -> dict[str, Clustering]:
+    return dict(run.baselines(*BASELINES, fitted=fitted))
+
+
+def test_baselines_of_the_held_out_subset_see_the_training_split_alone(run_of: Any) -> None:
     data, _ = blobs()
     split = np.repeat([0, 2], [300, 100])
     spoilt = data.copy()
     spoilt[split == 2] *= 1000
     answers = []
-    for values_ in (data, spoilt):
-        objects = Objects(values_, split=split)
-        subjects = classical_subjects(objects, make_slices(objects)[1], 3, 10_000, 0)
-        answers.append([subject.assignment[split == 0] for subject in subjects])
-    for one, other in zip(*answers, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for scaled in (data, spoilt):
+        run = run_of(scaled=scaled, split=split)
+        answers.append(run_baselines(run, make_subsets(run)[1].fitted))
+    assert list(answers[0]) == ["baseline/kmeans", "baseline/gmm", "baseline/hdbscan"]
+    for name, one in answers[0].items():
+        other = answers[1][name]
+        np.testing.assert_array_equal(one.assignment[split == 0], other.assignment[split == 0])
 
 
-def test_a_far_outlier_does_not_take_a_cluster_of_kmeans() -> None:
+def test_a_far_outlier_does_not_take_a_cluster_of_kmeans(run_of: Any) -> None:
     data, label = blobs()
     scaled = (data - data.mean(0)) / data.std(0)
     scaled[0] = 1e4
-    objects = Objects(scaled)
-    kmeans, *_ = classical_subjects(objects, make_slices(objects)[0], 3, 10_000, 0)
-    report = new_report()
+    run = run_of(scaled=scaled)
+    kmeans = run_baselines(run, make_subsets(run)[0].fitted)["baseline/kmeans"]
     alignment = align_columns(kmeans, label, has_field=False)
-    add_label_scores(report, kmeans, label, alignment, "", Resampling(5))
-    assert report.rows[0].value > 0.9
+    assert label_scores(kmeans, label, alignment)[0].value > 0.9
+
+
+def test_stars_of_one_group_count_once() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=400)
+    assignment = np.where(rng.random(400) < 0.8, label, rng.integers(3, size=400))
+    alone, tripled = new_scope(300), new_scope(300, np.repeat(np.arange(400), 3))
+    add_label_scores(alone, hard(assignment, 3), label, np.arange(3))
+    add_label_scores(tripled, hard(np.repeat(assignment, 3), 3), np.repeat(label, 3), np.arange(3))
+    for scope, times in ((alone, 1), (tripled, 3)):
+        p, y = np.repeat(assignment > 0, times).astype(float), np.repeat(label > 0, times)
+        add_rates(scope.where(split="all"), p, y)
+    pairs = list(zip(alone.report.rows, tripled.report.rows, strict=True))
+    assert len(pairs) == 3 + 2 * 9
+    for one, three in pairs:
+        assert three.key == one.key
+        assert three.value == pytest.approx(one.value, abs=0.01)
+        assert three.std == pytest.approx(one.std, rel=0.2)

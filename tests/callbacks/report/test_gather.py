@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.report.gather import RowCollector
+from callbacks.report.gather import RowGatherer
 from datamodules.store import RowStore
 
 SCRIPT = """
@@ -34,7 +34,7 @@ makers["make_trainer"](folder, *callbacks, **settings).predict(
 
 
 def test_rows_are_sorted_and_unique(stars: Any, tmp_path: Path) -> None:
-    collector = RowCollector()
+    collector = RowGatherer()
     for index in ([4, 2], [0, 4]):
         rows = torch.tensor(index)
         collector.add({"index": rows, "x": 10.0 * rows, "good": rows > 1})
@@ -47,7 +47,7 @@ def test_rows_are_sorted_and_unique(stars: Any, tmp_path: Path) -> None:
 
 
 def test_batches_must_agree() -> None:
-    collector = RowCollector()
+    collector = RowGatherer()
     collector.add({"index": torch.arange(2)})
     with pytest.raises(ValueError, match="those before"):
         collector.add({"index": torch.arange(2), "x": torch.zeros(2)})

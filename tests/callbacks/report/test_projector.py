@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from callbacks.report.projector import EmbeddingProjector, subsample
+from callbacks.report.projector import EmbeddingProjector
 
 
 def test_embedding_and_metadata_are_written(stars: Any, tmp_path: Path) -> None:
@@ -33,11 +33,3 @@ def test_without_tensorboard_it_says_so(
 def test_module_without_the_key_is_refused(stars: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no 'codes'"):
         stars.trainer(tmp_path, EmbeddingProjector("codes")).test(stars.module(), stars.data())
-
-
-def test_subsample_is_a_function_of_its_seed() -> None:
-    assert subsample(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
-    chosen = subsample(1000, 10, 3)
-    assert len(np.unique(chosen)) == 10
-    assert (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(chosen, subsample(1000, 10, 3))

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from callbacks.report.table import Report, bootstrap_std, resampled_sums, to_plain
+from callbacks.report.table import SCHEMA, Report, to_plain
 
 
 @pytest.fixture
 def report() -> Report:
     report = Report("clustering", "all", 100, seed=3, provenance={"path": Path("a.fits")})
     report.add("model", "ari", 0.91, "split=all", std=0.01, n=100)
-    report.add("classical/hdbscan", "ari", np.float64(0.82), "split=all", n=100)
-    report.add("classical/hdbscan", "ece", float("nan"), "split=all")
+    report.add("baseline/hdbscan", "ari", np.float64(0.82), "split=all", n=100)
+    report.add("baseline/hdbscan", "ece", float("nan"), "split=all")
     report.note("one line")
     return report
 
@@ -26,9 +26,10 @@ def test_json_is_flat_and_strict(report: Report, tmp_path: Path) -> None:
     content = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert content["model/ari/split=all"] == 0.91
     assert content["model/ari/split=all_std"] == 0.01
-    assert content["classical/hdbscan/ari/split=all"] == 0.82
-    assert content["classical/hdbscan/ece/split=all"] is None
+    assert content["baseline/hdbscan/ari/split=all"] == 0.82
+    assert content["baseline/hdbscan/ece/split=all"] is None
     assert content["provenance"] == {"path": "a.fits"}
+    assert content["schema"] == SCHEMA == "astrolit.report/2"
     assert content["seed"] == 3
     assert content["notes"] == ["one line"]
 
@@ -81,22 +82,15 @@ def test_plain_values() -> None:
     assert to_plain(nested) == {"a": [1, [0.5, None]], "2": [True, None], "p": "x"}
 
 
-def test_bootstrap_of_a_mean_is_its_standard_error() -> None:
-    x = np.random.default_rng(0).normal(size=1000)
-    std = bootstrap_std(x, lambda sums: sums / len(x), num_resamples=500)
-    assert std == pytest.approx(x.std() / len(x) ** 0.5, rel=0.1)
+def test_rows_of_a_metric_a_subject_or_both(report: Report) -> None:
+    assert [row.value for row in report.rows_of("ari")] == [0.91, 0.82]
+    assert [row.metric for row in report.rows_of(subject="baseline/hdbscan")] == ["ari", "ece"]
+    assert [row.value for row in report.rows_of("ari", "baseline/hdbscan")] == [0.82]
+    assert report.rows_of("ece", "model") == []
+    assert len(report.rows_of()) == 3
 
 
-def test_bootstrap_is_a_function_of_its_seed_and_keeps_the_number_of_objects() -> None:
-    ones = np.ones((50, 2))
-    assert (resampled_sums(ones, 20) == 50).all()
-    x = np.arange(50.0)
-    assert (resampled_sums(x, 20, seed=1) == resampled_sums(x, 20, seed=1)).all()
-    assert (resampled_sums(x, 20, seed=1) != resampled_sums(x, 20, seed=2)).any()
-
-
-def test_bootstrap_passes_over_resamples_without_a_value() -> None:
-    x = np.array([[1.0, 1.0]] + [[0.0, 0.0]] * 3)
-    with np.errstate(invalid="ignore"):
-        std = bootstrap_std(x, lambda sums: sums[:, 0] / sums[:, 1], num_resamples=100)
-    assert std == 0.0
+def test_what_is_covered_is_said_in_the_header(report: Report) -> None:
+    report.covers("held_out", 20)
+    assert (report.as_dict()["split"], report.as_dict()["num_objects"]) == ("held_out", 20)
+    assert report.as_dict()["method"] == "clustering"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from callbacks.spectra.baselines import fit_emulator, fit_peers, monomials
+from callbacks.spectra.baselines import fit_baselines, fit_emulator, monomials
 
 NUM, PIXELS, RANK = 300, 80, 4
 RNG = np.random.default_rng(0)
@@ -58,13 +58,13 @@ def test_pixels_without_a_good_star_are_continuum_and_missing_labels_the_mean() 
 
 def test_pca_of_low_rank_spectra_is_exact_without_masks() -> None:
     flux = 1 + LATENT @ BASIS
-    for peer in fit_peers(spectra(flux), RANK)[:2]:
-        assert error(peer.reconstruct(spectra(flux)), flux) < 2e-3, peer.name
+    for one in fit_baselines(spectra(flux), RANK)[:2]:
+        assert error(one.reconstruct(spectra(flux)), flux) < 2e-3, one.subject
 
 
 def test_weighted_latents_do_not_feel_masks_as_projection_does() -> None:
     flux = 1 + LATENT @ BASIS
-    pca, weighted = fit_peers(spectra(flux), RANK)[:2]
+    pca, weighted = fit_baselines(spectra(flux), RANK)[:2]
     masked = spectra(flux, bad=0.3)
     assert error(weighted.reconstruct(masked), flux) < 3e-3
     assert error(pca.reconstruct(masked), flux) > 10 * error(weighted.reconstruct(masked), flux)
@@ -72,32 +72,32 @@ def test_weighted_latents_do_not_feel_masks_as_projection_does() -> None:
 
 def test_labels_and_components_of_the_residual() -> None:
     flux = from_labels() + 0.2 * LATENT @ BASIS
-    peers = {peer.name: peer for peer in fit_peers(spectra(flux), RANK)}
-    assert list(peers) == [
-        "classical/pca",
-        "classical/pca_weighted",
-        "classical/labels",
-        "classical/labels_pca",
-        "classical/labels_pca_weighted",
+    found = {one.subject: one for one in fit_baselines(spectra(flux), RANK)}
+    assert list(found) == [
+        "baseline/pca",
+        "baseline/pca_weighted",
+        "baseline/labels",
+        "baseline/labels_pca",
+        "baseline/labels_pca_weighted",
     ]
-    errors = {name: error(peer.reconstruct(spectra(flux)), flux) for name, peer in peers.items()}
-    assert errors["classical/labels_pca"] < 0.2 * errors["classical/labels"]
-    assert errors["classical/labels_pca"] < errors["classical/pca"]
-    assert peers["classical/labels"].encode(spectra(flux)).shape == (NUM, 0)
+    errors = {name: error(one.reconstruct(spectra(flux)), flux) for name, one in found.items()}
+    assert errors["baseline/labels_pca"] < 0.2 * errors["baseline/labels"]
+    assert errors["baseline/labels_pca"] < errors["baseline/pca"]
+    assert found["baseline/labels"].encode(spectra(flux)).shape == (NUM, 0)
 
 
 def test_masked_values_leave_no_trace() -> None:
     flux = from_labels() + LATENT @ BASIS
     data = spectra(flux, bad=0.2)
     other = {**data, "flux": np.where(data["good"], data["flux"], 1e9).astype(np.float32)}
-    for first, second in zip(fit_peers(data, RANK), fit_peers(other, RANK), strict=True):
-        assert np.array_equal(first.reconstruct(data), second.reconstruct(other)), first.name
+    for first, second in zip(fit_baselines(data, RANK), fit_baselines(other, RANK), strict=True):
+        assert np.array_equal(first.reconstruct(data), second.reconstruct(other)), first.subject
 
 
 def test_without_labels_only_pca() -> None:
     data = spectra(1 + LATENT @ BASIS)
     data["label"][:] = np.nan
-    assert [peer.name for peer in fit_peers(data, RANK)] == [
-        "classical/pca",
-        "classical/pca_weighted",
+    assert [one.subject for one in fit_baselines(data, RANK)] == [
+        "baseline/pca",
+        "baseline/pca_weighted",
     ]

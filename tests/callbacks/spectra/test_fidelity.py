@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from callbacks.report.probability import Resampling
+from callbacks.report.bootstrap import Bootstrap
+from callbacks.report.scope import Scope
 from callbacks.report.table import Report
 from callbacks.spectra.fidelity import (
     PixelSums,
@@ -41,9 +42,10 @@ def report_of(spectra: dict[str, np.ndarray], model: np.ndarray, truth: np.ndarr
     hidden = hidden_pixels(spectra["index"], spectra["good"], 0)
     scores |= hidden_scores(spectra, model, hidden)
     report = Report("spectra", "held_out", NUM)
-    add_fidelity(report, "model", scores, pixels, Resampling(50))
+    scope = Scope(report, "model", Bootstrap(50))
+    add_fidelity(scope, scores, pixels)
     wavelength = 15000 + 0.2 * np.arange(PIXELS)
-    add_windows(report, "model", pixels, wavelength, {"Mg": [(15002.0, 15004.0)]})
+    add_windows(scope, pixels, wavelength, {"Mg": [(15002.0, 15004.0)]})
     return report.as_dict()
 
 

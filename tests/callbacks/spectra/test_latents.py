@@ -3,17 +3,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callbacks.report.bootstrap import Bootstrap
+from callbacks.report.scope import Scope
 from callbacks.report.table import Report
 from callbacks.spectra.fidelity import PixelSums
 from callbacks.spectra.latents import (
-    Subject,
     add_independence,
     add_prior_match,
     correlation_matrix,
-    kl_per_dimension,
     latent_names,
     write_matrix,
 )
+from callbacks.spectra.predictions import Predictions, kl_per_dimension
 
 NUM = 2000
 RNG = np.random.default_rng(5)
@@ -22,10 +23,11 @@ LABEL = RNG.normal(size=(NUM, 3)) * [300, 0.5, 0.3] + [4700, 2.4, -0.2]
 
 
 def measure(mean: np.ndarray, std: np.ndarray, label: np.ndarray = LABEL) -> dict:
-    subject = Subject("model", {}, PixelSums(2, [slice(0, 2)]), mean, std, mean)
+    found = Predictions("model", {}, PixelSums(2, [slice(0, 2)]), mean, std, mean)
     report = Report("spectra", "held_out", NUM)
-    add_prior_match(report, subject, 0)
-    add_independence(report, subject, label, 0)
+    scope = Scope(report, "model", Bootstrap(20))
+    add_prior_match(scope, found)
+    add_independence(scope, mean, label)
     return report.as_dict()
 
 

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
+from callbacks.report.bootstrap import Bootstrap
+from callbacks.report.scope import Scope
 from callbacks.report.table import Report
 from callbacks.spectra.drawings import recovery_figure
 from callbacks.spectra.fidelity import PixelSums
 from callbacks.spectra.latent_drawings import make_groups, make_track
-from callbacks.spectra.latents import Subject
+from callbacks.spectra.predictions import Predictions
 from callbacks.spectra.recovery import (
-    Targets,
+    RecoveryTargets,
     add_factors,
     add_recovery,
     make_targets,
@@ -39,13 +41,17 @@ def catalogue(num: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return columns, label, latent
 
 
-def make(num: int = 600) -> tuple[Targets, Subject]:
+def scope(report: Report) -> Scope:
+    return Scope(report, "model", Bootstrap(20))
+
+
+def make(num: int = 600) -> tuple[RecoveryTargets, Predictions]:
     fitted, fitted_label, fitted_latent = catalogue(num)
     scored, scored_label, scored_latent = catalogue(num)
     scored["true_c_fe"][:50] = np.nan
     targets = make_targets(fitted, scored, LABELS, (fitted_label, scored_label))
     pixels = PixelSums(2, [slice(0, 2)])
-    return targets, Subject("model", {}, pixels, scored_latent, None, fitted_latent)
+    return targets, Predictions("model", {}, pixels, scored_latent, None, fitted_latent)
 
 
 def test_targets_are_labels_truth_and_abundances() -> None:
@@ -66,7 +72,7 @@ def test_measured_abundances_serve_where_there_are_no_true_ones() -> None:
 def test_recovery_with_known_answers() -> None:
     targets, subject = make()
     report = Report("spectra", "held_out", 600)
-    add_recovery(report, subject, targets, 600, 0)
+    add_recovery(scope(report), subject, targets, 600)
     found = report.as_dict()
 
     def r2(metric: str, target: str, inputs: str) -> float:
@@ -95,8 +101,8 @@ def test_missing_labels_do_not_matter_and_trees_can_be_left_out() -> None:
     targets, subject = make()
     targets.scored_label[:10] = np.nan
     report = Report("spectra", "held_out", 600)
-    add_recovery(report, subject, targets, 0, 0)
-    add_factors(report, subject, targets, False, 0)
+    add_recovery(scope(report), subject, targets, 0)
+    add_factors(scope(report), subject.latent, targets, False)
     assert not {row.metric for row in report.rows} & {"r2_boosting", "dci_disentanglement"}
     assert all(np.isfinite(row.value) for row in report.rows)
 
@@ -110,8 +116,8 @@ def test_products_of_labels_tell_what_is_quadratic_in_them() -> None:
     (fitted, fitted_label, first), (scored, scored_label, second) = columns
     targets = make_targets(fitted, scored, LABELS, (fitted_label, scored_label))
     report = Report("spectra", "held_out", 600)
-    subject = Subject("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
-    add_recovery(report, subject, targets, 0, 0)
+    subject = Predictions("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
+    add_recovery(scope(report), subject, targets, 0)
     found = report.as_dict()
     key = "model/r2_ridge/target=true_o_fe/inputs=latents+"
     assert found[f"{key}label_products"] > 0.99
@@ -123,8 +129,8 @@ def test_without_labels_latents_alone_tell() -> None:
     scored, _, second = catalogue(600)
     targets = make_targets(fitted, scored, (), (np.zeros((600, 0)), np.zeros((600, 0))))
     report = Report("spectra", "held_out", 600)
-    subject = Subject("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
-    add_recovery(report, subject, targets, 0, 0)
+    subject = Predictions("model", {}, PixelSums(2, [slice(0, 2)]), second, None, first)
+    add_recovery(scope(report), subject, targets, 0)
     found = report.as_dict()
     assert found["model/r2_ridge/target=true_mg_fe/inputs=latents"] > 0.99
     assert not any("label_products" in name for name in found)
@@ -133,7 +139,7 @@ def test_without_labels_latents_alone_tell() -> None:
 def test_factors_on_their_own_axes() -> None:
     targets, subject = make(2000)
     report = Report("spectra", "held_out", 2000)
-    add_factors(report, subject, targets, True, 0)
+    add_factors(scope(report), subject.latent, targets, True)
     found = report.as_dict()
     assert found["model/mig/factor=true_mg_fe"] > 0.9
     assert found["model/sap/factor=true_c_fe"] > 0.95

@@ -38,7 +38,7 @@ FIGURES = {
     "residuals",
     "traversals",
 }
-SUBJECTS = ("model", "classical/pca", "classical/labels", "classical/labels_pca", "truth")
+SUBJECTS = ("model", "baseline/pca", "baseline/labels", "baseline/labels_pca", "truth")
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +91,16 @@ def test_chi2_is_that_of_the_predictions(
 def test_subjects_are_ordered_as_they_should(report: dict[str, Any]) -> None:
     chi2 = {name: report[f"{name}/chi2"] for name in SUBJECTS}
     assert chi2["truth"] == pytest.approx(1, abs=0.02)
-    assert chi2["truth"] < chi2["model"] < chi2["classical/labels"]
-    assert chi2["classical/labels_pca"] < chi2["classical/labels"]
-    for name in ("classical/pca", "classical/labels_pca"):  # the least chi2 of these components
+    assert chi2["truth"] < chi2["model"] < chi2["baseline/labels"]
+    assert chi2["baseline/labels_pca"] < chi2["baseline/labels"]
+    for name in ("baseline/pca", "baseline/labels_pca"):  # the least chi2 of these components
         assert report[f"{name}_weighted/chi2"] < chi2[name]
     for name in SUBJECTS:
         chips = [report[f"{name}/chi2/chip={chip}"] for chip in ("blue", "green", "red")]
         assert min(chips) < chi2[name] < max(chips)
         assert report[f"{name}/chi2_hidden"] > 0.97
     assert report["truth/rms_to_truth"] == 0
-    assert report["model/rms_to_truth"] < report["classical/labels/rms_to_truth"]
+    assert report["model/rms_to_truth"] < report["baseline/labels/rms_to_truth"]
 
 
 def test_masks_and_windows(report: dict[str, Any]) -> None:
@@ -122,10 +122,10 @@ def test_latents_and_what_they_know(report: dict[str, Any]) -> None:
     normalised = report["model/loss_term_normalised/term=kl"]
     assert normalised == pytest.approx(report["model/kl"] / LATENTS, rel=1e-4)
     pca, own = (
-        report[f"{name}/r2_ridge/target=fe_h/inputs=latents"] for name in ("classical/pca", "model")
+        report[f"{name}/r2_ridge/target=fe_h/inputs=latents"] for name in ("baseline/pca", "model")
     )
     assert pca > 0.8 > own  # the labels are given to the model, which need not keep them
-    assert "classical/labels/r2_ridge/target=true_c_fe/inputs=labels" in report
+    assert "baseline/labels/r2_ridge/target=true_c_fe/inputs=labels" in report
     for metric in ("mig", "sap", "modularity"):
         assert 0 <= report[f"model/{metric}"] <= 1
 
@@ -236,13 +236,13 @@ def test_real_data_without_labels_truth_or_abundances(
     stars.trainer(tmp_path, callback).test(model, data, verbose=False)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model/chi2"] > 1
-    assert "classical/pca/chi2" in report
-    assert not any(key.startswith(("truth/", "classical/labels/")) for key in report)
+    assert "baseline/pca/chi2" in report
+    assert not any(key.startswith(("truth/", "baseline/labels/")) for key in report)
     assert any("no abundance is known" in note for note in report["notes"])
     assert any("no true factor is known" in note for note in report["notes"])
 
 
-def test_without_peers_and_without_a_split(
+def test_without_baselines_and_without_a_split(
     stars: Any, model: SpectraVAE, simulated: SpectraDataModule, tmp_path: Path
 ) -> None:
     source, cache = simulated.source, str(simulated.cache_dir)
@@ -251,7 +251,7 @@ def test_without_peers_and_without_a_split(
     stars.trainer(tmp_path, callback).test(model, data, verbose=False)
     report = json.loads((tmp_path / "report.json").read_text())
     assert any("no test split" in note for note in report["notes"])
-    assert not any(key.startswith("classical/") for key in report)
+    assert not any(key.startswith("baseline/") for key in report)
     assert report["num_objects"] == len(data.rows["all"])
 
 
