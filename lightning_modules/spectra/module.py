@@ -10,12 +10,7 @@ from torch import Tensor, nn
 from lightning_modules.base import Batch
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.spectra.decorrelation import label_trend
-from lightning_modules.spectra.inference import (
-    Inputs,
-    SpectraModule,
-    chi2_per_pixel,
-    not_repeated,
-)
+from lightning_modules.spectra.inference import Inputs, SpectraModule, chi2_per_pixel
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
     negative_log_likelihood,
@@ -168,13 +163,15 @@ class SpectraVAE(SpectraModule):
         """Return the loss and its terms, means over the stars."""
         stars, inputs, posterior = self._pass(batch, stage == "train")
         nll = stars["nll"].mean()
-        counts = not_repeated(batch, inputs.labelled)
+        counts = inputs.labelled & self.counted(batch)
         u = self.net.labels(batch["label"])[0].detach()  # draws would add correlations of theirs
         with torch.autocast(self.device.type, enabled=False):
             structure = STRUCTURES[self.structure](
                 posterior, self.free_bits, self.structure_penalty
             )
-            separability, term = self.separability(posterior.mean, u, counts, self._summed)
+            separability, term = self.separability(
+                posterior.mean, u, counts, self.sum_over_processes
+            )
         self._collect(posterior.mean, stars["chi2"], batch, stage)
         loss = (nll + self.structure_weight(stage) * structure + term) / self.num_pixels
         return {
@@ -280,7 +277,8 @@ class SpectraVAE(SpectraModule):
             return
         if stage == ("val" if self._validates() else "train"):
             rows, counts = population_rows(mean.detach(), chi2)
-            self.population.update(self._summed(moments_of(rows, not_repeated(batch, counts))))
+            moments = moments_of(rows, counts & self.counted(batch))
+            self.population.update(self.sum_over_processes(moments))
 
 
 def _check_shares(label_dropout: float, separability_momentum: float) -> None:
