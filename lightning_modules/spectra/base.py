@@ -1,4 +1,4 @@
-"""What a trained spectra model does for a scientist: latents, denoised and invented spectra."""
+"""What every spectra model is to a scientist: units, latents, denoised and invented spectra."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
