@@ -2,11 +2,13 @@ from .base import BaseModule
 from .clustering.deep_embedded_clustering import DeepEmbeddedClustering
 from .clustering.module import StellarAutoencoder, StellarVAE
 from .microlensing.module import TimeDistributedCNN
+from .passes import PassModule
 from .spectra.module import SpectraVAE
 
 __all__ = [
     "BaseModule",
     "DeepEmbeddedClustering",
+    "PassModule",
     "SpectraVAE",
     "StellarAutoencoder",
     "StellarVAE",

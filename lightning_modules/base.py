@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
+from lightning_modules.nn import processes
 
 Batch = dict[str, Tensor]
 
@@ -143,6 +144,46 @@ class BaseModule(LightningModule, ABC):
                 "Give the model that it was trained with, or --init_from to take what both have"
             ) from None
 
+    def counted(self, batch: Batch) -> Tensor:
+        """Return which rows of a batch count, (B,) bool.
+
+        A process without rows in the last global batch repeats one at `loss_scale` 0, which must
+        not enter any sum.
+        """
+        everything = torch.ones_like(batch["index"], dtype=torch.bool)
+        return everything & (batch.get("loss_scale", 1.0) > 0)
+
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """Return the sum over processes, with gradient; every process must call this.
+
+        A term of the loss that every process computes alike from such sums keeps the gradient that
+        it has in one process, with no factor: the gradients of all processes come back to each
+        one's values, weighted by `loss_scale`, whose mean over processes is 1, and DDP takes the
+        mean. The same holds for `gather_rows`.
+
+        Args:
+            values: Of one shape and type everywhere; float64 where rounding matters.
+        """
+        return processes.sum_over_processes(values) if self._is_shared else values
+
+    def gather_rows(self, rows: Tensor, batch: Batch) -> Tensor:
+        """Return the rows of the global batch, (N, ...), in the order that one process would see.
+
+        Every process gets them all and must call this; gradients reach the process that a row
+        came from, see `sum_over_processes`. Rows that only repeat (see `counted`) are left out.
+
+        Args:
+            rows: Of any type, one for each row of the batch, shape (B, ...); B may differ.
+            batch: The batch of this process.
+        """
+        own = rows[self.counted(batch)]
+        return processes.gather_rows(own) if self._is_shared else own
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other processes work at the same batch."""
+        return self._trainer is not None and self.trainer.world_size > 1
+
     def warmup(self, stage: str, epochs: int) -> float:
         """Return the share that a weight has reached at this optimizer step, rising from 0 to 1.
 
@@ -180,9 +221,7 @@ class BaseModule(LightningModule, ABC):
             self._check_shapes({name: tuple(values.shape[1:]) for name, values in batch.items()})
         terms = self.step(batch, stage)
         self.last_terms = {name: value.detach() for name, value in terms.items()}
-        # A rank without rows in the last global batch repeats one at scale 0: it does not count.
-        repeated = "loss_scale" in batch and not batch["loss_scale"]
-        self._means(stage).update(terms, 0 if repeated else len(batch["index"]))
+        self._means(stage).update(terms, int(self.counted(batch).sum()))
         return terms
 
     def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

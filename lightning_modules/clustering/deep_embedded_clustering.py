@@ -18,7 +18,7 @@ from lightning_modules.clustering.progress import (
     forget_early_stopping,
     restart_optimizers,
 )
-from lightning_modules.clustering.targets import Targets, kmeans_centres
+from lightning_modules.clustering.targets import DECTargets, kmeans_centres
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.modes import evaluation
 
@@ -125,7 +125,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         self.centres = nn.Parameter(torch.zeros(num_clusters, latent_dim))
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.progress = Progress()
-        self.targets: Targets | None = None
+        self.targets: DECTargets | None = None
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the loss of the phase and its terms."""
@@ -219,7 +219,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         """Restore the targets."""
         super().on_load_checkpoint(checkpoint)
         state = checkpoint.get("astrolit", {}).get("targets")
-        self.targets = None if state is None else Targets(**state)
+        self.targets = None if state is None else DECTargets(**state)
 
     def _target(self, index: Tensor, q: Tensor, stage: str) -> Tensor:
         """Return P of a batch: kept by star in training, from its own Q in evaluation."""
@@ -256,7 +256,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         q = soft_assignment(latent, self.centres, self.alpha)
         self.frequency.copy_(q.sum(dim=0))
         before, step = self.targets, self.trainer.global_step
-        self.targets = Targets(index, target_distribution(q, self.balance), q.argmax(dim=1))
+        self.targets = DECTargets(index, target_distribution(q, self.balance), q.argmax(dim=1))
         self.progress.refresh(step)
         sizes = self.targets.assignment.bincount(minlength=self.num_clusters)
         if not sizes.all():

@@ -41,7 +41,7 @@ def kmeans_centres(latent: Tensor, num_clusters: int, seed: int) -> Tensor:
     return torch.from_numpy(kmeans.cluster_centers_).to(latent)
 
 
-class Targets:
+class DECTargets:
     """Target distribution of every object of the training split, found by the object's index.
 
     Rows are kept in the order of the index and never matched by position, so that a shuffled or
@@ -73,7 +73,7 @@ class Targets:
         """Return P of the objects with these row numbers, shape (batch, clusters)."""
         return self.probability[torch.searchsorted(self.index, index)]
 
-    def label_change(self, other: "Targets") -> float:
+    def label_change(self, other: "DECTargets") -> float:
         """Return the share of objects whose cluster differs from another set's."""
         return float((self.assignment != other.assignment).double().mean())
 
@@ -85,6 +85,6 @@ class Targets:
             "assignment": self.assignment,
         }
 
-    def to(self, device: torch.device) -> "Targets":
+    def to(self, device: torch.device) -> "DECTargets":
         """Return the same on a device."""
-        return Targets(**{name: values.to(device) for name, values in self.state().items()})
+        return DECTargets(**{name: values.to(device) for name, values in self.state().items()})

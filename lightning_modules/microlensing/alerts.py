@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lightning_modules.microlensing.streaming import Answer, Stream
+from lightning_modules.microlensing.streaming import Stream, StreamOutput
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS model (fingerprint TEXT);
@@ -89,7 +89,7 @@ class AlertStream:
             given = self._answer(json.dumps(alert["id"]), *epoch)
         return {"id": alert["id"], "time": alert["time"], **given._asdict()}
 
-    def _answer(self, name: str, time: float, flux: float, error: float) -> Answer:
+    def _answer(self, name: str, time: float, flux: float, error: float) -> StreamOutput:
         """Return the answer of old, or take the epoch and keep state and answer."""
         self.database.execute("INSERT OR IGNORE INTO event (id) VALUES (?)", (name,))
         row: list[Any] = self._row("SELECT * FROM event WHERE id = ?", name)
@@ -97,7 +97,7 @@ class AlertStream:
         query = "SELECT num_epochs, probability FROM answer WHERE event = ? AND time = ?"
         if (old := self._row(query, number, time)) is not None:
             probability = np.frombuffer(old[1], dtype=np.float32).tolist()
-            return Answer(old[0], dict(zip(self.stream.classes, probability, strict=True)))
+            return StreamOutput(old[0], dict(zip(self.stream.classes, probability, strict=True)))
         self._load(*saved)
         given = self.stream.step(time, flux, error)
         state = self.stream.state

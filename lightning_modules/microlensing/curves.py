@@ -1,4 +1,4 @@
-"""What a network sees of a light curve: kept epochs, their lanes, tokens of epochs (torch only).
+"""What a network sees of a light curve: kept epochs, their features, tokens of epochs (torch only).
 
 An epoch that was not kept leaves no trace: kept epochs are moved together, and only the time since
 the kept epoch before tells of the gap. Everything here is causal: nothing about an epoch depends on
@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NUM_LANES = 5
-"""Numbers about an epoch; see `epoch_lanes`."""
+NUM_FEATURES = 5
+"""Numbers about an epoch; see `epoch_features`."""
 
-NUM_SUMMARIES = 3 * NUM_LANES + 1
+NUM_SUMMARIES = 3 * NUM_FEATURES + 1
 """Numbers about a token; see `running_summaries`."""
 
 SHORTEST_GAP = 1e-4
@@ -83,13 +83,13 @@ def spread_epochs(values: Tensor, good: Tensor) -> Tensor:
     return spread
 
 
-def epoch_lanes(
+def epoch_features(
     flux: Tensor, flux_error: Tensor, gap: Tensor, flux_before: Tensor, error_before: Tensor
 ) -> Tensor:
     """Return what the network knows of an epoch, from it and the kept epoch before.
 
-    With d = flux - 1, the deviation from the reference, and sigma the error of the flux, the lanes
-    are asinh(d), which is ln(2 d) for strong magnification; asinh(d / sigma); the change since the
+    With d = flux - 1, the deviation from the reference, and sigma the error of the flux, these are
+    asinh(d), which is ln(2 d) for strong magnification; asinh(d / sigma); the change since the
     epoch before in units of its error, also through asinh; log10 sigma + 1; and log10 of the days
     since the epoch before.
 
@@ -101,7 +101,7 @@ def epoch_lanes(
         error_before: Error of that epoch; of the first epoch, its own.
 
     Returns:
-        Shape (..., NUM_LANES).
+        Shape (..., NUM_FEATURES).
     """
     deviation = flux - 1
     error = flux_error.clamp_min(torch.finfo(flux.dtype).tiny)
@@ -118,34 +118,34 @@ def epoch_lanes(
     )
 
 
-def curve_lanes(epochs: KeptEpochs) -> Tensor:
-    """Return the lanes of every kept epoch, shape (B, N, NUM_LANES), zero beyond the last."""
+def curve_features(epochs: KeptEpochs) -> Tensor:
+    """Return the features of every kept epoch, shape (B, N, NUM_FEATURES), zero beyond the last."""
     flux, error, gap, _ = epochs
     before = [torch.cat([x[:, :1], x[:, :-1]], dim=1) for x in (flux, error)]
-    lanes = epoch_lanes(flux, error, gap, *before)
-    return torch.where(epochs.valid.unsqueeze(-1), lanes, 0.0)
+    features = epoch_features(flux, error, gap, *before)
+    return torch.where(epochs.valid.unsqueeze(-1), features, 0.0)
 
 
-def running_summaries(lanes: Tensor) -> Tensor:
+def running_summaries(features: Tensor) -> Tensor:
     """Summarise the first 1, 2, ..., k epochs of a token: what is known while it fills.
 
-    A summary is the mean, the lowest and the highest of each lane, so that a spike of one epoch
+    A summary is the mean, the lowest and the highest of each feature, so that a spike of one epoch
     survives, and the share of the token that is filled. The last of the k is that of the full
     token.
 
     Args:
-        lanes: Shape (..., k, NUM_LANES).
+        features: Shape (..., k, NUM_FEATURES).
 
     Returns:
         Shape (..., k, NUM_SUMMARIES).
     """
-    mean, low, high = [lanes[..., 0, :]], [lanes[..., 0, :]], [lanes[..., 0, :]]
-    size = lanes.shape[-2]
+    mean, low, high = [features[..., 0, :]], [features[..., 0, :]], [features[..., 0, :]]
+    size = features.shape[-2]
     for number in range(1, size):
-        now = lanes[..., number, :]
+        now = features[..., number, :]
         mean.append(mean[-1] + (now - mean[-1]) / (number + 1))
         low.append(torch.minimum(low[-1], now))
         high.append(torch.maximum(high[-1], now))
-    share = torch.arange(1, size + 1, dtype=lanes.dtype, device=lanes.device) / size
-    share = share.unsqueeze(-1).expand(*lanes.shape[:-1], 1)
+    share = torch.arange(1, size + 1, dtype=features.dtype, device=features.device) / size
+    share = share.unsqueeze(-1).expand(*features.shape[:-1], 1)
     return torch.cat([*(torch.stack(x, dim=-2) for x in (mean, low, high)), share], dim=-1)

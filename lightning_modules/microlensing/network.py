@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_modules.microlensing.curves import (
-    NUM_LANES,
+    NUM_FEATURES,
     NUM_SUMMARIES,
     KeptEpochs,
-    curve_lanes,
+    curve_features,
     running_summaries,
 )
 
@@ -86,13 +86,13 @@ class CurveNetwork(nn.Module, ABC):
         """Return the state of a curve without epochs."""
 
     @abstractmethod
-    def push(self, state: State, step: int, lanes: Tensor) -> Tensor:
+    def push(self, state: State, step: int, features: Tensor) -> Tensor:
         """Return the logits after one more epoch, shape (num_classes,); `state` is changed.
 
         Args:
             state: As `start` returned or `push` left it.
             step: Epochs before this one.
-            lanes: Of the epoch, shape (NUM_LANES,).
+            features: Of the epoch, shape (NUM_FEATURES,).
         """
 
 
@@ -173,10 +173,10 @@ class DilatedNetwork(CurveNetwork):
 
     def forward(self, epochs: KeptEpochs) -> Tensor:
         """Return logits at every kept epoch, shape (B, N, num_classes)."""
-        lanes = curve_lanes(epochs)
-        length, size = lanes.shape[1], self.epochs_per_token
-        lanes = functional.pad(lanes, (0, 0, 0, -length % size)).unflatten(1, (-1, size))
-        summaries = running_summaries(lanes)  # (B, tokens, size, summaries)
+        features = curve_features(epochs)
+        length, size = features.shape[1], self.epochs_per_token
+        features = functional.pad(features, (0, 0, 0, -length % size)).unflatten(1, (-1, size))
+        summaries = running_summaries(features)  # (B, tokens, size, summaries)
         x = self.embedding(summaries[:, :, -1].transpose(1, 2))
         for level in self.levels:
             x = level(x)
@@ -192,16 +192,16 @@ class DilatedNetwork(CurveNetwork):
         """Return the state of a curve without epochs."""
         weight = self.output.weight
         return {
-            "pending": weight.new_zeros(self.epochs_per_token, NUM_LANES),
+            "pending": weight.new_zeros(self.epochs_per_token, NUM_FEATURES),
             "closed": self.from_closed.bias.detach().clone(),
             "highest": weight.new_full((self.output_channels,), -torch.inf),
             **start_histories(self.levels),
         }
 
-    def push(self, state: State, step: int, lanes: Tensor) -> Tensor:
+    def push(self, state: State, step: int, features: Tensor) -> Tensor:
         """Return the logits after one more epoch; `state` is changed."""
         token, place = divmod(step, self.epochs_per_token)
-        state["pending"][place] = lanes
+        state["pending"][place] = features
         summary = running_summaries(state["pending"])[place]
         hidden = state["closed"] + self.from_open(summary)
         if place == self.epochs_per_token - 1:
@@ -240,7 +240,7 @@ class ReferenceNetwork(CurveNetwork):
     """The network of kunalb541/Thesis, made causal.
 
     Convolutions with batch normalisation, ReLU and dropout, then one hidden layer at each epoch;
-    the output is the mean of the logits, here over the epochs so far. The input is the first lane.
+    the output is the mean of the logits, here over the epochs so far. Input is the first feature.
     Its 34,274 parameters see 9 epochs at a time; padding is on the left only. In training, batch
     normalisation mixes all epochs of a batch; after training nothing does.
 
@@ -272,7 +272,7 @@ class ReferenceNetwork(CurveNetwork):
 
     def forward(self, epochs: KeptEpochs) -> Tensor:
         """Return logits at every kept epoch, shape (B, N, num_classes)."""
-        x = curve_lanes(epochs)[..., :1].transpose(1, 2)
+        x = curve_features(epochs)[..., :1].transpose(1, 2)
         for conv, norm in zip(self.levels, self.norms, strict=True):
             x = self.dropout(torch.relu(norm(conv(x), epochs.valid)))
         logits = self._classify(x.transpose(1, 2))
@@ -283,9 +283,9 @@ class ReferenceNetwork(CurveNetwork):
         """Return the state of a curve without epochs."""
         return {"total": torch.zeros_like(self.output.bias), **start_histories(self.levels)}
 
-    def push(self, state: State, step: int, lanes: Tensor) -> Tensor:
+    def push(self, state: State, step: int, features: Tensor) -> Tensor:
         """Return the logits after one more epoch; `state` is changed."""
-        x = lanes[:1]
+        x = features[:1]
         for i, (conv, norm) in enumerate(zip(self.levels, self.norms, strict=True)):
             assert isinstance(conv, CausalConv1d)
             x = conv.push(state[f"level_{i}"], step, x)

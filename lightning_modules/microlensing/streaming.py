@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lightning_modules.microlensing.calibration import EpochTemperature
-from lightning_modules.microlensing.curves import epoch_lanes
+from lightning_modules.microlensing.curves import epoch_features
 from lightning_modules.microlensing.network import CurveNetwork
 
 
-class Answer(NamedTuple):
+class StreamOutput(NamedTuple):
     """What a stream says after an epoch.
 
     Attributes:
@@ -59,7 +59,7 @@ class Stream:
         return int(self.state["num_epochs"])
 
     @torch.inference_mode()
-    def step(self, time: float, flux: float, error: float) -> Answer:
+    def step(self, time: float, flux: float, error: float) -> StreamOutput:
         """Take one epoch and return the probability after it.
 
         The time of the last epoch again is a repeated delivery: the answer is the same as then.
@@ -83,7 +83,7 @@ class Stream:
         if time > last:
             self._advance(time, flux, error)
         probability = self.state["probability"].tolist()
-        return Answer(self.num_epochs, dict(zip(self.classes, probability, strict=True)))
+        return StreamOutput(self.num_epochs, dict(zip(self.classes, probability, strict=True)))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the state: plain tensors."""
@@ -109,8 +109,8 @@ class Stream:
         before = state["epoch"] if step else now
         gap = now[0] - before[0] if step else now.new_ones(())
         values = (now[1], now[2], gap, before[1], before[2])
-        lanes = epoch_lanes(*(value.float() for value in values))
-        logits = self.network.push(state, step, lanes)
+        features = epoch_features(*(value.float() for value in values))
+        logits = self.network.push(state, step, features)
         state["num_epochs"] += 1
         state["epoch"] = now
         state["probability"] = self.temperature(logits, state["num_epochs"]).exp()

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 
 from lightning_modules.base import Batch
 from lightning_modules.losses.divergence import gaussian_kl
+from lightning_modules.spectra.base import Inputs, SpectraModule, chi2_per_pixel
 from lightning_modules.spectra.decorrelation import label_trend
-from lightning_modules.spectra.inference import (
-    Inputs,
-    SpectraModule,
-    chi2_per_pixel,
-    not_repeated,
-)
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
     negative_log_likelihood,
@@ -70,7 +65,7 @@ class SpectraVAE(SpectraModule):
         structure: `kl`; `mmd` (no KL, `structure_penalty` · MMD²); `beta_tc` (KL + penalty · total
             correlation); `dip` (KL + penalty · squared deviation of the means' covariance from 1).
         structure_penalty: Weight inside `mmd`, `beta_tc` and `dip`.
-        free_bits: Nats of KL that each latent has for free.
+        free_nats: Nats of KL that each latent has for free.
         warmup_epochs: Epochs over which β rises from 0 in training.
         separability: `gaussian_mi`, `cross_correlation`, `hsic`, `adversary` or `none`.
         separability_weight: Weight of a nat of separability; 0 measures it only.
@@ -102,7 +97,7 @@ class SpectraVAE(SpectraModule):
         beta: float = 1.0,
         structure: Structure = "kl",
         structure_penalty: float = 10.0,
-        free_bits: float = 0.0,
+        free_nats: float = 0.0,
         warmup_epochs: int = 0,
         separability: Separability = "gaussian_mi",
         separability_weight: float = 0.0,
@@ -126,7 +121,7 @@ class SpectraVAE(SpectraModule):
         super().__init__(num_pixels, net, lr, weight_decay)
         self.save_hyperparameters()
         self.beta, self.warmup_epochs = beta, warmup_epochs
-        self.structure, self.free_bits = structure, free_bits
+        self.structure, self.free_nats = structure, free_nats
         self.structure_penalty = structure_penalty
         self.separability = SEPARABILITIES[separability if num_labels else "none"](
             latent_dim, num_labels, separability_weight, separability_momentum
@@ -168,13 +163,15 @@ class SpectraVAE(SpectraModule):
         """Return the loss and its terms, means over the stars."""
         stars, inputs, posterior = self._pass(batch, stage == "train")
         nll = stars["nll"].mean()
-        counts = not_repeated(batch, inputs.labelled)
+        counts = inputs.labelled & self.counted(batch)
         u = self.net.labels(batch["label"])[0].detach()  # draws would add correlations of theirs
         with torch.autocast(self.device.type, enabled=False):
             structure = STRUCTURES[self.structure](
-                posterior, self.free_bits, self.structure_penalty
+                posterior, self.free_nats, self.structure_penalty
             )
-            separability, term = self.separability(posterior.mean, u, counts, self._summed)
+            separability, term = self.separability(
+                posterior.mean, u, counts, self.sum_over_processes
+            )
         self._collect(posterior.mean, stars["chi2"], batch, stage)
         loss = (nll + self.structure_weight(stage) * structure + term) / self.num_pixels
         return {
@@ -280,7 +277,8 @@ class SpectraVAE(SpectraModule):
             return
         if stage == ("val" if self._validates() else "train"):
             rows, counts = population_rows(mean.detach(), chi2)
-            self.population.update(self._summed(moments_of(rows, not_repeated(batch, counts))))
+            moments = moments_of(rows, counts & self.counted(batch))
+            self.population.update(self.sum_over_processes(moments))
 
 
 def _check_shares(label_dropout: float, separability_momentum: float) -> None:

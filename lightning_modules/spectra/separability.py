@@ -19,7 +19,7 @@ from lightning_modules.metrics.information import (
 from lightning_modules.spectra.moments import RunningMoments, covariance_of, moments_of
 
 Separability = Literal["gaussian_mi", "cross_correlation", "hsic", "adversary", "none"]
-Gather = Callable[[Tensor], Tensor]
+Sum = Callable[[Tensor], Tensor]
 
 
 class SeparabilityLoss(nn.Module, ABC):
@@ -37,14 +37,14 @@ class SeparabilityLoss(nn.Module, ABC):
         self.latent_dim, self.num_labels, self.weight = latent_dim, num_labels, weight
 
     @abstractmethod
-    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, gather: Gather) -> Any:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Any:
         """Return value and training term, scalars.
 
         Args:
             mean: Latent means, shape (B, D).
             u: Standardised labels, shape (B, L).
             counts: Which stars count, bool, shape (B,).
-            gather: Sums a tensor over processes, with gradient.
+            summed: Sums a tensor over processes, with gradient.
         """
 
 
@@ -52,7 +52,7 @@ class NoSeparability(SeparabilityLoss):
     """Measures nothing."""
 
     def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, gather: Gather
+        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
     ) -> tuple[Tensor, Tensor]:
         """Return zeros."""
         zero = mean.new_zeros(())
@@ -75,10 +75,10 @@ class MomentSeparability(SeparabilityLoss):
         """Return the loss of a covariance (D + L, D + L) from so many independent stars."""
 
     def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, gather: Gather
+        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
     ) -> tuple[Tensor, Tensor]:
         """Return value and training term, scalars."""
-        moments = gather(moments_of(torch.cat([mean.float(), u], dim=1), counts))
+        moments = summed(moments_of(torch.cat([mean.float(), u], dim=1), counts))
         num_samples = moments[0, 0].detach()
         if self.training:
             moments, num_samples = self.running(moments)
@@ -115,7 +115,7 @@ class KernelAlignment(SeparabilityLoss):
     """
 
     def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, gather: Gather
+        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
     ) -> tuple[Tensor, Tensor]:
         """Return value and training term, scalars; 0 with fewer than eight stars."""
         mean, u = mean[counts], u[counts]
@@ -144,7 +144,7 @@ class Adversary(SeparabilityLoss):
         )  # fmt: skip
 
     def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, gather: Gather
+        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
     ) -> tuple[Tensor, Tensor]:
         """Return value and training term, scalars."""
         reversed_mean: Tensor = _ReverseGradient.apply(mean.float(), self.weight)

@@ -30,16 +30,16 @@ class Posterior(NamedTuple):
     latent: Tensor
 
 
-def kl(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
-    """Return KL(q ‖ N(0, 1)), a latent's mean over the batch counting at least `free_bits` nats.
+def kl(posterior: Posterior, free_nats: float, penalty: float) -> Tensor:
+    """Return KL(q ‖ N(0, 1)), a latent's mean over the batch counting at least `free_nats` nats.
 
     Kingma et al. 2016 (arXiv:1606.04934), eq. 15.
     """
     divergence = gaussian_kl(posterior.mean, posterior.log_variance).mean(dim=0)  # (D,)
-    return divergence.clamp_min(free_bits).sum() if free_bits else divergence.sum()
+    return divergence.clamp_min(free_nats).sum() if free_nats else divergence.sum()
 
 
-def mmd(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
+def mmd(posterior: Posterior, free_nats: float, penalty: float) -> Tensor:
     """Return `penalty` times the squared maximum mean discrepancy of the latents to N(0, 1).
 
     Without KL: the variational autoencoder of Zhao et al. 2017 (arXiv:1706.02262, InfoVAE) with
@@ -50,7 +50,7 @@ def mmd(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
     return penalty * mmd_to_normal(posterior.latent).float()
 
 
-def beta_tc(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
+def beta_tc(posterior: Posterior, free_nats: float, penalty: float) -> Tensor:
     """Return KL + `penalty` times the total correlation KL(q(z) ‖ Π_d q(z_d)).
 
     Chen et al. 2018 (arXiv:1802.04942) with β = 1 + `penalty`; the gradient is that of their
@@ -58,11 +58,11 @@ def beta_tc(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
     for its own density too: an estimate that is too high, by less for larger batches, where the
     latents tell more than log B nats of a star.
     """
-    divergence = kl(posterior, free_bits, penalty)
+    divergence = kl(posterior, free_nats, penalty)
     return divergence + penalty * total_correlation_of_mixture(posterior)
 
 
-def dip(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
+def dip(posterior: Posterior, free_nats: float, penalty: float) -> Tensor:
     """Return KL + `penalty` times Σ_i≠j C_ij² + Σ_i (C_ii - 1)², C the covariance of the means.
 
     DIP-VAE-I (Kumar, Sattigeri & Balakrishnan 2018, arXiv:1711.00848, eq. 6) with one weight. What
@@ -75,7 +75,7 @@ def dip(posterior: Posterior, free_bits: float, penalty: float) -> Tensor:
     identity = torch.eye(len(covariance), device=covariance.device)
     bias = (covariance.square().sum() + covariance.trace().square()) / degrees
     deviation = (covariance - identity).square().sum() - bias
-    return kl(posterior, free_bits, penalty) + penalty * deviation
+    return kl(posterior, free_nats, penalty) + penalty * deviation
 
 
 def total_correlation_of_mixture(posterior: Posterior) -> Tensor:

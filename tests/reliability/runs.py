@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from callbacks import AtomicCheckpointIO, NonFiniteGuard, RNGState
+from lightning_modules.base import BaseModule
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
 warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|logging).*")
@@ -62,7 +63,7 @@ class Saver(Checkpoint):
 class Run:
     """What a training left behind."""
 
-    module: TinyModule
+    module: BaseModule
     trainer: Trainer
     logged: dict[tuple[int, str], float] = field(default_factory=dict)
 
@@ -99,12 +100,13 @@ def fit(
     seed: int = 1,
     ckpt_path: Path | None = None,
     model: dict[str, Any] | None = None,
+    kind: type[BaseModule] = TinyModule,
     data: TinyDataModule | None = None,
     **arguments: Any,
 ) -> Run:
     """Train and return what is left; the seed sets weights and every random number."""
     seed_everything(seed, verbose=False)
-    module = TinyModule(**(model or {}))
+    module = kind(**(model or {}))
     trainer = make_trainer(folder, *callbacks, **arguments)
     run = Run(module, trainer)
     if isinstance(trainer.logger, ListLogger):

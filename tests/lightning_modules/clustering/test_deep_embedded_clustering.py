@@ -12,7 +12,7 @@ from callbacks.metrics.contingency import accuracy, contingency
 from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.progress import Phase
-from lightning_modules.clustering.targets import Targets
+from lightning_modules.clustering.targets import DECTargets
 
 MakeData = Callable[..., Any]
 MakeTrainer = Callable[..., Trainer]
@@ -191,7 +191,7 @@ def test_corruption_of_the_phase(phase: int, share: float, make_data: MakeData) 
     model = small(corruption=0.9, cluster_corruption=0.5, dropout=0.0, batch_norm=False)
     model.progress.enter(Phase(phase), 0)
     index = torch.arange(2000)
-    model.targets = Targets(index, torch.full((2000, 3), 1 / 3), index % 3)
+    model.targets = DECTargets(index, torch.full((2000, 3), 1 / 3), index % 3)
     model.net.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model.step({"index": index, "features": torch.ones(2000, 5)}, "train")
     assert (seen[0] == 0).float().mean().item() == pytest.approx(share, abs=0.03)

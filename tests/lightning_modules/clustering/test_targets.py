@@ -3,7 +3,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from lightning_modules.clustering.progress import Phase, Progress
-from lightning_modules.clustering.targets import Targets, kmeans_centres
+from lightning_modules.clustering.targets import DECTargets, kmeans_centres
 
 
 def test_centres_are_scikit_learns_best_of_twenty_starts() -> None:
@@ -23,7 +23,7 @@ def test_centres_need_enough_finite_objects() -> None:
 
 def test_targets_are_found_by_index_not_by_position() -> None:
     index = torch.tensor([30, 10, 20])
-    targets = Targets(index, torch.tensor([[0.3], [0.1], [0.2]]), torch.tensor([3, 1, 2]))
+    targets = DECTargets(index, torch.tensor([[0.3], [0.1], [0.2]]), torch.tensor([3, 1, 2]))
     assert targets.of(torch.tensor([20, 10, 30, 20])).flatten().tolist() == pytest.approx(
         [0.2, 0.1, 0.3, 0.2]
     )
@@ -31,15 +31,15 @@ def test_targets_are_found_by_index_not_by_position() -> None:
 
 def test_label_change_is_aligned_by_index() -> None:
     p = torch.zeros(4, 1)
-    first = Targets(torch.tensor([1, 2, 3, 4]), p, torch.tensor([0, 0, 1, 1]))
-    permuted = Targets(torch.tensor([4, 3, 2, 1]), p, torch.tensor([1, 1, 0, 0]))
-    moved = Targets(torch.tensor([4, 3, 2, 1]), p, torch.tensor([1, 0, 0, 0]))
+    first = DECTargets(torch.tensor([1, 2, 3, 4]), p, torch.tensor([0, 0, 1, 1]))
+    permuted = DECTargets(torch.tensor([4, 3, 2, 1]), p, torch.tensor([1, 1, 0, 0]))
+    moved = DECTargets(torch.tensor([4, 3, 2, 1]), p, torch.tensor([1, 0, 0, 0]))
     assert first.label_change(permuted) == 0.0
     assert first.label_change(moved) == 0.25
 
 
 def test_strangers_are_refused() -> None:
-    targets = Targets(torch.arange(3), torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+    targets = DECTargets(torch.arange(3), torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
     targets.check(torch.tensor([2, 0]))
     with pytest.raises(ValueError, match=r"2 objects .*first indices \[7, 9\]"):
         targets.check(torch.tensor([2, 7, 9]))

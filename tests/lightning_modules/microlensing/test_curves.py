@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lightning_modules.microlensing.curves import (
-    NUM_LANES,
+    NUM_FEATURES,
     NUM_SUMMARIES,
-    curve_lanes,
-    epoch_lanes,
+    curve_features,
+    epoch_features,
     keep_epochs,
     running_summaries,
     spread_epochs,
@@ -34,42 +34,42 @@ def test_curves_without_epochs_are_no_trouble() -> None:
     epochs = keep_epochs(torch.ones(2, 3), torch.ones(2, 3), torch.zeros(2, 3).double(), none)
     assert epochs.num_epochs.tolist() == [0, 0]
     assert not epochs.valid.any()
-    assert (curve_lanes(epochs) == 0).all()
+    assert (curve_features(epochs) == 0).all()
 
 
-def test_lanes_are_those_of_the_formula() -> None:
+def test_features_are_those_of_the_formula() -> None:
     values = [torch.tensor(x) for x in (3.0, 0.5, 10.0, 1.0, 1.2)]
-    found = epoch_lanes(*values)
+    found = epoch_features(*values)
     change = 2 / math.hypot(0.5, 1.2)
     expected = [math.asinh(2), math.asinh(4), math.asinh(change), math.log10(0.5) + 1, 1.0]
     torch.testing.assert_close(found, torch.tensor(expected))
-    assert len(found) == NUM_LANES
+    assert len(found) == NUM_FEATURES
 
 
 def test_a_constant_curve_at_the_baseline_has_no_deviation() -> None:
     flux, time = torch.ones(1, 40), torch.arange(40.0).double()[None]
-    lanes = curve_lanes(keep_epochs(flux, 0.1 * flux, time, flux > 0))
-    assert torch.equal(lanes[..., :3], torch.zeros(1, 40, 3))
-    torch.testing.assert_close(lanes[..., 3:], torch.zeros(1, 40, 2))  # error 0.1, gap one day
+    features = curve_features(keep_epochs(flux, 0.1 * flux, time, flux > 0))
+    assert torch.equal(features[..., :3], torch.zeros(1, 40, 3))
+    torch.testing.assert_close(features[..., 3:], torch.zeros(1, 40, 2))  # error 0.1, gap one day
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_summaries_are_mean_lowest_highest_of_the_epochs_so_far(size: int) -> None:
-    lanes = torch.randn(3, 4, size, NUM_LANES)
-    found = running_summaries(lanes)
+    features = torch.randn(3, 4, size, NUM_FEATURES)
+    found = running_summaries(features)
     assert found.shape == (3, 4, size, NUM_SUMMARIES)
     for number in range(1, size + 1):
-        some = lanes[:, :, :number]
+        some = features[:, :, :number]
         share = torch.full((3, 4, 1), number / size)
         parts = some.mean(dim=2), some.amin(dim=2), some.amax(dim=2), share
         torch.testing.assert_close(found[:, :, number - 1], torch.cat(parts, dim=-1))
 
 
 def test_a_spike_of_one_epoch_survives_in_its_token() -> None:
-    lanes = torch.zeros(1, 5, NUM_LANES)
-    lanes[0, 2, 0] = 4.0
-    summary = running_summaries(lanes)[0, -1]
-    assert summary[2 * NUM_LANES] == 4.0  # highest first lane
+    features = torch.zeros(1, 5, NUM_FEATURES)
+    features[0, 2, 0] = 4.0
+    summary = running_summaries(features)[0, -1]
+    assert summary[2 * NUM_FEATURES] == 4.0  # highest first feature
     assert summary[0] == pytest.approx(0.8)
 
 

@@ -1,4 +1,4 @@
-"""What a trained spectra model does for a scientist: latents, denoised and invented spectra."""
+"""What every spectra model is to a scientist: units, latents, denoised and invented spectra."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -208,19 +208,6 @@ class SpectraModule(BaseModule):
     def _validates(self) -> bool:
         """Return whether this training run has validation batches."""
         return sum(self.trainer.num_val_batches) > 0
-
-    def _summed(self, values: Tensor) -> Tensor:
-        """Return the sum over processes, with gradient; every process must call this."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return values
-        gathered = self.all_gather(values, sync_grads=True)
-        assert isinstance(gathered, Tensor)
-        return gathered.sum(dim=0)
-
-
-def not_repeated(batch: Batch, counts: Tensor) -> Tensor:
-    """Return which stars count, (B,), without those that a rank repeats for want of rows."""
-    return counts & (batch["loss_scale"] > 0) if "loss_scale" in batch else counts
 
 
 @torch.no_grad()
