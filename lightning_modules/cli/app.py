@@ -29,11 +29,11 @@ import lightning_modules
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.checkpoints import (
     BestCheckpoint,
-    DefaultEarlyStopping,
-    DefaultLearningRateMonitor,
+    EarlyStopping,
     LastCheckpoint,
+    LearningRateMonitor,
 )
-from callbacks.run.exact_resume import RNGState
+from callbacks.run.exact_resume import ExactResume
 from callbacks.run.nonfinite import NonFiniteGuard
 from callbacks.run.preemption import PreemptionCheckpoint
 from datamodules.base import BaseDataModule
@@ -80,8 +80,8 @@ class AstroCLI(LightningCLI):
         """Add the callbacks that each value of is set by name, and `--init_from`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        parser.add_lightning_class_args(DefaultEarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(DefaultLearningRateMonitor, "learning_rate_monitor")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(LearningRateMonitor, "learning_rate_monitor")
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -263,7 +263,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
             # Preemption last: the others finish a batch before it saves.
-            "callbacks": [NonFiniteGuard(), RNGState(), PreemptionCheckpoint()],
+            "callbacks": [NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
