@@ -211,7 +211,7 @@ class SpectraModule(BaseModule):
 
     def _summed(self, values: Tensor) -> Tensor:
         """Return the sum over processes, with gradient; every process must call this."""
-        if self._trainer is None or self.trainer.world_size == 1:
+        if not self.has_trainer or self.trainer.world_size == 1:
             return values
         gathered = self.all_gather(values, sync_grads=True)
         assert isinstance(gathered, Tensor)
