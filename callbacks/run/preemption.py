@@ -72,18 +72,11 @@ class PreemptionCheckpoint(Callback):
         if stepped and trainer.global_step != trainer.max_steps:  # else `on_train_end` comes now
             self._leave_if_told(trainer)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Save and leave if any rank was told to during validation."""
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save and leave if any rank was told to, as long as every rank has a batch."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if fitting and batch_idx < self._shared_batches:
+        self._shared_batches -= 1
+        if fitting and self._shared_batches >= 0:
             self._leave_if_told(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
