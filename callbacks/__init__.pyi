@@ -6,11 +6,11 @@ from .report.projector import EmbeddingProjector
 from .run.checkpoint_io import AtomicCheckpointIO
 from .run.checkpoints import (
     BestCheckpoint,
-    DefaultEarlyStopping,
-    DefaultLearningRateMonitor,
+    EarlyStopping,
     LastCheckpoint,
+    LearningRateMonitor,
 )
-from .run.exact_resume import RNGState
+from .run.exact_resume import ExactResume
 from .run.nonfinite import NonFiniteGuard
 from .run.preemption import PreemptionCheckpoint
 from .spectra.report import SpectraReport
@@ -23,16 +23,16 @@ __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "ClusteringReport",
-    "DefaultEarlyStopping",
-    "DefaultLearningRateMonitor",
+    "EarlyStopping",
     "EmbeddingProjector",
+    "ExactResume",
     "LastCheckpoint",
+    "LearningRateMonitor",
     "MembershipTable",
     "MicrolensingReport",
     "NonFiniteGuard",
     "PredictionWriter",
     "PreemptionCheckpoint",
-    "RNGState",
     "SpectraReport",
     "SpectrumWriter",
 ]

@@ -3,15 +3,18 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
+from lightning_modules.old_names import renew_callback_states, renew_hyper_parameters
 
 Batch = dict[str, Tensor]
 
@@ -29,6 +32,8 @@ class BaseModule(LightningModule, ABC):
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss",)
+    needs_checkpoint: bool = True
+    """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
     statistics_fitted: Tensor
 
     def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
@@ -102,6 +107,14 @@ class BaseModule(LightningModule, ABC):
         """Log the test means."""
         self._log_means("test")
 
+    @property
+    def has_trainer(self) -> bool:
+        """Whether a Trainer runs this module."""
+        try:
+            return self.trainer is not None
+        except RuntimeError:
+            return False
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the means of an epoch in progress and the run's record."""
         checkpoint["astrolit"] = {
@@ -111,14 +124,44 @@ class BaseModule(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` saved; this run's record wins."""
+        if "callbacks" in checkpoint:  # which Lightning restores next
+            checkpoint["callbacks"] = renew_callback_states(checkpoint["callbacks"])
         self._retune_optimizers(checkpoint)
         saved = checkpoint.get("astrolit")
         if saved is None:
             return
         self.run_record = {**saved["run_record"], **self.run_record}
-        if self._trainer is not None:
+        if self.has_trainer:
             ranks = self.trainer.global_rank, self.trainer.world_size
             self._means("train").restore(saved["train_means"], *ranks)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Return the model of a checkpoint, also of one that knows old names.
+
+        Args:
+            checkpoint_path: A file, a URL or an open file.
+            map_location: As in `torch.load`.
+            hparams_file: YAML of hyper-parameters that replace the checkpoint's.
+            strict: Whether names of weights must match.
+            weights_only: As in `torch.load`.
+            **kwargs: Hyper-parameters that win over the checkpoint's.
+        """
+        if isinstance(checkpoint_path, str | Path):
+            read = TorchCheckpointIO().load_checkpoint
+            saved = read(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
+            renewed = renew_hyper_parameters(cls, saved).items()
+            kwargs = {k: v for k, v in renewed if k not in saved or v != saved[k]} | kwargs
+        where = checkpoint_path, map_location, hparams_file
+        return super().load_from_checkpoint(*where, strict, weights_only, **kwargs)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -182,7 +225,7 @@ class BaseModule(LightningModule, ABC):
     @property
     def _is_shared(self) -> bool:
         """Whether other processes work at the same batch."""
-        return self._trainer is not None and self.trainer.world_size > 1
+        return self.has_trainer and self.trainer.world_size > 1
 
     def warmup(self, stage: str, epochs: int) -> float:
         """Return the share that a weight has reached at this optimizer step, rising from 0 to 1.

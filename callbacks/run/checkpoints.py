@@ -1,9 +1,9 @@
 """Lightning's callbacks with astrolit's defaults; each value is set from the command line."""
 
+import sys
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer, callbacks
-from lightning.pytorch.utilities.types import STEP_OUTPUT
+from lightning.pytorch import Trainer, callbacks
 from typing_extensions import override
 
 
@@ -57,7 +57,7 @@ class LastCheckpoint(callbacks.ModelCheckpoint):
         )
 
 
-class DefaultEarlyStopping(callbacks.EarlyStopping):
+class EarlyStopping(callbacks.EarlyStopping):
     """Stop when the monitored metric no longer improves.
 
     Args:
@@ -74,22 +74,17 @@ class DefaultEarlyStopping(callbacks.EarlyStopping):
         min_delta: float = 0.0,
         mode: str = "min",
     ) -> None:
-        self.enabled = patience is not None
+        epochs = sys.maxsize if patience is None else patience
         # NonFiniteGuard reports a non-finite value with its objects; a quiet stop would hide it.
-        super().__init__(monitor, min_delta, patience or 0, mode=mode, check_finite=False)
-        self.strict = False
+        super().__init__(monitor, min_delta, epochs, mode=mode, strict=False, check_finite=False)
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # The patience typed for this run wins over the one that the checkpoint remembers.
         super().load_state_dict({**state_dict, "patience": self.patience})
 
-    @override
-    def _should_skip_check(self, trainer: Trainer) -> bool:
-        return not self.enabled or super()._should_skip_check(trainer)
 
-
-class DefaultLearningRateMonitor(callbacks.LearningRateMonitor):
+class LearningRateMonitor(callbacks.LearningRateMonitor):
     """Log the learning rate of each optimizer, where there is a logger.
 
     Args:
@@ -101,18 +96,6 @@ class DefaultLearningRateMonitor(callbacks.LearningRateMonitor):
         super().__init__(logging_interval, log_momentum)  # type: ignore[arg-type]
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.loggers:
-            super().on_train_start(trainer, pl_module)
-
-    @override
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.loggers:
-            super().on_train_epoch_start(trainer, pl_module)
-
-    @override
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: STEP_OUTPUT, batch_idx: int
-    ) -> None:
-        if trainer.loggers:
-            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+    def on_train_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.loggers:  # Lightning's refuses to run without one
+            super().on_train_start(trainer, *args, **kwargs)

@@ -24,7 +24,7 @@ from callbacks.run.lightning_private import (
 KEY = "astrolit_resume"
 
 
-class RNGState(Callback):
+class ExactResume(Callback):
     """Makes a resumed training equal to the uninterrupted one, bit for bit.
 
     Saves the states of torch's, numpy's and Python's generators (and of the rank's GPU) of every
@@ -93,25 +93,19 @@ class RNGState(Callback):
             step_metric_schedulers(trainer)
         self._epoch_just_ended = False
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Restore the random states if not done yet."""
-        self._restore(trainer)
+        if self._to_restore is not None:
+            set_random_states(trainer, self._to_restore)
+            self._to_restore = None
 
-    def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Restore the random states if not done yet."""
-        self._restore(trainer)
+    on_train_batch_start = on_train_epoch_start
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore if not done yet, and remember the states at the start of the validation."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        self._restore(trainer)
+        self.on_train_epoch_start(trainer)
         if self._validation_begun:
             forget_begun_validation(trainer)
         self._validation_begun = False
@@ -123,14 +117,8 @@ class RNGState(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore if not done yet and end what is special about a resumed epoch."""
-        self._restore(trainer)
+        self.on_train_epoch_start(trainer)
         finish_resuming(trainer)
-
-    def _restore(self, trainer: Trainer) -> None:
-        """Set the generators to the saved states, once."""
-        if self._to_restore is not None:
-            set_random_states(trainer, self._to_restore)
-            self._to_restore = None
 
 
 def random_states(trainer: Trainer) -> dict[str, Tensor]:

@@ -1,14 +1,24 @@
-"""The place in Lightning's loops, as a checkpoint must hold it so that no work is lost.
+"""All that touches what Lightning keeps private; written against version 2.6.6, which a test asks.
 
-Lightning 2.6 resumes a checkpoint that was saved after the last batch of an epoch, or inside a
-validation, as if that validation had run: its metrics, and the end of the epoch, are lost. The
-functions here edit the saved counters so that the work still due is done on resume. They know
-`lightning.pytorch.loops` of version 2.6, which the dependencies pin.
+Lightning resumes a checkpoint that was saved after the last batch of an epoch, or inside a
+validation, as if that validation had run: its metrics, and the end of the epoch, are lost. Most
+functions here edit the saved counters so that the work still due is done on resume.
 """
 
 from typing import Any
 
 from lightning.pytorch import Trainer
+
+
+def take_sigterm(trainer: Trainer) -> bool:
+    """Return whether Lightning's own handler has noted a SIGTERM, and make it forget that.
+
+    Args:
+        trainer: The trainer whose handler is about to be replaced.
+    """
+    received = trainer.received_sigterm
+    trainer._signal_connector.received_sigterm = False
+    return received
 
 
 def mark_due_work(trainer: Trainer, checkpoint: dict[str, Any], validating: bool) -> bool:

@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from callbacks.run.lightning_private import take_sigterm
+
 EXIT_CODE = 143
 
 
@@ -38,27 +40,24 @@ class PreemptionCheckpoint(Callback):
         self._shared_batches = 0.0
         self._launcher: Any = None
 
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen from before the first validation."""
-        self._listen(trainer)
+    def _listen(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Install the handler of the stage, once; Python allows it in the main thread only."""
+        if self._old or threading.current_thread() is not threading.main_thread():
+            return
+        # A signal between Lightning's installing its handler and this one must not be lost.
+        self._received = take_sigterm(trainer)
+        self._launcher = trainer.strategy.launcher
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        for number in self.signals:
+            self._old[number] = signal.signal(number, self._note if fitting else self._leave_now)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen from before the first batch."""
-        self._listen(trainer)
+    on_sanity_check_start = on_train_start = on_test_start = on_predict_start = _listen
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on how many batches every rank has."""
         self._listen(trainer)
         batches = torch.tensor(float(sum(trainer.num_val_batches)), device=pl_module.device)
         self._shared_batches = float(trainer.strategy.reduce(batches, reduce_op="min"))
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen during the test."""
-        self._listen(trainer)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen during the prediction."""
-        self._listen(trainer)
 
     def on_train_batch_end(
         self,
@@ -73,52 +72,25 @@ class PreemptionCheckpoint(Callback):
         if stepped and trainer.global_step != trainer.max_steps:  # else `on_train_end` comes now
             self._leave_if_told(trainer)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Save and leave if any rank was told to during validation."""
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save and leave if any rank was told to, as long as every rank has a batch."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if fitting and batch_idx < self._shared_batches:
+        self._shared_batches -= 1
+        if fitting and self._shared_batches >= 0:
             self._leave_if_told(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop listening; a signal after the last batch still gives exit code 143."""
         self._leave_if_told(trainer)
-        self._restore()
+        self.teardown()
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Stop listening."""
-        self._restore()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop listening."""
-        self._restore()
-
-    def _listen(self, trainer: Trainer) -> None:
-        """Install the handler of the stage, once; Python allows it in the main thread only."""
-        if self._old or threading.current_thread() is not threading.main_thread():
-            return
-        # A signal between Lightning's installing its handler and this one must not be lost.
-        self._received = trainer.received_sigterm
-        trainer._signal_connector.received_sigterm = False
-        self._launcher = trainer.strategy.launcher
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        for number in self.signals:
-            self._old[number] = signal.signal(number, self._note if fitting else self._leave_now)
-
-    def _restore(self) -> None:
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Put the old handlers back."""
         for number, handler in self._old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._old = {}
+
+    on_exception = teardown
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember that the job must end (all that is safe inside a signal handler)."""

@@ -23,46 +23,48 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-import callbacks
-import datamodules
-import lightning_modules
-from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from callbacks.run.checkpoints import (
     BestCheckpoint,
-    DefaultEarlyStopping,
-    DefaultLearningRateMonitor,
+    EarlyStopping,
     LastCheckpoint,
+    LearningRateMonitor,
 )
-from callbacks.run.exact_resume import RNGState
+from callbacks.run.exact_resume import ExactResume
 from callbacks.run.nonfinite import NonFiniteGuard
 from callbacks.run.preemption import PreemptionCheckpoint
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
+from lightning_modules.cli import alerts
 from lightning_modules.cli.checkpoints import (
     changed_hyper_parameters,
     load_weights,
+    read_checkpoint,
     remembered_model,
     with_remembered,
 )
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
+    MODE,
     AstroParser,
     check_schedule,
-    enforce_import_policy,
     one_line,
+    prepare_parsing,
 )
 from lightning_modules.cli.shipped_configs import (
-    find_checkpoint,
-    find_newest,
     list_configs,
     option_value,
-    resolve_config,
+    resolve_paths,
     run_folder,
     run_name,
 )
 from lightning_modules.cli.trainer import AstroTrainer
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
+
+
+DESCRIPTION = """Deep learning for astrophysics: each method a model, its data and a report. Besides
+the subcommands below, `astrolit configs` lists the shipped configurations and `astrolit alerts`
+answers live microlensing alerts."""
 
 
 class AstroCLI(LightningCLI):
@@ -80,8 +82,8 @@ class AstroCLI(LightningCLI):
         """Add the callbacks that each value of is set by name, and `--init_from`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        parser.add_lightning_class_args(DefaultEarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(DefaultLearningRateMonitor, "learning_rate_monitor")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(LearningRateMonitor, "learning_rate_monitor")
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -89,34 +91,42 @@ class AstroCLI(LightningCLI):
             help="Checkpoint whose weights and buffers start the training; the optimizer is fresh.",
         )
 
+    def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
+        """Set up all; predictions are not kept in memory, for a callback writes them."""
+        super().setup_parser(add_subcommands, *args, **kwargs)
+        if add_subcommands:
+            self.parser.set_defaults({"predict.return_predictions": False})
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with three layers: what is typed, over the checkpoint's, over the defaults."""
         if isinstance(args, dict | Namespace):
             super().parse_arguments(parser, args)
-            return
-        typed = self._resolve_paths(list(sys.argv[1:] if args is None else args))
+        else:
+            self._parse_words(parser, sys.argv[1:] if args is None else args)
+        # Lightning would now put the checkpoint's values over what the user typed; hide it.
+        self._hidden_path = self._parsed("ckpt_path")
+        self._set("ckpt_path", None)
+
+    def _parse_words(self, parser: LightningArgumentParser, words: list[str]) -> None:
+        """Parse a command line."""
+        typed, self.configs = resolve_paths(words)
         self.checkpoint = option_value(typed, "--ckpt_path")
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
             remembered = remembered_model(read_checkpoint(self.checkpoint))
         self.config = parser.parse_args(with_remembered(typed, remembered))
-        if remembered and self._get_parsed("model.class_path") != remembered["class_path"]:
+        if remembered and self._parsed("model.class_path") != remembered["class_path"]:
             # Another model: same-named values of the checkpoint's must not carry over.
             self.config = parser.parse_args(typed)
 
-    def _parse_ckpt_path(self) -> None:
-        """Do nothing: Lightning would put the checkpoint's values over what the user typed."""
-
     def before_instantiate_classes(self) -> None:
         """Name the run after its configuration; what follows a fit goes into that run's folder."""
-        given = self._get(self.config, "ckpt_path") or self._get(self.config, "alerts")
-        if self.subcommand in ("validate", "test", "predict") and not given:
-            raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
-        check_schedule(self._get_parsed("optimizer"), self._get_parsed("lr_scheduler"))
-        trainer = self._get(self.config, "trainer")
+        self._set("ckpt_path", self._hidden_path)
+        check_schedule(self._parsed("optimizer"), self._parsed("lr_scheduler"))
+        trainer = self._parsed("trainer")
         if trainer.get("logger") in (None, True):
-            method = _import(self._get_parsed("data.class_path")).method
-            model = self._get_parsed("model.class_path").rsplit(".", 1)[-1]
+            method = _import(self._parsed("data.class_path")).method
+            model = self._parsed("model.class_path").rsplit(".", 1)[-1]
             arguments = {"save_dir": "runs", "name": run_name(list(self.configs), method, model)}
             trainer["logger"] = Namespace(
                 class_path=TENSORBOARD,
@@ -130,13 +140,16 @@ class AstroCLI(LightningCLI):
             logger.init_args.update(Namespace(**place, version=folder.name))
 
     def after_instantiate_classes(self) -> None:
-        """Print and record what differs from the checkpoint that the run starts from."""
-        init_from = self._get(self.config, "init_from")
+        """Refuse an untrained model; print and record what differs from the checkpoint."""
+        evaluating = self.subcommand in ("validate", "test", "predict")
+        if evaluating and not self._parsed("ckpt_path") and self.model.needs_checkpoint:
+            raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
+        init_from = self._parsed("init_from")
         origin = self.checkpoint or init_from
         if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
             return
         remembered = remembered_model(read_checkpoint(origin))
-        typed = self._get(self.config, "model").get("init_args", Namespace()).as_dict()
+        typed = self._parsed("model").get("init_args", Namespace()).as_dict()
         changed = changed_hyper_parameters(typed, remembered["init_args"] if remembered else {})
         for name, (now, before) in changed.items():
             _print(f"model.{name}: {now} (the checkpoint has {before})")
@@ -145,7 +158,7 @@ class AstroCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Load weights and buffers from `--init_from`."""
-        init_from = self._get(self.config, "init_from")
+        init_from = self._parsed("init_from")
         if init_from is not None:
             assert isinstance(self.model, BaseModule)
             for line in load_weights(self.model, read_checkpoint(init_from), init_from):
@@ -154,7 +167,7 @@ class AstroCLI(LightningCLI):
     def after_fit(self) -> None:
         """Print where the run is and what to type next."""
         folder = self.trainer.log_dir
-        if folder is None or self._get(self.config, "trainer").get("fast_dev_run"):
+        if folder is None or self._parsed("trainer").get("fast_dev_run"):
             return
         reason = getattr(self.model, "run_record", {}).get("stop_reason")
         if reason:
@@ -168,38 +181,19 @@ class AstroCLI(LightningCLI):
             _print(f"report: {self.trainer.log_dir}")
 
     def after_predict(self) -> None:
-        """Print where the predictions are; answers to alerts have gone to standard output."""
-        alerts = self._get(self.config, "alerts")
-        if self.trainer.log_dir is not None and alerts is None:
+        """Print where the predictions are."""
+        if self.trainer.log_dir is not None:
             _print(f"predictions: {self.trainer.log_dir}")
 
-    def _resolve_paths(self, args: list[str]) -> list[str]:
-        """Replace shipped names after -c and folders after checkpoint options by files."""
-        finders = {
-            "-c": resolve_config,
-            "--config": resolve_config,
-            "--ckpt_path": find_newest if args[:1] == ["fit"] else find_checkpoint,
-            "--init_from": find_checkpoint,
-        }
-        self.configs = []
-        for place, word in enumerate(args):
-            option, equals, value = word.partition("=")
-            if option not in finders or (not equals and place + 1 >= len(args)):
-                continue
-            value = value if equals else args[place + 1]
-            found = finders[option](value)
-            if option in ("-c", "--config"):
-                self.configs = [*self.configs, value]
-            if equals:
-                args[place] = f"{option}={found}"
-            else:
-                args[place + 1] = found
-        return args
-
-    def _get_parsed(self, key: str) -> Any:
+    def _parsed(self, key: str) -> Any:
         """Return a parsed value by its dotted key, inside the subcommand if there is one."""
         subcommand = self.config.get("subcommand")
         return self.config.get(f"{subcommand}.{key}" if subcommand else key)
+
+    def _set(self, key: str, value: Any) -> None:
+        """Change an argument of the subcommand, if there is one."""
+        if subcommand := self.config.get("subcommand"):
+            self.config[f"{subcommand}.{key}"] = value
 
 
 class SaveConfig(SaveConfigCallback):
@@ -212,22 +206,10 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
-    return AtomicCheckpointIO().load_checkpoint(path)
-
-
 def _import(class_path: str) -> Any:
     """Return the class at an import path that the parser has accepted."""
     module, name = class_path.rsplit(".", 1)
     return getattr(importlib.import_module(module), name)
-
-
-def import_exports() -> None:
-    """Import every exported class: the parser finds a class by its short name only then."""
-    for package in (lightning_modules, datamodules, callbacks):
-        for name in package.__all__:
-            getattr(package, name)
 
 
 @rank_zero_only
@@ -251,8 +233,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
         args: Words of a command line, or a nested dict; sys.argv if None.
         run: False only instantiates `cli.model`, `cli.datamodule` and `cli.trainer`.
     """
-    enforce_import_policy()
-    import_exports()
+    prepare_parsing()
     return AstroCLI(
         BaseModule,
         BaseDataModule,
@@ -263,12 +244,13 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
             # Preemption last: the others finish a batch before it saves.
-            "callbacks": [NonFiniteGuard(), RNGState(), PreemptionCheckpoint()],
+            "callbacks": [NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_class=AstroParser,
+        parser_kwargs={"prog": "astrolit", "description": DESCRIPTION, "parser_mode": MODE},
         args=args,
         run=run,
     )
@@ -282,9 +264,6 @@ def _silence(logger: str, text: str) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command `astrolit`; an expected error is one sentence and exit code 2."""
     words = sys.argv[1:] if args is None else args
-    if words[:1] == ["configs"]:
-        _print_configs()
-        return
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*configure_optimizers. will be overridden.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -294,7 +273,12 @@ def main(args: list[str] | None = None) -> None:
     # AtomicCheckpointIO always loads with weights_only=True, whatever Lightning says here.
     _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
     try:
-        make_cli(args)
+        if words[:1] == ["configs"]:
+            _print_configs()
+        elif words[:1] == ["alerts"]:
+            alerts.main(words[1:])
+        else:
+            make_cli(args)
     except (ValueError, OSError, MisconfigurationException, FloatingPointError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

@@ -1,4 +1,4 @@
-"""What a checkpoint remembers: hyper-parameters and weights."""
+"""What a checkpoint remembers: class, hyper-parameters and weights."""
 
 import hashlib
 import json
@@ -7,7 +7,37 @@ from typing import Any
 
 from torch import Tensor
 
+from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.base import BaseModule
+from lightning_modules.cli.parser import AstroParser
+from lightning_modules.old_names import renew_config
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint as every run does: each byte checked, nothing unpickled."""
+    return AtomicCheckpointIO().load_checkpoint(path)
+
+
+def load_model(path: str | Path) -> BaseModule:
+    """Return the model of a checkpoint, without any data.
+
+    Args:
+        path: A checkpoint that `astrolit fit` saved, so that it names its class.
+
+    Raises:
+        ValueError: If it names none, or the class is not the one it was saved from.
+    """
+    checkpoint = read_checkpoint(path)
+    remembered = remembered_model(checkpoint)
+    if remembered is None:
+        raise ValueError(f"{path}: names no class of model; give a checkpoint of `astrolit fit`")
+    parser = AstroParser()
+    parser.add_subclass_arguments(BaseModule, "model")
+    parsed = parser.parse_object({"model": remembered})
+    model: BaseModule = parser.instantiate_classes(parsed).model
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
 
 
 def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
@@ -22,7 +52,8 @@ def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     saved = dict(checkpoint.get("hyper_parameters", {}))
     class_path = saved.pop("_class_path", None)
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
-    return {"class_path": class_path, "init_args": arguments} if class_path else None
+    found = {"class_path": class_path, "init_args": arguments} if class_path else None
+    return renew_config(found)
 
 
 def with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[str]:
@@ -35,7 +66,12 @@ def with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[
 def changed_hyper_parameters(
     now: dict[str, Any], before: dict[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return name to (value now, value before) of every argument that both know and differs."""
+    """Return name to (value now, value before) of every argument that both know and differs.
+
+    Args:
+        now: Of this run.
+        before: Of the checkpoint.
+    """
     return {
         name: (now[name], before[name])
         for name in sorted(set(now) & set(before))

@@ -5,8 +5,14 @@ import re
 import sys
 from typing import NoReturn
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
+
+import callbacks
+import datamodules
+import lightning_modules
+from lightning_modules.old_names import renew_config
 
 ALLOWED_IMPORTS = [
     "lightning_modules",
@@ -19,6 +25,8 @@ ALLOWED_IMPORTS = [
 ]
 ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
 DEBUG_VARIABLE = "ASTROLIT_DEBUG"
+MODE = "astrolit"
+"""How the parser loads configurations: YAML that may know old names."""
 # What jsonargparse says of the types that it tried, and of the whole object that a wrong key is in.
 NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value type:|"
@@ -34,6 +42,8 @@ WORDS = (
 class AstroParser(LightningArgumentParser):
     """LightningArgumentParser whose errors are one line each."""
 
+    hint = "`astrolit fit --help` lists the options, `astrolit configs` the configurations"
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and where to look, and exit with code 2.
 
@@ -43,8 +53,7 @@ class AstroParser(LightningArgumentParser):
         """
         if not self.exit_on_error or os.environ.get(DEBUG_VARIABLE):
             super().error(message, ex)
-        hint = "`astrolit fit --help` lists the options, `astrolit configs` the configurations"
-        sys.stderr.write(f"astrolit: error: {one_line(message)} ({hint})\n")
+        sys.stderr.write(f"astrolit: error: {one_line(message)} ({self.hint})\n")
         self.exit(2)
 
 
@@ -76,12 +85,17 @@ def check_schedule(optimizer: object, lr_scheduler: object) -> None:
         )
 
 
-def enforce_import_policy() -> None:
-    """Let a configuration name only classes of astrolit, Lightning, torch's optimizers and metrics.
+def prepare_parsing() -> None:
+    """Teach jsonargparse which classes there are, which may be named, and what their old names are.
 
-    The packages that `ASTROLIT_ALLOW_IMPORTS` lists, separated by commas, are added.
+    A configuration may name classes of astrolit, Lightning, torch's optimizers and metrics, and
+    of the packages that `ASTROLIT_ALLOW_IMPORTS` lists, separated by commas.
     """
     extra = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
     set_parsing_settings(
         import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra]
     )
+    set_loader(MODE, lambda text: renew_config(get_loader("yaml")(text)), (yaml.YAMLError,))
+    for package in (lightning_modules, datamodules, callbacks):
+        for name in package.__all__:  # a class is found by its short name once it is imported
+            getattr(package, name)

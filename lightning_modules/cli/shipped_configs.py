@@ -36,6 +36,37 @@ def resolve_config(name: str) -> str:
     )
 
 
+def resolve_paths(words: list[str]) -> tuple[list[str], list[str]]:
+    """Replace shipped names after -c and folders after checkpoint options by files.
+
+    Args:
+        words: Of a command line, the subcommand first.
+
+    Returns:
+        The words, and the configurations as they were given.
+    """
+    finders = {
+        "-c": resolve_config,
+        "--config": resolve_config,
+        "--ckpt_path": find_newest if words[:1] == ["fit"] else find_checkpoint,
+        "--init_from": find_checkpoint,
+    }
+    words, configs = list(words), []
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option not in finders or (not equals and place + 1 >= len(words)):
+            continue
+        value = value if equals else words[place + 1]
+        found = finders[option](value)
+        if option in ("-c", "--config"):
+            configs.append(value)
+        if equals:
+            words[place] = f"{option}={found}"
+        else:
+            words[place + 1] = found
+    return words, configs
+
+
 def run_name(configs: list[str], method: str, model: str) -> str:
     """Return the run's folder below runs/: <method>/<first configuration's name, else the model's>.
 

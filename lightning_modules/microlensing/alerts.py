@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS answer (
 """
 
 
+@runtime_checkable
 class Streams(Protocol):
     """What makes streams: a trained `TimeDistributedCNN`."""
 

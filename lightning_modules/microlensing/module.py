@@ -1,7 +1,6 @@
 """The causal classifier of microlensing light curves."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -12,7 +11,6 @@ from torchmetrics.classification import MulticlassAUROC
 from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.microlensing.alerts import answer_alerts
 from lightning_modules.microlensing.calibration import CalibrationSample, EpochTemperature
 from lightning_modules.microlensing.curves import KeptEpochs, keep_epochs, spread_epochs
 from lightning_modules.microlensing.network import (
@@ -168,10 +166,6 @@ class TimeDistributedCNN(BaseModule):
     def stream(self) -> Stream:
         """Return a stream that classifies one light curve epoch by epoch, with today's weights."""
         return Stream(self.net, self.temperature, self.classes)
-
-    def answer_alerts(self, lines: Iterable[str], state_path: str | Path) -> Iterator[str]:
-        """Answer alerts, one JSON line each; see `lightning_modules.microlensing.alerts`."""
-        return answer_alerts(self.eval(), lines, state_path)
 
     def kept_epochs(self, batch: Batch) -> KeptEpochs:
         """Return the epochs of a batch that are good, with finite numbers and positive errors.

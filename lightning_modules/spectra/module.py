@@ -273,7 +273,7 @@ class SpectraVAE(SpectraModule):
 
     def _collect(self, mean: Tensor, chi2: Tensor, batch: Batch, stage: str) -> None:
         """Collect the population: validation stars of a training run, else training stars."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
+        if not self.has_trainer or self.trainer.state.fn != "fit":
             return
         if stage == ("val" if self._validates() else "train"):
             rows, counts = population_rows(mean.detach(), chi2)

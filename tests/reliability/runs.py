@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from callbacks import AtomicCheckpointIO, NonFiniteGuard, RNGState
+from callbacks import AtomicCheckpointIO, ExactResume, NonFiniteGuard
 from lightning_modules.base import BaseModule
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
@@ -80,7 +80,7 @@ def make_trainer(folder: Path, *callbacks: Callback, **arguments: Any) -> Traine
     defaults = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, "logger": ListLogger()}
     return Trainer(
         **(defaults | arguments),
-        callbacks=[NonFiniteGuard(), RNGState(), *callbacks],
+        callbacks=[NonFiniteGuard(), ExactResume(), *callbacks],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
         enable_progress_bar=False,

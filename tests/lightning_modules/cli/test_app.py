@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ import yaml
 from astropy.table import Table
 
 from lightning_modules.cli.app import main, make_cli
+from tests.reliability.tiny import TinyModule
 
 SMALL = [
     "--data.source.num_field", "200",
@@ -188,6 +188,34 @@ def test_an_untrained_model_is_not_tested(capsys: pytest.CaptureFixture[str]) ->
     assert not Path("runs").exists()
 
 
+def test_a_model_that_loads_its_own_parts_needs_no_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = "tests.reliability.tiny"
+    monkeypatch.setenv("ASTROLIT_ALLOW_IMPORTS", "tests")
+    words = ["predict", "--model", f"{tiny}.TinyModule", "--data", f"{tiny}.TinyDataModule"]
+    words += ["--data.source", f"{tiny}.TinySource", "--trainer.accelerator", "cpu"]
+    assert "untrained" in error_of(words, capsys)
+    monkeypatch.setattr(TinyModule, "needs_checkpoint", False)
+    main([*words, "--trainer.callbacks+=PredictionWriter"])
+    table = Table.read("runs/tiny/TinyModule/version_0/predictions.csv")
+    assert len(table) == 40
+
+
+def test_help_lists_the_commands_that_are_not_lightnings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert "astrolit configs" in printed
+    assert "astrolit alerts" in printed
+    assert "Lightning" not in printed
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", "--help"])
+    assert "alerts" not in capsys.readouterr().out
+
+
 def test_resume_from_another_model_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,34 +265,6 @@ def test_learning_rate_finder_and_batch_size_finder_from_yaml() -> None:
     main([*FIT, "-c", "find.yaml", "--data.batch_size", "4"])
     state = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] != 1e-3
-
-
-def test_alerts_are_answered_and_survive_a_restart(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = Path(__file__).parents[2] / "configs/microlensing/tiny.yaml"
-    words = ["-c", "microlensing/demo.yaml", "-c", str(tiny)]
-    main(["fit", *words])
-    alert = {"id": "OB-1", "time": 60676.5, "flux": 1.1, "error": 0.02}
-    first = [json.dumps(alert), "no JSON", json.dumps({**alert, "time": 60677.5})]
-    Path("alerts.jsonl").write_text("\n".join(first))
-
-    def answers() -> list[dict[str, Any]]:
-        capsys.readouterr()
-        run = "runs/microlensing/demo/version_0"
-        main(["predict", *words, "--ckpt_path", run, "--alerts", "alerts.jsonl"])
-        out = capsys.readouterr().out
-        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-
-    one, bad, two = answers()
-    assert (one["num_epochs"], two["num_epochs"], bad["line"]) == (1, 2, 2)
-    assert set(one["probability"]) == {"pspl", "binary"}
-    assert sum(two["probability"].values()) == pytest.approx(1.0, abs=1e-6)
-    Path("alerts.jsonl").write_text("\n".join([*first, json.dumps({**alert, "time": 60679.0})]))
-    again = answers()
-    assert again[0] == one
-    assert again[2] == two
-    assert again[3]["num_epochs"] == 3
-    model = ["-c", "clustering/autoencoder.yaml", "--alerts", "alerts.jsonl"]
-    assert "answers no alerts" in error_of(["predict", *model], capsys)
 
 
 def test_another_distributions_callbacks_are_named() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from callbacks import RNGState
+from callbacks import ExactResume
 from lightning_modules import SpectraVAE
 from lightning_modules.cli.checkpoints import load_weights
 from lightning_modules.spectra.separability import SEPARABILITIES
@@ -151,7 +151,7 @@ def test_training_resumes_exactly(
     for ckpt_path in (None, path):
         seed_everything(0 if ckpt_path is None else 5)
         model = SpectraVAE(**SMALL, separability_weight=10.0, label_dropout=0.1)
-        callbacks = [RNGState()] if ckpt_path else [RNGState(), SaveAt(step, path)]
+        callbacks = [ExactResume()] if ckpt_path else [ExactResume(), SaveAt(step, path)]
         trainer: Trainer = make_trainer(max_epochs=3, callbacks=callbacks)
         data = make_data(200, val_fraction=val_fraction, test_fraction=0.3 - val_fraction)
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
