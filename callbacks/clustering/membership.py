@@ -35,7 +35,7 @@ UCDS = {
 class MembershipTable(Callback):
     """Writes the catalogue with membership columns at the end of `predict`.
 
-    The columns of the input (`datamodule.input_table(index)`) come first, with their units; then
+    The columns of the input (`datamodule.catalogue(index)`) come first, with their units; then
     `probability_0`..., soft membership in each of the model's clusters (they sum to 1), `cluster`,
     the cluster of each star, `reconstruction_error` and, if asked for, `latent_0`... The header
     says which model, checkpoint, seed, version and data made the table. Files are
@@ -62,9 +62,9 @@ class MembershipTable(Callback):
         """Refuse data that have no input table before any work is done."""
         self._rows.clear()
         datamodule = getattr(trainer, "datamodule", None)
-        if not hasattr(datamodule, "input_table"):
+        if not hasattr(datamodule, "catalogue"):
             raise ValueError(
-                f"MembershipTable needs a datamodule with input_table(index); "
+                f"MembershipTable needs a datamodule with catalogue(index); "
                 f"{type(datamodule).__name__} has none: use PredictionWriter"
             )
 
@@ -88,7 +88,7 @@ class MembershipTable(Callback):
         if not trainer.is_global_zero:
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
-        table = membership_table(datamodule.input_table(rows["index"]), rows)
+        table = membership_table(datamodule.catalogue(rows["index"]), rows)
         table.meta = header(trainer, pl_module)
         stem = unused_stem(folder, "membership", [WRITERS[name][0] for name in self.formats])
         for name in self.formats:

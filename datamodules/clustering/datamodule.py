@@ -171,7 +171,7 @@ class ClusteringDataModule(BaseDataModule):
             "centre": torch.from_numpy(self.centre),
         }
 
-    def input_table(self, index: Tensor | Array) -> Table:
+    def catalogue(self, index: Tensor | Array) -> Table:
         """Give the stored columns of rows of the store, with canonical names and units.
 
         Args:

@@ -65,7 +65,7 @@ class TinyStars(BaseDataModule):
     def training_statistics(self) -> dict[str, Tensor]:
         return {"location": torch.zeros(5), "scale": torch.tensor([0.2, 0.2, 0.2, 3.0, 3.0])}
 
-    def input_table(self, index: Any) -> Table:
+    def catalogue(self, index: Any) -> Table:
         raw = self.store.read(rows=np.asarray(index))
         columns = {
             "source_id": raw["name"],

@@ -69,7 +69,7 @@ def test_data_without_a_table_are_refused_before_any_work(
     stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = stars.data()
-    monkeypatch.delattr(type(data), "input_table")
+    monkeypatch.delattr(type(data), "catalogue")
     with pytest.raises(ValueError, match="use PredictionWriter"):
         stars.trainer(tmp_path, MembershipTable()).predict(stars.module(), data)
 

@@ -203,10 +203,10 @@ def test_new_stars_are_predicted_in_the_frame_of_the_checkpoint(tmp_path: Path) 
     np.testing.assert_allclose(found, x, atol=1e-6)
 
 
-def test_input_table_has_names_units_and_exact_ids() -> None:
+def test_catalogue_has_names_units_and_exact_ids() -> None:
     data = ready()
     index = data.columns["index"][[5, 3, 500]]
-    table = data.input_table(index)
+    table = data.catalogue(index)
     np.testing.assert_array_equal(table["source_id"], data.names(index))
     assert table.colnames[0] == "source_id"
     assert str(table["pmra"].unit) == "mas / yr"
