@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,9 +37,10 @@ def timed(work: Callable[[], Any]) -> Callable[..., float]:
     """Return a function that does the work, in whatever turn, and returns its CPU seconds."""
 
     def run(turn: int = 0) -> float:
-        start = time.process_time()
-        work()
-        return time.process_time() - start
+        with redirect_stdout(sys.stderr):
+            start = time.process_time()
+            work()
+            return time.process_time() - start
 
     return run
 
@@ -53,7 +55,8 @@ def alternate(*works: Callable[[int], float], repetitions: int = 7) -> list[list
     Returns:
         A list for each work, of one value a turn.
     """
-    turns = [[work(turn) for work in works] for turn in range(repetitions + 1)][1:]
+    with redirect_stdout(sys.stderr):
+        turns = [[work(turn) for work in works] for turn in range(repetitions + 1)][1:]
     return [list(values) for values in zip(*turns, strict=True)]
 
 
