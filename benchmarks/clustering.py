@@ -1,20 +1,16 @@
 """Training speed under Lightning against a bare loop over the same network and loader.
 
-Prints one JSON object a line. Run alone: `python benchmarks/clustering.py`.
+See `measure.py` for the lines. Run alone: `python benchmarks/clustering.py`.
 """
 
 import contextlib
-import json
-import logging
-import statistics
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from measure import alternate, quiet, report
 
 from datamodules import ClusteringDataModule
 from lightning_modules import StellarAutoencoder
@@ -104,33 +100,35 @@ def bare_seconds(batch_size: int, num_stars: int, folder: Path) -> float:
     return time.process_time() - start
 
 
-def measure(batch_size: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Return one case: the median of alternated repetitions."""
+def measure(batch_size: int, steps: int, folder: Path) -> None:
+    """Print one case.
+
+    Args:
+        batch_size: Stars in a batch.
+        steps: Batches in an epoch.
+        folder: Where data and runs go.
+    """
     num_stars = batch_size * steps
     command_line(batch_size, num_stars, folder).datamodule.prepare_data()
-    ours, peer = [], []
-    for _ in range(REPETITIONS):
-        peer.append(bare_seconds(batch_size, num_stars, folder))
-        ours.append(lightning_seconds(batch_size, num_stars, folder))
-    rates = [EPOCHS * num_stars / statistics.median(times) for times in (ours, peer)]
-    return {
-        "benchmark": f"clustering/training batch={batch_size} steps={steps}",
-        "value": round(rates[0]),
-        "unit": "samples / CPU s",
-        "peer": "bare PyTorch loop",
-        "peer_value": round(rates[1]),
-        "ratio": round(rates[0] / rates[1], 3),
-    }
+    ours, peer = alternate(
+        lambda _: lightning_seconds(batch_size, num_stars, folder),
+        lambda _: bare_seconds(batch_size, num_stars, folder),
+        repetitions=REPETITIONS,
+    )
+    report(
+        f"clustering/training batch={batch_size} steps={steps}",
+        "CPU us a sample",
+        *([1e6 * seconds / (EPOCHS * num_stars) for seconds in times] for times in (ours, peer)),
+        "bare PyTorch loop",
+    )
 
 
 def main() -> None:
     """Print every case."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    quiet()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for batch_size, steps in CASES:
-            print(json.dumps(measure(batch_size, steps, Path(folder))), flush=True)
+            measure(batch_size, steps, Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
 Accuracy is that of the best one-to-one match of clusters and digits (Hungarian); labels are read
 for the score alone. Settings are the same for all seeds; the mean over seeds is reported, with the
-standard deviation and the CPU seconds of one seed. Prints one JSON object a line. Run alone:
+standard deviation and the CPU seconds of one seed. See `measure.py` for the lines. Run alone:
 `python benchmarks/clustering_digits.py [--seeds 0 1 2] [--methods dec idec]`.
 """
 
 import argparse
-import json
-import logging
 import math
 import statistics
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +18,16 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from measure import quiet, report
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from callbacks.metrics.contingency import accuracy, contingency
-from datamodules.base import BaseDataModule, Source
+from datamodules.base import Source
 from datamodules.store import RowStore
 from lightning_modules import DeepEmbeddedClustering
+from tests.fixtures.feature_data import FeatureData
 
 PEERS = {  # ClustPy with its default networks, one seed
     "dec": {"accuracy": 0.853},
@@ -68,18 +67,10 @@ class Digits(Source):
         RowStore.write(path, columns, schema="benchmark/digits")
 
 
-class DigitsDataModule(BaseDataModule):
+class DigitsDataModule(FeatureData):
     """All digits for training, unlabelled."""
 
-    method = "clustering"
     schema = "benchmark/digits"
-
-    def load(self, store: RowStore) -> dict[str, Tensor]:
-        """Return `index`, `features` (64,) and `label`."""
-        columns = store.read(["features", "label"])
-        features = torch.from_numpy(columns["features"]).float()
-        index = torch.arange(len(features))
-        return {"index": index, "features": features, "label": torch.from_numpy(columns["label"])}
 
     def training_statistics(self) -> dict[str, Tensor]:
         """Return the grey level as scale: with larger inputs memberships begin sharper."""
@@ -103,7 +94,13 @@ class DigitsClustering(DeepEmbeddedClustering):
 
 
 def run(method: Literal["dec", "idec"], seed: int, folder: Path) -> dict[str, Any]:
-    """Train one model and return its scores."""
+    """Train one model and return its scores.
+
+    Args:
+        method: `dec` or `idec`.
+        seed: Of split, weights and shuffle.
+        folder: Where data and runs go.
+    """
     start = time.process_time()
     seed_everything(seed, verbose=False)
     data = DigitsDataModule(
@@ -128,6 +125,7 @@ def run(method: Literal["dec", "idec"], seed: int, folder: Path) -> dict[str, An
     label = data.columns["label"].numpy()
     kmeans = KMeans(10, n_init=20, random_state=0).fit(latent.double().numpy())
     return {
+        "seed": seed,
         "accuracy": float(accuracy(contingency(label, assignment))),
         "latent_kmeans_accuracy": float(accuracy(contingency(label, kmeans.labels_))),
         "stop_reason": model.run_record["stop_reason"],
@@ -135,28 +133,28 @@ def run(method: Literal["dec", "idec"], seed: int, folder: Path) -> dict[str, An
     }
 
 
-def report(method: Literal["dec", "idec"], seeds: list[int], results: list[dict[str, Any]]) -> None:
-    """Print the means over seeds beside the peer's."""
+def summarise(method: Literal["dec", "idec"], results: list[dict[str, Any]]) -> None:
+    """Print the accuracies of all seeds beside the peer's.
+
+    Args:
+        method: Which one was trained.
+        results: What `run` returned, one a seed.
+    """
     for name, peer in PEERS[method].items():
         values = [result[name] for result in results]
-        mean = statistics.mean(values)
-        line = {
-            "benchmark": f"digits/{method}/{name}",
-            "value": round(mean, 4),
-            "unit": "accuracy",
-            "peer": f"ClustPy {method.upper()}",
-            "peer_value": peer,
-            "ratio": round(mean / peer, 3),
-            "std": round(statistics.stdev(values), 4) if len(values) > 1 else None,
-            "seeds": {
-                str(seed): round(value, 4) for seed, value in zip(seeds, values, strict=True)
-            },
-            "cpu_seconds_a_seed": round(
-                statistics.mean(result["cpu_seconds"] for result in results), 1
-            ),
-            "stop_reasons": [result["stop_reason"] for result in results],
-        }
-        print(json.dumps(line), flush=True)
+        report(
+            f"clustering/digits {method} {name}",
+            "accuracy",
+            values,
+            [peer],
+            f"ClustPy {method.upper()}",
+            better="higher",
+            mean=statistics.mean(values),
+            std=statistics.stdev(values) if len(values) > 1 else None,
+            seeds={str(result["seed"]): result[name] for result in results},
+            cpu_seconds_a_seed=statistics.mean(result["cpu_seconds"] for result in results),
+            stop_reasons=[result["stop_reason"] for result in results],
+        )
 
 
 def main() -> None:
@@ -165,13 +163,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["dec", "idec"], choices=["dec", "idec"])
     arguments = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    torch.set_num_threads(1)
+    quiet()
     with tempfile.TemporaryDirectory() as folder:
         for method in arguments.methods:
-            results = [run(method, seed, Path(folder)) for seed in arguments.seeds]
-            report(method, arguments.seeds, results)
+            summarise(method, [run(method, seed, Path(folder)) for seed in arguments.seeds])
 
 
 if __name__ == "__main__":

@@ -1,29 +1,33 @@
-"""IDEC on star catalogues with published membership, against the classical clusterings.
+"""IDEC on star catalogues with published membership, against the baselines.
 
 Fits and tests `clustering/vasiliev_baumgardt.yaml` on the files given, one cluster a file, once for
-each seed of split and training, and prints one JSON object for each split and metric: the mean over
-seeds, its standard deviation, and the best classical clustering as the peer. Run alone:
+each seed of split and training, and prints one line for each split and metric (see `measure.py`);
+the peer is the baseline with the best mean over seeds. Run alone:
 `python benchmarks/clustering_real.py NGC_5024_M_53.txt.gz NGC_5053.txt.gz [--seeds 0 1 2]`.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
-import logging
 import statistics
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.cli.app import make_cli
+from measure import left_out, quiet, report
 
-CLASSICAL = ("classical/kmeans", "classical/gmm", "classical/hdbscan")
+from lightning_modules.cli.app import make_cli
 
 
 def run(paths: list[str], seed: int) -> dict[str, Any]:
-    """Fit and test once; return the report."""
+    """Fit and test once; return the report.
+
+    Args:
+        paths: The catalogues.
+        seed: Of split and training.
+    """
     words = [
         "-c", "clustering/vasiliev_baumgardt.yaml",
         "--data.source.path", json.dumps(paths),
@@ -40,39 +44,35 @@ def run(paths: list[str], seed: int) -> dict[str, Any]:
         best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
         cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, verbose=False)
     assert cli.trainer.log_dir is not None
-    report: dict[str, Any] = json.loads((Path(cli.trainer.log_dir) / "report.json").read_text())
-    return report
+    found: dict[str, Any] = json.loads((Path(cli.trainer.log_dir) / "report.json").read_text())
+    return found
 
 
-def summarise(paths: list[str], reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one line for each split and metric."""
-    lines = []
+def summarise(paths: list[str], reports: list[dict[str, Any]]) -> None:
+    """Print one line for each split and metric.
+
+    Args:
+        paths: The catalogues.
+        reports: What `run` returned, one a seed.
+    """
     names = "+".join(Path(path).name.split(".")[0] for path in paths)
-    for split in ("all", "held_out"):
-        for metric in ("accuracy", "ari"):
-            values = {
-                subject: [report[f"{subject}/{metric}/split={split}"] for report in reports]
-                for subject in ("model", *CLASSICAL)
-            }
-            means = {subject: statistics.mean(value) for subject, value in values.items()}
-            peer = max(CLASSICAL, key=lambda subject: means[subject])
-            spread = {
-                subject: round(statistics.stdev(value), 3) if len(value) > 1 else None
-                for subject, value in values.items()
-            }
-            lines.append(
-                {
-                    "benchmark": f"clustering/{names} split={split} {metric}",
-                    "value": round(means["model"], 3),
-                    "unit": metric,
-                    "peer": peer,
-                    "peer_value": round(means[peer], 3),
-                    "ratio": round(means["model"] / means[peer], 3),
-                    "spread": spread,
-                    "means": {subject: round(value, 3) for subject, value in means.items()},
-                }
-            )
-    return lines
+    for split, metric in itertools.product(("all", "held_out"), ("accuracy", "ari")):
+        key = f"/{metric}/split={split}"
+        subjects = [name.removesuffix(key) for name in reports[0] if name.endswith(key)]
+        values = {subject: [found[subject + key] for found in reports] for subject in subjects}
+        means = {subject: statistics.mean(value) for subject, value in values.items()}
+        baselines = [subject for subject in subjects if not subject.startswith("model")]
+        peer = max(baselines, key=lambda subject: means[subject])
+        report(
+            f"clustering/{names} split={split} {metric}",
+            metric,
+            values["model"],
+            values[peer],
+            peer,
+            better="higher",
+            means=means,
+            std={k: statistics.stdev(v) if len(v) > 1 else None for k, v in values.items()},
+        )
 
 
 def main() -> None:
@@ -82,16 +82,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     if not arguments.paths:
-        print("clustering_real: give catalogue files to measure on", file=sys.stderr)
+        left_out("catalogue files with published membership")
         return
     sys.argv = sys.argv[:1]
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
+    quiet(threads=None)
     paths = [str(Path(path).resolve()) for path in arguments.paths]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        reports = [run(paths, seed) for seed in arguments.seeds]
-        for line in summarise(paths, reports):
-            print(json.dumps(line), flush=True)
+        summarise(paths, [run(paths, seed) for seed in arguments.seeds])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """Speed of the microlensing simulator against the naive strategy, in one run; cost of a million.
 
-The naive strategy is the reference's: every epoch, Tol = RelTol = 1e-3, one task an event. Prints
-one JSON object a line. Run alone: `python benchmarks/microlensing.py`.
+The naive strategy is the reference's: every epoch, Tol = RelTol = 1e-3, one task an event. See
+`measure.py` for the lines. Run alone: `python benchmarks/microlensing.py`.
 """
 
-import json
-import resource
 import statistics
 import tempfile
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import alternate, peak_gib, quiet, report, timed
 from VBMicrolensing import VBMicrolensing
 
 from datamodules import SimulatedEvents
@@ -29,7 +28,18 @@ MEASURED = 20_000
 def naive_event(
     engine: Any, event: dict[str, float], binary: bool, time_grid: Any, rng: Any
 ) -> Any:
-    """Simulate one event as the reference does: all epochs, tight tolerance, then mask."""
+    """Simulate one event as the reference does: all epochs, tight tolerance, then mask.
+
+    Args:
+        engine: VBMicrolensing's.
+        event: Parameters by name.
+        binary: Whether there are two lenses.
+        time_grid: Epochs in days, shape (T,).
+        rng: Draws noise and gaps.
+
+    Returns:
+        Flux over the baseline, NaN in gaps, shape (T,).
+    """
     width, peak, impact = (event[k] for k in ("einstein_time", "peak_time", "impact_parameter"))
     if binary:
         logs = [np.log(event["separation"]), np.log(event["mass_ratio"])]
@@ -45,7 +55,13 @@ def naive_event(
 
 
 def naive_seconds(preset: str, repetition: int, folder: Path) -> float:
-    """Return CPU seconds of EVENTS events, half binary, one at a time, saved as the reference."""
+    """Return CPU seconds of EVENTS events, half binary, one at a time, saved as the reference.
+
+    Args:
+        preset: Of `SimulatedEvents`.
+        repetition: Fixes the events.
+        folder: Where the events are saved.
+    """
     source = SimulatedEvents(preset, EVENTS // 2, EVENTS // 2)
     grid = np.linspace(*source.window, 1500)
     start = time.process_time()
@@ -60,104 +76,102 @@ def naive_seconds(preset: str, repetition: int, folder: Path) -> float:
     return time.process_time() - start
 
 
-def our_seconds(preset: str, repetition: int, folder: Path, delta_chi2: bool) -> float:
-    """Return CPU seconds of EVENTS events, half binary, from settings to the finished store."""
-    path = folder / f"ours-{repetition}-{delta_chi2}.h5"
+def our_seconds(preset: str, repetition: int, folder: Path) -> float:
+    """Return CPU seconds of EVENTS events, half binary, from settings to the finished store.
+
+    Args:
+        preset: Of `SimulatedEvents`.
+        repetition: Fixes the events.
+        folder: Where the store goes.
+    """
     source = SimulatedEvents(
-        preset, EVENTS // 2, EVENTS // 2, delta_chi2=delta_chi2, workers=1, block_size=EVENTS
+        preset, EVENTS // 2, EVENTS // 2, delta_chi2=False, workers=1, block_size=EVENTS
     )
-    start = time.process_time()
-    source.prepare(path, repetition)
-    return time.process_time() - start
+    return timed(lambda: source.prepare(folder / f"ours-{repetition}.h5", repetition))()
 
 
-def compare(preset: str, folder: Path) -> list[dict[str, Any]]:
-    """Return the speed ratio of one preset and the added cost of Delta chi^2."""
-    naive, plain, fitted = [], [], []
-    for repetition in range(REPETITIONS):
-        naive.append(naive_seconds(preset, repetition, folder))
-        plain.append(our_seconds(preset, repetition, folder, delta_chi2=False))
-        fitted.append(our_seconds(preset, repetition + 100, folder, delta_chi2=True))
-    theirs, ours = (EVENTS / statistics.median(values) for values in (naive, plain))
-    alone, added = fit_milliseconds(preset)
-    return [
-        {
-            "benchmark": f"microlensing/generation preset={preset} delta_chi2=false",
-            "value": round(ours),
-            "unit": "events / CPU s",
-            "peer": "every epoch, Tol = RelTol = 1e-3, one task an event",
-            "peer_value": round(theirs),
-            "ratio": round(ours / theirs, 2),
-        },
-        {
-            "benchmark": f"microlensing/delta_chi2 preset={preset}",
-            "value": round(added, 2),
-            "unit": "CPU ms / binary",
-            "peer": "simulating the binary itself",
-            "peer_value": round(alone, 2),
-            "ratio": round(added / alone, 2),
-            "total_events_per_cpu_s": round(EVENTS / statistics.median(fitted)),
-        },
-    ]
+def compare(preset: str, folder: Path) -> float:
+    """Print the speed of one preset and the added cost of Delta chi^2.
+
+    Args:
+        preset: Of `SimulatedEvents`.
+        folder: Where the events are written.
+
+    Returns:
+        CPU milliseconds of an event by the naive strategy.
+    """
+    ours, naive = alternate(
+        lambda turn: our_seconds(preset, turn, folder),
+        lambda turn: naive_seconds(preset, turn, folder),
+        repetitions=REPETITIONS,
+    )
+    each = [[1e3 * seconds / EVENTS for seconds in times] for times in (ours, naive)]
+    unit = "CPU ms an event"
+    against = "every epoch, Tol = RelTol = 1e-3, one task an event"
+    report(f"microlensing/generation preset={preset} delta_chi2=false", unit, *each, against)
+    with_fit, plain = alternate(
+        lambda turn: binary_milliseconds(preset, turn, delta_chi2=True),
+        lambda turn: binary_milliseconds(preset, turn, delta_chi2=False),
+        repetitions=REPETITIONS,
+    )
+    added = [statistics.median(with_fit) - statistics.median(plain)]
+    report(
+        f"microlensing/delta_chi2 preset={preset}",
+        "CPU ms a binary",
+        added,
+        [statistics.median(plain)],
+        "simulating the binary itself",
+    )
+    return statistics.median(each[1])
 
 
-def fit_milliseconds(preset: str) -> tuple[float, float]:
-    """Return the CPU milliseconds of a binary alone and those that Delta chi^2 adds to it."""
-    alone, added = [], []
-    for repetition in range(REPETITIONS):
-        seconds = []
-        for delta_chi2 in (False, True):
-            source = SimulatedEvents(preset, 0, EVENTS, delta_chi2=delta_chi2)
-            arguments = (source.simulation(0), source.labels(0))
-            start = time.process_time()
-            simulate_block(*arguments, np.random.SeedSequence(repetition))
-            seconds.append(time.process_time() - start)
-        alone.append(seconds[0] / EVENTS * 1e3)
-        added.append((seconds[1] - seconds[0]) / EVENTS * 1e3)
-    return statistics.median(alone), statistics.median(added)
+def binary_milliseconds(preset: str, repetition: int, delta_chi2: bool) -> float:
+    """Return the CPU milliseconds of simulating a binary.
+
+    Args:
+        preset: Of `SimulatedEvents`.
+        repetition: Fixes the events.
+        delta_chi2: Whether a single lens is fitted to each.
+    """
+    source = SimulatedEvents(preset, 0, EVENTS, delta_chi2=delta_chi2)
+    arguments = (source.simulation(0), source.labels(0))
+    seeds = np.random.SeedSequence(repetition)
+    return 1e3 * timed(lambda: simulate_block(*arguments, seeds))() / EVENTS
 
 
-def project(folder: Path, naive_rate: float) -> dict[str, Any]:
-    """Return what a million events cost, from a measured run and its memory at a quarter and all.
+def project(folder: Path, naive: float) -> None:
+    """Print what a million events cost, from a measured run and its memory at a quarter and all.
 
     Args:
         folder: Where the events are written.
-        naive_rate: Events per CPU second of the naive strategy.
+        naive: CPU milliseconds of an event by the naive strategy.
     """
-    path, peaks = folder / "many.h5", []
-    start = time.process_time()
+    path, peaks, seconds = folder / "many.h5", {}, 0.0
     for number in (MEASURED // 4, MEASURED):
         source = SimulatedEvents("baseline", number // 2, number // 2, delta_chi2=False, workers=1)
-        start = time.process_time()
-        source.prepare(path, 0)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    seconds = time.process_time() - start
+        seconds = timed(lambda source=source: source.prepare(path, 0))()
+        peaks[f"{number} events"] = peak_gib()
     assert RowStore(path).num_rows == MEASURED
-    scale = MILLION / MEASURED
-    minutes, naive = seconds * scale / 60, MILLION / naive_rate / 60
-    return {
-        "benchmark": f"microlensing/million events from {MEASURED} (baseline, delta_chi2=false)",
-        "value": round(minutes, 1),
-        "unit": "core minutes",
-        "peer": "the naive strategy",
-        "peer_value": round(naive, 1),
-        "ratio": round(minutes / naive, 2),
-        "disk_gb": round(path.stat().st_size * scale / 1e9, 2),
-        "disk_gb_while_running": round(2 * path.stat().st_size * scale / 1e9, 2),
-        "peak_memory_mb": {
-            f"{MEASURED // 4} events": round(peaks[0]),
-            f"{MEASURED} events": round(peaks[1]),
-        },
-    }
+    disk = path.stat().st_size * MILLION / MEASURED / 1e9
+    report(
+        f"microlensing/million events from {MEASURED} (baseline, delta_chi2=false)",
+        "core minutes",
+        [seconds * MILLION / MEASURED / 60],
+        [MILLION * naive / 1e3 / 60],
+        "the naive strategy",
+        disk_gb=disk,
+        disk_gb_while_running=2 * disk,
+        peak_memory_gib=peaks,
+    )
 
 
 def main() -> None:
     """Print every case."""
+    quiet()
     with tempfile.TemporaryDirectory() as folder:
-        baseline = compare("baseline", Path(folder))
-        for line in [*baseline, *compare("distinct", Path(folder))]:
-            print(json.dumps(line), flush=True)
-        print(json.dumps(project(Path(folder), baseline[0]["peer_value"])), flush=True)
+        naive = compare("baseline", Path(folder))
+        compare("distinct", Path(folder))
+        project(Path(folder), naive)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every real event with its class and probability, from a trained checkpoint.
 
-`python benchmarks/microlensing_real.py CHECKPOINT [FOLDER]` prints one JSON object an event, then
+`python benchmarks/microlensing_real.py CHECKPOINT [FOLDER]` prints a line an event, then
 the AUC of certified anomalies against certified single lenses with its bootstrap interval, with
 and without the single lenses of strong parallax, beside the classical score, and what is missed.
 CHECKPOINT is a file or a run's folder; FOLDER holds `truth.csv` and the files that it names. The
@@ -10,8 +10,6 @@ windowed residual).
 
 import contextlib
 import csv
-import json
-import logging
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from measure import auc, left_out, quiet, record, report
 
-from callbacks.metrics.ranking import Ranking, area_under_roc
 from datamodules import KMTNetLightCurves, LightCurveFiles, MicrolensingDataModule
 from lightning_modules import TimeDistributedCNN
 from lightning_modules.cli.shipped_configs import find_checkpoint
@@ -30,7 +28,6 @@ from lightning_modules.cli.shipped_configs import find_checkpoint
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/microlensing/real"
 ANOMALY, SINGLES, PARALLAX = "anomaly", ("single", "single_parallax"), "single_parallax"
 SKIPPED = "refuse_without_reference_flux"
-RESAMPLES = 2000
 
 
 @dataclass
@@ -90,48 +87,48 @@ def judge(model: TimeDistributedCNN, name: str, kind: str, use: str, source: Any
     return Result(name, kind, use, int(found["num_epochs"][0]), final, highest, float(classical))
 
 
-def ranking(results: list[Result], score: str) -> dict[str, float]:
-    """Return the AUC of anomalies against single lenses and its 95 % bootstrap interval."""
-    positive = np.array([result.kind == ANOMALY for result in results])
-    values = np.array([getattr(result, score) for result in results])
-    rng = np.random.default_rng(0)
-    areas = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate(
-            [rng.choice(np.flatnonzero(side), side.sum()) for side in (positive, ~positive)]
-        )
-        areas.append(area_under_roc(Ranking(positive[rows], values[rows]).curve()))
-    low, high = np.quantile(areas, (0.025, 0.975))
-    area = area_under_roc(Ranking(positive, values).curve())
-    return {"auc": round(area, 3), "low": round(float(low), 3), "high": round(float(high), 3)}
-
-
-def summary(results: list[Result]) -> Iterator[dict[str, Any]]:
-    """Yield the rankings and what is missed."""
+def summary(results: list[Result]) -> None:
+    """Print the rankings and what is missed."""
     certified = [r for r in results if r.use == "ranking" and r.kind in (ANOMALY, *SINGLES)]
-    quiet = [result for result in certified if result.kind != PARALLAX]
+    quiet_ones = [result for result in certified if result.kind != PARALLAX]
+    for name, chosen in (("all singles", certified), ("without parallax", quiet_ones)):
+        ours, theirs = (ranking(chosen, score) for score in ("probability", "classical"))
+        values, against = ([ours["auc"]], [theirs["auc"]]), "classical score"
+        more = {"interval": [ours["low"], ours["high"]],
+                "peer_interval": [theirs["low"], theirs["high"]]}  # fmt: skip
+        report(f"microlensing/real {name}", "AUC", *values, against, "higher", **more)
+    missed = {}
     for score in ("probability", "classical"):
-        for name, chosen in (("all singles", certified), ("without parallax", quiet)):
-            yield {"benchmark": f"microlensing/real {score} {name}", **ranking(chosen, score)}
         highest = max(getattr(r, score) for r in certified if r.kind != ANOMALY)
-        missed = [r.name for r in certified if r.kind == ANOMALY and getattr(r, score) <= highest]
-        yield {"benchmark": f"microlensing/real {score}", "anomalies below a single": missed}
+        missed[score] = [
+            r.name for r in certified if r.kind == ANOMALY and getattr(r, score) <= highest
+        ]
+    record("microlensing/real anomalies below a single", **missed)
     for use in ("ranking_unlabelled", "negatives"):
         share = [result.probability >= 0.5 for result in results if result.use == use]
-        yield {
-            "benchmark": f"microlensing/real {use}",
-            "share_called_binary": round(float(np.mean(share)), 3) if share else None,
-            "n": len(share),
-        }
+        found = float(np.mean(share)) if share else None
+        record(f"microlensing/real {use}", share_called_binary=found, n=len(share))
+
+
+def ranking(results: list[Result], score: str) -> dict[str, float]:
+    """Return the AUC of anomalies against single lenses and its 95 % bootstrap interval.
+
+    Args:
+        results: Of certified events.
+        score: `probability` or `classical`.
+    """
+    values = np.array([getattr(result, score) for result in results])
+    anomaly = np.array([result.kind == ANOMALY for result in results])
+    return auc(values[anomaly], values[~anomaly])
 
 
 def main() -> None:
     """Print every event, then the rankings."""
     if len(sys.argv) < 2:
-        print(f"left out: {Path(__file__).name} needs a trained checkpoint", file=sys.stderr)
+        left_out("a trained checkpoint")
         return
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet(threads=None)
     model = TimeDistributedCNN.load_from_checkpoint(find_checkpoint(sys.argv[1])).eval()
     results = []
     for event in events(folder):
@@ -139,15 +136,12 @@ def main() -> None:
             with contextlib.redirect_stdout(sys.stderr):
                 result = judge(model, *event)
         except ValueError as error:
-            print(json.dumps({"event": event[0], "class": event[1], "refused": str(error)}))
+            record(f"microlensing/real {event[0]}", kind=event[1], refused=str(error))
             continue
         results.append(result)
-        shown = {"event": result.name, "class": result.kind, "num_epochs": result.num_epochs}
-        for key in ("probability", "highest", "classical"):
-            shown[key] = round(getattr(result, key), 4)
-        print(json.dumps(shown), flush=True)
-    for line in summary(results):
-        print(json.dumps(line))
+        shown = ("kind", "num_epochs", "probability", "highest", "classical")
+        record(f"microlensing/real {result.name}", **{key: getattr(result, key) for key in shown})
+    summary(results)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,16 @@ Training: CPU-ms a curve of one optimizer step (batch 128 × 1500 epochs, 20 % m
 reference network as published (symmetric padding, no causality, mean logit, gaps set to 0).
 Streaming: CPU-ms an epoch at batch 1, against running the prefix again.
 
-Prints one JSON object a line. Run alone: `python benchmarks/microlensing_training.py`.
+See `measure.py` for the lines. Run alone: `python benchmarks/microlensing_training.py`.
 """
 
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import alternate, quiet, report, timed, training_step
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,62 +67,25 @@ def light_curves() -> dict[str, Tensor]:
     }
 
 
-def trainer_of(parameters: Any, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return a function that makes one optimizer step."""
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-
-    def train() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return train
-
-
-def cpu_ms(work: Callable[[], Any]) -> float:
-    """Return the CPU time of a call in ms."""
-    start = time.process_time()
-    work()
-    return 1e3 * (time.process_time() - start)
-
-
-def alternated(*works: Callable[[], Any]) -> list[float]:
-    """Return the median CPU-ms of each work, run in turn, the first turn left out."""
-    turns = [[cpu_ms(work) for work in works] for _ in range(REPETITIONS + 1)][1:]
-    return [statistics.median(times) for times in zip(*turns, strict=True)]
-
-
-def report(name: str, value: float, unit: str, peer: str, peer_value: float) -> None:
-    """Print one line."""
-    line = {
-        "benchmark": f"microlensing/{name}",
-        "value": round(value, 4),
-        "unit": unit,
-        "peer": peer,
-        "peer_value": round(peer_value, 4),
-        "ratio": round(value / peer_value, 4),
-    }
-    print(json.dumps(line), flush=True)
-
-
 def training() -> None:
     """Time optimizer steps of the default, of the published reference and of ours made causal."""
     batch = light_curves()
     published = PublishedReference()
     gaps = torch.where(batch["good"], batch["flux"], 0.0)
     works = [
-        trainer_of(
-            published.parameters(),
+        training_step(
+            torch.optim.AdamW(published.parameters(), lr=1e-3),
             lambda: functional.cross_entropy(published(gaps), batch["label"]),
         )
     ]
     for arguments in ({}, REFERENCE):
         model = TimeDistributedCNN(**arguments)
-        works.append(trainer_of(model.parameters(), lambda m=model: m.step(batch, "train")["loss"]))
-    peer, *ours = (value / BATCH for value in alternated(*works))
-    unit = "CPU-ms a curve"
-    for name, value in zip(("training", "training reference, causal"), ours, strict=True):
-        report(f"{name} {BATCH}x{EPOCHS}", value, unit, "published reference network", peer)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        works.append(training_step(optimizer, lambda m=model: m.step(batch, "train")["loss"]))
+    peer, *ours = ([1e3 * x / BATCH for x in times] for times in alternate(*works))
+    against = "published reference network"
+    for name, values in zip(("training", "training reference, causal"), ours, strict=True):
+        report(f"microlensing/{name} {BATCH}x{EPOCHS}", "CPU ms a curve", values, peer, against)
 
 
 def streaming(folder: Path) -> None:
@@ -132,28 +93,43 @@ def streaming(folder: Path) -> None:
     batch = {key: value[:1] for key, value in light_curves().items()}
     model = TimeDistributedCNN().eval()
     good = batch["good"][0]
-    epochs = list(
-        zip(*(batch[k][0][good].tolist() for k in ("time", "flux", "flux_error")), strict=True)
-    )
-    stream = model.stream()
-    half = len(epochs) // 2
-    first, second = (
-        cpu_ms(lambda some=some: [stream.step(*epoch) for epoch in some]) / len(some)
-        for some in (epochs[:half], epochs[half:])
-    )
-    with torch.inference_mode():
-        prefix = alternated(lambda: model.predict_step(batch))[0]
-    unit = "CPU-ms an epoch"
-    report("stream", (first + second) / 2, unit, "the whole prefix again", prefix)
-    report("stream, second half of the curve", second, unit, "first half", first)
+    columns = (batch[key][0][good].tolist() for key in ("time", "flux", "flux_error"))
+    epochs = list(zip(*columns, strict=True))
     lines = [json.dumps({"id": 1, "time": t, "flux": f, "error": e}) for t, f, e in epochs]
-    alerts = cpu_ms(lambda: list(answer_alerts(model, lines, folder / "states.db"))) / len(lines)
-    report("alerts with states on disk", alerts, unit, "stream", (first + second) / 2)
+    half = len(epochs) // 2
+
+    def stream(turn: int) -> float:
+        """Return the CPU seconds of both halves, and keep each."""
+        state = model.stream()
+        for some, times in ((epochs[:half], first), (epochs[half:], second)):
+            times.append(
+                1e3 * timed(lambda some=some: [state.step(*e) for e in some])() / len(some)
+            )
+        return first[-1] * half / 1e3 + second[-1] * (len(epochs) - half) / 1e3
+
+    first: list[float] = []
+    second: list[float] = []
+    with torch.inference_mode():
+        streamed, prefix, alerts = alternate(
+            stream,
+            timed(lambda: model.predict_step(batch)),
+            lambda turn: timed(
+                lambda: list(answer_alerts(model, lines, folder / f"states-{turn}.db"))
+            )(),
+            repetitions=REPETITIONS,
+        )
+    unit = "CPU ms an epoch"
+    each, alerts = ([1e3 * x / len(epochs) for x in times] for times in (streamed, alerts))
+    whole = [1e3 * x for x in prefix]
+    report("microlensing/stream", unit, each, whole, "the whole prefix again")
+    name = "microlensing/stream, second half of the curve"
+    report(name, unit, second[1:], first[1:], "first half")
+    report("microlensing/alerts with states on disk", unit, alerts, each, "stream")
 
 
 def main() -> None:
     """Print every case."""
-    torch.set_num_threads(1)
+    quiet()
     torch.manual_seed(0)
     training()
     with tempfile.TemporaryDirectory() as folder:

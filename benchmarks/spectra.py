@@ -3,24 +3,21 @@
 Training: CPU-µs a spectrum of one optimizer step (batch 512 × 7514 pixels, 3 labels, 28 latents)
 against the reference network with a vectorised loss and its own optimizer, Adam with amsgrad.
 Encoding and decoding: the same without gradients. Random spectra: cost does not depend on the
-physics. The target of the training ratio (reference over ours) is 10.
+physics. The target of the training ratio is 10.
 
-Prints one JSON object a line. Run alone: `python benchmarks/spectra.py [threads]`.
+See `measure.py` for the lines. Run alone: `python benchmarks/spectra.py [threads]`.
 """
 
-import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 # Waiting threads sleep: spinning counts as work. OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from measure import alternate, quiet, report, timed, training_step
 from torch import Tensor, nn
 
 from lightning_modules import SpectraVAE
@@ -94,67 +91,49 @@ def model() -> SpectraVAE:
     return vae
 
 
-def trainer_of(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return a function that makes one optimizer step."""
+def compare(name: str, ours: Callable[..., float], peer: Callable[..., float]) -> None:
+    """Print one case.
 
-    def train() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return train
-
-
-def cpu_us(work: Callable[[], Any]) -> float:
-    """Return the CPU time of a call in µs a spectrum."""
-    start = time.process_time()
-    work()
-    return 1e6 * (time.process_time() - start) / BATCH
-
-
-def alternated(*works: Callable[[], Any]) -> list[float]:
-    """Return the median time of each work, run in turn, the first turn left out."""
-    turns = [[cpu_us(work) for work in works] for _ in range(REPETITIONS + 1)][1:]
-    return [statistics.median(times) for times in zip(*turns, strict=True)]
-
-
-def report(name: str, value: float, peer_value: float, **more: float) -> None:
-    """Print one line; the ratio is the peer's time over ours."""
-    line = {
-        "benchmark": f"spectra/{name} {BATCH}x{PIXELS}",
-        "value": round(value, 1),
-        "unit": "CPU-us a spectrum",
-        "peer": "reference network, vectorised loss",
-        "peer_value": round(peer_value, 1),
-        "ratio": round(peer_value / value, 2),
-        "threads": torch.get_num_threads(),
-        **more,
-    }
-    print(json.dumps(line), flush=True)
+    Args:
+        name: What is timed.
+        ours: Returns CPU seconds of a batch.
+        peer: The same of the reference network.
+    """
+    both = alternate(ours, peer, repetitions=REPETITIONS)
+    values = ([1e6 * seconds / BATCH for seconds in times] for times in both)
+    report(
+        f"spectra/{name} {BATCH}x{PIXELS}",
+        "CPU us a spectrum",
+        *values,
+        "reference network, vectorised loss",
+        threads=torch.get_num_threads(),
+    )
 
 
 def main() -> None:
     """Print every case."""
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    quiet(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     torch.manual_seed(0)
     batch, ours, peer = spectra(), model(), PublishedReference()
-    optimizer = ours.configure_optimizers()
-    adam = torch.optim.Adam(peer.parameters(), lr=1e-3, amsgrad=True)
-    value, peer_value = alternated(
-        trainer_of(optimizer, lambda: ours.step(batch, "train")["loss"]),
-        trainer_of(adam, lambda: peer.loss(batch)),
+    compare(
+        "training",
+        training_step(ours.configure_optimizers(), lambda: ours.step(batch, "train")["loss"]),
+        training_step(
+            torch.optim.Adam(peer.parameters(), lr=1e-3, amsgrad=True), lambda: peer.loss(batch)
+        ),
     )
-    report("training", value, peer_value, target=10)
     latent, label = torch.randn(BATCH, LATENTS), batch["label"]
+    joint = torch.cat([latent, label], dim=1)
     with torch.inference_mode():
-        report(
+        compare(
             "encoding",
-            *alternated(lambda: ours.encode(batch), lambda: peer.encode(batch["flux"], label)),
+            timed(lambda: ours.encode(batch)),
+            timed(lambda: peer.encode(batch["flux"], label)),
         )
-        joint = torch.cat([latent, label], dim=1)
-        report(
+        compare(
             "decoding",
-            *alternated(lambda: ours.decode(latent, label), lambda: peer.decoder(joint)),
+            timed(lambda: ours.decode(latent, label)),
+            timed(lambda: peer.decoder(joint)),
         )
 
 

@@ -2,7 +2,7 @@
 
 The files are written first, with holes on the disk for the rows that fail. A process of its own
 then prepares the store, loads it and draws an epoch of batches. The target is 2 GiB, the size of
-the files 43 GB. Prints one JSON object a line. Run alone: `python benchmarks/spectra_memory.py`.
+the files 43 GB. See `measure.py` for the line. Run alone: `python benchmarks/spectra_memory.py`.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from measure import peak_gib, report
 
 from datamodules import SpectraDataModule, SurveySpectra
 from datamodules.spectra.simulate.spectra import Simulation, simulate_block
@@ -21,15 +22,6 @@ from tests.fixtures.apogee_survey import REAL_NUM_ROWS, write_survey
 SELECTED = 2_000
 DISTINCT = 100
 TARGET_GIB = 2.0
-
-
-def peak_gib() -> float:
-    """Return the largest resident memory of this process so far.
-
-    From Linux's status file: the maximum of `getrusage` is inherited from the parent process.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
 def write(folder: Path) -> int:
@@ -73,16 +65,17 @@ def main() -> None:
         command = [sys.executable, __file__, name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         measured = json.loads(done.stdout.splitlines()[-1])
-    result = {
-        "benchmark": "spectra_memory",
-        "rows": REAL_NUM_ROWS,
-        "selected": SELECTED,
-        "files_gib": size / 2**30,
+    report(
+        "spectra/memory",
+        "GiB",
+        [measured["peak_gib"]],
+        [TARGET_GIB],
+        "the target",
+        rows=REAL_NUM_ROWS,
+        selected=SELECTED,
+        files_gib=size / 2**30,
         **measured,
-        "target_gib": TARGET_GIB,
-        "within_target": measured["peak_gib"] < TARGET_GIB,
-    }
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
+    )
 
 
 if __name__ == "__main__":

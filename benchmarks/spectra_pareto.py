@@ -2,8 +2,8 @@
 
 `python benchmarks/spectra_pareto.py --init_from RUN --beta 1 4 16 --separability_weight 0 10 100`
 continues from a run of `astrolit fit` (its folder, with `config.yaml`), tests each model on the
-held-out stars and prints one JSON object a model. It writes `pareto.csv` and `pareto.png` into
-`--folder`, and the runs beside them with their whole reports.
+held-out stars and prints a line a model (see `measure.py`). It writes `pareto.csv` and `pareto.png`
+into `--folder`, and the runs beside them with their whole reports.
 
 A model is `efficient` if no other has both a lower chi^2 and less information on the labels in its
 latents. The start is compared too, if it has been tested.
@@ -14,13 +14,13 @@ import contextlib
 import csv
 import itertools
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from measure import left_out, quiet, record
 
 from callbacks.report.figures import COLOURS, new_figure, style
 from datamodules.files import atomic_path
@@ -137,20 +137,20 @@ def main() -> None:
     """Print every model, then which are efficient."""
     given = options()
     if given.init_from is None:
-        print(f"left out: {Path(__file__).name} needs --init_from a trained run", file=sys.stderr)
+        left_out("--init_from a trained run")
         return
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet(threads=None)
     sys.argv = sys.argv[:1]
     found = []
     for point in points(given):
-        print(json.dumps(point), flush=True)
+        record("spectra/pareto", **point)
         found.append(point)
     for point in found:
         point["efficient"] = efficient(point, found)
     write(found, given.folder)
     names = [name_of({k: p[k] for k in ("beta", "separability_weight")}) for p in found
              if p["efficient"]]  # fmt: skip
-    print(json.dumps({"efficient": names, "table": str(given.folder / "pareto.csv")}))
+    record("spectra/pareto", efficient=names, table=str(given.folder / "pareto.csv"))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """Real stars through a model that was trained on simulated giants, from a trained run.
 
-`python benchmarks/spectra_real.py RUN [FOLDER]` prints one JSON object a line: χ² per good pixel of
-the real DR14 giant beside a physical fit's on the same pixels, each as it is (the model on the flux
-normalised as its training's, the fit on the flux that it was made for) and with a polynomial of
-degree 2 or 4 fitted to each chip once more; the outlier score of every star; the AUC of the real M
-and L dwarfs against the simulated held-out giants with its bootstrap interval; and where the two
+`python benchmarks/spectra_real.py RUN [FOLDER]` prints lines (see `measure.py`): χ² per good pixel
+of the real DR14 giant beside a physical fit's on the same pixels, each as it is (the model on the
+flux normalised as its training's, the fit on the flux that it was made for) and with a polynomial
+of degree 2 or 4 fitted to each chip once more; the outlier score of every star; the AUC of the real
+M and L dwarfs against the simulated held-out giants with its bootstrap interval; and where the two
 real giants rank among those. Writes `spectra_real.png` into RUN. RUN is the folder of
 `fit -c spectra/emulator.yaml`, FOLDER holds the files as in shared/data/spectra. No star was seen
-in training; labels are given
-where the files have them, else the model's learned default stands in; nothing is cut.
+in training; labels are given where the files have them, else the model's learned default stands
+in; nothing is cut.
 """
 
 import contextlib
 import json
-import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -24,9 +23,9 @@ import torch
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from measure import auc, left_out, quiet, record, report
 from numpy.typing import NDArray
 
-from callbacks.metrics.ranking import Ranking, area_under_roc
 from callbacks.report.figures import COLOURS, new_figure, render, style
 from datamodules import ApStarFiles, ASPCAPStarFiles, SpectraDataModule, SpectraFile
 from datamodules.spectra.source import SpectraSource
@@ -44,7 +43,6 @@ COLUMNS = {
     "flux_error": "normalized_error",
     "pixel_mask": "pixel_or_mask",
 }
-RESAMPLES = 2000
 WINDOW = (15700.0, 15800.0)
 Array = NDArray[Any]
 
@@ -77,11 +75,19 @@ def chi2(flux: Array, model: Array, ivar: Array) -> float:
 
 
 def with_continuum(
-    model: Array, flux: Array, ivar: Array, chips: list[slice], degree: int
+    model: Array, flux: Array, ivar: Array, chips: list[slice], degree: int | None
 ) -> Array:
-    """Return a model times the polynomial in each chip that fits the flux best."""
+    """Return a model times the polynomial in each chip that fits the flux best.
+
+    Args:
+        model: Flux of the model, shape (P,).
+        flux: Observed flux, shape (P,).
+        ivar: Its inverse variance, shape (P,).
+        chips: Pixels of each chip.
+        degree: Of the polynomials; with None the model is left as it is.
+    """
     fitted = model.copy()
-    for chip in chips:
+    for chip in chips if degree is not None else ():
         x = np.linspace(-1, 1, chip.stop - chip.start)
         terms = np.polynomial.chebyshev.chebvander(x, degree) * model[chip, None]
         root = np.sqrt(ivar[chip])
@@ -96,8 +102,14 @@ def observed(batch: Batch) -> tuple[Array, Array]:
     return np.where(ivar > 0, batch["flux"][0].double().numpy(), 1.0), ivar
 
 
-def judge_giant(model: SpectraVAE, folder: Path, cache: str) -> tuple[dict[str, Any], Figure]:
-    """Return χ² of the DR14 giant by the model and by the physical fit, and a figure."""
+def judge_giant(model: SpectraVAE, folder: Path, cache: str) -> Figure:
+    """Print χ² of the DR14 giant by the model and by the physical fit; return a figure.
+
+    Args:
+        model: The trained one.
+        folder: The real spectra.
+        cache: Where they are prepared.
+    """
     batch, _, data = spectra(dr14_giant(folder, model.num_pixels, True), cache)
     flux, ivar = observed(batch)
     as_made, its_ivar = observed(spectra(dr14_giant(folder, model.num_pixels, False), cache)[0])
@@ -107,20 +119,21 @@ def judge_giant(model: SpectraVAE, folder: Path, cache: str) -> tuple[dict[str, 
     example = np.load(folder / "apogee_dr14_star" / "apogee_dr14_example.npz")
     their_ivar, their_fit = example["inverse_variance"], reference["normalized_model_flux"]
     ours = model.denoise(batch)[0].double().numpy()
-    found: dict[str, Any] = {"benchmark": "spectra/real DR14 giant", "n": int((ivar > 0).sum())}
-    found["physical fit chi2, all pixels and errors of its file"] = round(
-        chi2(example["normalized_flux"], their_fit, their_ivar), 3
+    record(
+        "spectra/real DR14 giant, physical fit with all pixels and errors of its file",
+        chi2=chi2(example["normalized_flux"], their_fit, their_ivar),
+        as_published=float(reference["mean_weighted_squared_residual"][0]),
     )
-    found["as published"] = round(float(reference["mean_weighted_squared_residual"][0]), 3)
-    sides = {"model": (ours, flux, ivar), "physical fit": (physical, as_made, its_ivar)}
-    for name, (fit, data_flux, weight) in sides.items():
-        found[f"{name} chi2"] = round(chi2(data_flux, fit, weight), 3)
-        for degree in (2, 4):
-            refitted = with_continuum(fit, data_flux, weight, data.grid.chips, degree)
-            key = f"{name} chi2, continuum of degree {degree}"
-            found[key] = round(chi2(data_flux, refitted, weight), 3)
-    fits = {"model": ours, "physical fit": with_continuum(physical, flux, ivar, data.grid.chips, 4)}
-    return found, draw(data.wavelength, flux, ivar, fits)
+    chips, count = data.grid.chips, int((ivar > 0).sum())
+    for degree in (None, 2, 4):
+        values = [
+            [chi2(observed_flux, with_continuum(fit, observed_flux, weight, chips, degree), weight)]
+            for fit, observed_flux, weight in ((ours, flux, ivar), (physical, as_made, its_ivar))
+        ]
+        name = "" if degree is None else f", continuum of degree {degree}"
+        report(f"spectra/real DR14 giant{name}", "chi2 a pixel", *values, "physical fit", n=count)
+    fits = {"model": ours, "physical fit": with_continuum(physical, flux, ivar, chips, 4)}
+    return draw(data.wavelength, flux, ivar, fits)
 
 
 def draw(wavelength: Array, flux: Array, ivar: Array, fits: dict[str, Array]) -> Figure:
@@ -152,32 +165,19 @@ def held_out_scores(data: SpectraDataModule, model: SpectraVAE) -> Array:
     return values[np.isfinite(values)]
 
 
-def area(dwarfs: Array, giants: Array) -> dict[str, Any]:
-    """Return the AUC of dwarfs against giants with its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    areas = []
-    for draw_again in [False] + [True] * RESAMPLES:
-        sides = [rng.choice(x, len(x)) if draw_again else x for x in (dwarfs, giants)]
-        positive = np.repeat([True, False], [len(dwarfs), len(giants)])
-        areas.append(area_under_roc(Ranking(positive, np.concatenate(sides)).curve()))
-    low, high = np.quantile(areas[1:], (0.025, 0.975))
-    return {"auc": round(areas[0], 4), "low": round(float(low), 4), "high": round(float(high), 4)}
-
-
 def main() -> None:
     """Print every line and write the figure."""
     if len(sys.argv) < 2:
-        print(f"left out: {Path(__file__).name} needs a trained run", file=sys.stderr)
+        left_out("a trained run")
         return
     run, folder = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet(threads=None)
     checkpoint = find_checkpoint(str(run))
     config = yaml.safe_load((run / "config.yaml").read_text())
     cli = make_cli({name: config[name] for name in ("data", "model")}, run=False)
     model = SpectraVAE.load_from_checkpoint(checkpoint).eval()
     with torch.inference_mode(), style(), tempfile.TemporaryDirectory() as cache:
-        line, figure = judge_giant(model, folder, cache)
-        print(json.dumps(line))
+        figure = judge_giant(model, folder, cache)
         giant, _, _ = spectra(dr14_giant(folder, model.num_pixels, True), cache)
         scores = {GIANT: model.outlier_score(giant)}
         sources = [
@@ -193,16 +193,15 @@ def main() -> None:
                 scores[name] = found["outlier_score"][star : star + 1]
                 shown = {key: float(found[key][star]) for key in ("outlier_score", "chi2")}
                 label = [None if v != v else round(v, 2) for v in batch["label"][star].tolist()]
-                print(json.dumps({"star": name, "label": label, **shown}))
+                record(f"spectra/real {name}", label=label, **shown)
         giants = held_out_scores(cli.datamodule, model)
     values = {name: float(score) for name, score in scores.items()}
     dwarfs = np.array([value for name, value in values.items() if name not in (GIANT, K_GIANT)])
     counts = {"num_dwarfs": len(dwarfs), "num_giants": len(giants)}
-    print(json.dumps({"benchmark": "spectra/real dwarfs", **area(dwarfs, giants), **counts}))
+    record("spectra/real dwarfs", **auc(dwarfs, giants), **counts)
     for name in (GIANT, K_GIANT):
         rank = int((giants > values[name]).sum()) + 1
-        place = {"rank from the most unusual": rank, "of": len(giants) + 1}
-        print(json.dumps({"benchmark": f"spectra/real {name}", "score": values[name], **place}))
+        record(f"spectra/real {name}", score=values[name], rank=rank, of=len(giants) + 1)
     imsave(run / "spectra_real.png", render(figure))
 
 

@@ -1,23 +1,24 @@
 """Membership tables: the catalogue's own columns with probabilities, as astronomers' files."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
-from astropy.io import fits
-from astropy.io.votable import from_table
-from astropy.io.votable.tree import Info
-from astropy.table import Table
-from lightning.pytorch import Callback, LightningModule, Trainer
+from astropy.table import Column
+from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.predictions.fits import as_text, header
-from callbacks.report.gather import RowGatherer, Rows
-from callbacks.report.paths import log_folder, unused_stem
-from datamodules.files import atomic_path
+from callbacks.predictions.base import CatalogueData, MergedRows, Rows
+from callbacks.predictions.fits import header
+from callbacks.predictions.tables import Facts, Format, PredictionWriter, select
 
-KEYS = ("index", "probability", "assignment", "reconstruction_error", "latent")
-# UCD1+ of what we add and of the Gaia names that the input may carry (IVOA, "The UCD1+ controlled
-# vocabulary").
+ERROR = "Mean squared reconstruction error in scaled units"
+COLUMNS: dict[str, tuple[str, str, str | None]] = {
+    "probability": ("probability", "Soft membership in cluster", "stat.probability"),
+    "latent": ("latent", "Latent axis", None),
+    "assignment": ("cluster", "Cluster, named by the model's column", "meta.code.class"),
+    "reconstruction_error": ("reconstruction_error", ERROR, "stat.error"),
+}
+"""Key of the predictions to name, description and UCD1+ of the column."""
+
 UCDS = {
     "source_id": "meta.id;meta.main",
     "ra": "pos.eq.ra;meta.main",
@@ -27,153 +28,52 @@ UCDS = {
     "pmdec": "pos.pm;pos.eq.dec",
     "phot_g_mean_mag": "phot.mag;em.opt",
     "bp_rp": "phot.color;em.opt.B;em.opt.R",
-    "cluster": "meta.code.class",
-    "reconstruction_error": "stat.error",
 }
+"""UCD1+ of Gaia's columns that the input may carry (IVOA, "The UCD1+ controlled vocabulary")."""
 
 
-class MembershipTable(Callback):
+class MembershipTable(PredictionWriter):
     """Writes the catalogue with membership columns at the end of `predict`.
 
     The columns of the input (`datamodule.catalogue(index)`) come first, with their units; then
     `probability_0`..., soft membership in each of the model's clusters (they sum to 1), `cluster`,
     the cluster of each star, `reconstruction_error` and, if asked for, `latent_0`... The header
     says which model, checkpoint, seed, version and data made the table. Files are
-    `membership.fits`, `.vot` and `.ecsv`; TOPCAT opens all three.
+    `membership.fits`, `.vot`, `.ecsv` (TOPCAT opens all three), `.csv` and `.h5`.
 
     Args:
         formats: Files to write.
         latent: Whether to add the latent coordinates.
     """
 
-    def __init__(
-        self,
-        formats: Sequence[Literal["fits", "votable", "ecsv"]] = ("fits",),
-        latent: bool = False,
-    ) -> None:
-        unknown = sorted(set(formats) - set(WRITERS))
-        if unknown or not formats:
-            raise ValueError(f"formats {unknown or list(formats)}: choose from {list(WRITERS)}")
-        self.formats = tuple(dict.fromkeys(formats))
+    stem: ClassVar[str] = "membership"
+    needs: ClassVar[type] = CatalogueData
+    data: CatalogueData
+
+    def __init__(self, formats: Sequence[Format] = ("fits",), latent: bool = False) -> None:
+        super().__init__(formats)
         self.latent = latent
-        self._rows = RowGatherer()
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse data that have no catalogue before any work is done."""
-        self._rows.clear()
-        datamodule = getattr(trainer, "datamodule", None)
-        if not hasattr(datamodule, "catalogue"):
-            raise ValueError(
-                f"MembershipTable needs a datamodule with catalogue(index); "
-                f"{type(datamodule).__name__} has none: use PredictionWriter"
-            )
+    def columns(self, outputs: Any, batch: Any) -> Rows:
+        """Return the predictions that become columns."""
+        wanted = [key for key in COLUMNS if key in outputs and (self.latent or key != "latent")]
+        return select(outputs, ["index", *wanted])
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep one batch's predictions."""
-        keys = KEYS if self.latent else KEYS[:-1]
-        self._rows.add({name: outputs[name] for name in keys if name in outputs})
+    def table(self, rows: Rows) -> Iterator[Column]:
+        """Yield the input's columns and those of the predictions, with UCDs."""
+        for column in self.data.catalogue(rows["index"]).itercols():
+            column.meta |= {"ucd": UCDS[column.name]} if column.name in UCDS else {}
+            yield column
+        for key, (name, description, ucd) in COLUMNS.items():
+            if key in rows:
+                meta = {"ucd": ucd} if ucd else {}
+                yield Column(rows[key], name, description=description, meta=meta)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table on rank 0."""
-        rows = self._rows.gather(trainer)
-        folder = log_folder(trainer)
-        if not trainer.is_global_zero:
-            return
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        table = membership_table(datamodule.catalogue(rows["index"]), rows)
-        table.meta = header(trainer, pl_module)
-        stem = unused_stem(folder, "membership", [WRITERS[name][0] for name in self.formats])
-        for name in self.formats:
-            suffix, write = WRITERS[name]
-            path = folder / f"{stem}.{suffix}"
-            with atomic_path(path) as temporary:
-                write(table, temporary)
-            what = "membership" if "assignment" in rows else "no membership (no clusters yet)"
-            print(f"{what} of {len(table)} objects: {path}")
+    def facts(self, trainer: Trainer, module: LightningModule) -> Facts:
+        """Return software, model and what else made the table."""
+        return header(trainer, module)
 
-
-def membership_table(table: Table, rows: Rows) -> Table:
-    """Return the input table with the columns of the predictions.
-
-    Args:
-        table: The input's rows in the order of `rows`.
-        rows: Predictions, sorted by index.
-
-    Raises:
-        ValueError: If the lengths differ, or the input has a column of a name to be added.
-    """
-    if len(table) != len(rows["index"]):
-        raise ValueError(f"the input table has {len(table)} rows, predictions {len(rows['index'])}")
-    result = table.copy(copy_data=False)
-    for name, (values, description) in prediction_columns(rows).items():
-        if name in result.colnames:
-            raise ValueError(f"the input has a column {name!r} already: rename it to keep both")
-        result[name] = values
-        result[name].description = description
-    return result
-
-
-def prediction_columns(rows: Rows) -> dict[str, tuple[Any, str]]:
-    """Return name to values and description of the columns to add."""
-    columns: dict[str, tuple[Any, str]] = {}
-    for key, text in (("probability", "Soft membership in cluster"), ("latent", "Latent axis")):
-        for i in range(rows[key].shape[1] if key in rows else 0):
-            columns[f"{key}_{i}"] = (rows[key][:, i], f"{text} {i}")
-    if "assignment" in rows:
-        columns["cluster"] = (rows["assignment"], "Cluster, named by the model's column")
-    if "reconstruction_error" in rows:
-        text = "Mean squared reconstruction error in scaled units"
-        columns["reconstruction_error"] = (rows["reconstruction_error"], text)
-    return columns
-
-
-def write_fits(table: Table, path: Path) -> None:
-    """Write a binary table; what made it goes into cards and, where long, into history."""
-    plain = table.copy(copy_data=False)
-    plain.meta = {}
-    hdu = fits.table_to_hdu(plain)
-    hdu.name = "MEMBERSHIP"
-    for key in ("software", "model", "seed"):
-        hdu.header[key.upper()] = table.meta[key]
-    for key in ("checkpoint", "run_record", "provenance"):
-        hdu.header.add_history(f"{key}: {as_text(table.meta[key])}")
-    for name in plain.colnames:
-        if name in UCDS:
-            hdu.header[f"TUCD{plain.colnames.index(name) + 1}"] = UCDS[name]
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
-
-
-def write_votable(table: Table, path: Path) -> None:
-    """Write a binary VOTable with units, UCDs and what made it as INFO elements."""
-    plain = table.copy(copy_data=False)
-    plain.meta = {}
-    document = from_table(plain)
-    first = document.get_first_table()
-    for field in first.fields:
-        name = "probability" if field.name.startswith("probability_") else field.name
-        ucd = {**UCDS, "probability": "stat.probability"}.get(name)
-        if ucd is not None:
-            field.ucd = ucd
-    for key, value in table.meta.items():
-        document.infos.append(Info(name=key, value=as_text(value)))
-    document.to_xml(str(path), tabledata_format="binary2")
-
-
-def write_ecsv(table: Table, path: Path) -> None:
-    """Write text with units, types and what made it in a YAML header."""
-    table.write(path, format="ascii.ecsv", overwrite=True)
-
-
-WRITERS: dict[str, tuple[str, Callable[[Table, Path], None]]] = {
-    "fits": ("fits", write_fits),
-    "votable": ("vot", write_votable),
-    "ecsv": ("ecsv", write_ecsv),
-}
+    def title(self, rows: MergedRows) -> str:
+        """Return how many objects there are, and whether they are in clusters."""
+        what = "membership" if "assignment" in rows.keys else "no membership (no clusters yet)"
+        return f"{what} of {len(rows.index)} objects"

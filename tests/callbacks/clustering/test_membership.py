@@ -3,11 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table
+from torch.utils.data import DataLoader
 
-from callbacks.clustering.membership import MembershipTable, membership_table
+from callbacks.clustering.membership import MembershipTable
+from callbacks.predictions.tables import to_table
 
 FIRST_ID = 6_000_000_000_000_000_001
 
@@ -43,6 +46,7 @@ def test_fits_header_says_what_made_it(run: Path) -> None:
     assert "weights in memory" in history
     assert "TinyField" in history
     assert header["TUCD1"] == "meta.id;meta.main"
+    assert (header["TTYPE4"], header["TUCD4"]) == ("probability_0", "stat.probability")
 
 
 def test_votable_is_valid_and_carries_ucds(run: Path) -> None:
@@ -57,24 +61,35 @@ def test_votable_is_valid_and_carries_ucds(run: Path) -> None:
     assert "TinyField" in infos["provenance"]
 
 
-def test_column_of_the_input_is_not_overwritten() -> None:
-    rows = {"index": np.arange(2), "assignment": np.zeros(2, dtype=np.int64)}
-    with pytest.raises(ValueError, match="'cluster' already"):
-        membership_table(Table({"cluster": [1, 2]}), rows)
-    with pytest.raises(ValueError, match="3 rows"):
-        membership_table(Table({"ra": [1, 2, 3]}), rows)
+class Catalogue:
+    """An input of two stars."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def names(self, index: Any) -> Any:
+        return index
+
+    def catalogue(self, index: Any) -> Table:
+        return self.table
 
 
-def test_a_loader_without_a_datamodule_is_refused_before_any_work(
-    stars: Any, tmp_path: Path
-) -> None:
-    data = stars.data(cache_dir=str(tmp_path / "cache"))
-    data.prepare_data()
-    data.setup()
-    with pytest.raises(ValueError, match="use PredictionWriter"):
-        stars.trainer(tmp_path, MembershipTable()).predict(
-            stars.module(), data.predict_dataloader()
-        )
+@pytest.mark.parametrize("name", ["cluster", "probability_1"])
+def test_column_of_the_input_is_not_overwritten(name: str) -> None:
+    rows = {"index": np.arange(2), "assignment": np.zeros(2, int), "probability": np.eye(2)}
+    writer = MembershipTable()
+    writer.data = Catalogue(Table({name: [1, 2]}))
+    with pytest.raises(ValueError, match=f"'{name}' already"):
+        to_table(writer.table(rows), split=True)
+    writer.data = Catalogue(Table({"ra": [1, 2, 3]}))
+    with pytest.raises(ValueError, match="lengths"):
+        to_table(writer.table(rows), split=True)
+
+
+def test_data_without_a_table_are_refused_before_any_work(stars: Any, tmp_path: Path) -> None:
+    loader = DataLoader([{"index": torch.arange(2)}], batch_size=None)
+    with pytest.raises(ValueError, match=r"with catalogue, .* NoneType has not"):
+        stars.trainer(tmp_path, MembershipTable()).predict(stars.module(), loader)
 
 
 def test_a_model_without_clusters_says_so(

@@ -2,14 +2,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
-from astropy.table import Table
+from astropy.table import Column, Table
 
-from callbacks.predictions.base import append
-from callbacks.predictions.tables import PredictionWriter, merge_shards, select
+from callbacks.predictions import base
+from callbacks.predictions.tables import WRITERS, PredictionWriter, select, to_table
 from datamodules.store import RowStore
 
 FIRST_ID = 6_000_000_000_000_000_001
@@ -63,32 +62,39 @@ def test_only_the_keys_and_formats_asked_for(stars: Any, tmp_path: Path) -> None
     assert (tmp_path / "predictions.h5").read_text() == "mine"
 
 
-def write_shard(path: Path, *batches: tuple[int, ...]) -> Path:
-    with h5py.File(path, "w") as file:
-        for rows in batches:
-            index = np.array(rows, dtype=np.int64)
-            append(file, {"index": index, "x": index[:, None] * np.array([1.0, 10.0])})
-    return path
+def test_files_appear_all_or_none(
+    stars: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setitem(WRITERS, "ecsv", ("ecsv", fail))
+    writer = PredictionWriter(["hdf5", "csv", "ecsv"])
+    with pytest.raises(OSError, match="no space left"):
+        stars.trainer(tmp_path, writer).predict(stars.module(), stars.data())
+    assert not [path for path in tmp_path.iterdir() if "predictions" in path.name]
 
 
-def test_shards_are_merged_in_order_without_duplicates(tmp_path: Path) -> None:
-    shards = [
-        write_shard(tmp_path / "0", (0, 2), (4, 6)),
-        write_shard(tmp_path / "1", (1, 3), (5, 0)),
-        write_shard(tmp_path / "2"),
-    ]
-    merge_shards(shards, tmp_path / "all.h5", {}, lambda index: np.array([f"★{i}" for i in index]))
-    columns = RowStore(tmp_path / "all.h5", "astrolit.predictions").read()
-    assert columns["index"].tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert columns["x"].tolist() == [[i, 10 * i] for i in range(7)]
-    assert columns["name"][6] == "★6"
+def test_a_number_of_blocks_is_one_table(
+    stars: Any, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "BLOCK_BYTES", 5000)
+    data = stars.data(cache_dir=str(run / "cache"))
+    writer = PredictionWriter(["hdf5", "csv", "ecsv", "fits"])
+    stars.trainer(tmp_path, writer).predict(stars.module(), data, return_predictions=False)
+    for name in ("predictions.csv", "predictions.ecsv"):
+        assert (tmp_path / name).read_bytes() == (run / name).read_bytes()
+    columns = RowStore(run / "predictions.h5").read()
+    for name, values in RowStore(tmp_path / "predictions.h5").read().items():
+        np.testing.assert_array_equal(values, columns[name])
+    table = Table.read(tmp_path / "predictions.fits")
+    np.testing.assert_array_equal(table["probability_2"], columns["probability"][:, 2])
 
 
-def test_missing_shard_and_empty_prediction_are_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="one folder"):
-        merge_shards([tmp_path / "absent"], tmp_path / "all.h5", {})
-    with pytest.raises(ValueError, match="nothing was predicted"):
-        merge_shards([write_shard(tmp_path / "0")], tmp_path / "all.h5", {})
+def test_vectors_are_numbered_and_matrices_left_out() -> None:
+    columns = [Column(np.zeros((2, *shape)), f"x{len(shape)}") for shape in ((), (2,), (2, 3))]
+    assert to_table(columns, split=True).colnames == ["x0", "x1_0", "x1_1"]
+    assert to_table(columns, split=False).colnames == ["x0", "x1", "x2"]
 
 
 def test_bfloat16_is_written_as_float32() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 
 from callbacks.report.gather import RowGatherer
 from datamodules.store import RowStore
@@ -56,6 +57,7 @@ def test_batches_must_agree() -> None:
 
 
 def test_two_processes_write_what_one_does(stars: Any, tmp_path: Path) -> None:
+    from callbacks.clustering.membership import MembershipTable
     from callbacks.clustering.report import ClusteringReport
     from callbacks.predictions.tables import PredictionWriter
 
@@ -72,7 +74,8 @@ def test_two_processes_write_what_one_does(stars: Any, tmp_path: Path) -> None:
     data, module = stars.data(cache_dir=str(tmp_path / "cache")), stars.module()
     report = ClusteringReport(num_resamples=20, max_tsne=50, baselines=False)
     stars.trainer(one, report).test(module, data, verbose=False)
-    stars.trainer(one, PredictionWriter(["hdf5"])).predict(module, data)
+    writers = [PredictionWriter(["hdf5"]), MembershipTable(["ecsv"])]
+    stars.trainer(one, *writers).predict(module, data, return_predictions=False)
     single, double = (json.loads((run / "report.json").read_text()) for run in (one, two))
     scores = {key: value for key, value in single.items() if key.startswith("model")}
     assert {key: double[key] for key in scores} == pytest.approx(scores, nan_ok=True)
@@ -80,5 +83,8 @@ def test_two_processes_write_what_one_does(stars: Any, tmp_path: Path) -> None:
     expected = RowStore(one / "predictions.h5").read()
     for name, values in RowStore(two / "predictions.h5").read().items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-6)
-    assert (two / "membership.ecsv").exists()
-    assert not list(two.glob(".predictions*"))
+    first, second = (Table.read(run / "membership.ecsv") for run in (one, two))
+    assert first.colnames == second.colnames
+    for name in first.colnames:
+        np.testing.assert_allclose(second[name], first[name], rtol=1e-6)
+    assert not [path for path in two.iterdir() if path.name.startswith(".")]

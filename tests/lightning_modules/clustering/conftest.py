@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
-from datamodules.base import BaseDataModule, Source
+from datamodules.base import Source
 from datamodules.store import RowStore
+from tests.fixtures.feature_data import FeatureData
 
 
 class Blobs(Source):
@@ -34,17 +34,10 @@ class Blobs(Source):
         RowStore.write(path, columns, schema="test/blobs")
 
 
-class BlobData(BaseDataModule):
+class BlobData(FeatureData):
     """The blobs as batches."""
 
-    method = "clustering"
     schema = "test/blobs"
-
-    def load(self, store: RowStore) -> dict[str, Tensor]:
-        columns = store.read(["features", "label"])
-        features = torch.from_numpy(columns["features"]).float()
-        index = torch.arange(len(features))
-        return {"index": index, "features": features, "label": torch.from_numpy(columns["label"])}
 
     def training_statistics(self) -> dict[str, Tensor]:
         features = self.columns["features"][self.rows["train"]]
