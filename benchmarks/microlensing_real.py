@@ -82,7 +82,7 @@ def judge(model: TimeDistributedCNN, name: str, kind: str, use: str, source: Any
         batch = next(data.batches("all"))
         with torch.inference_mode():
             found = model.predict_step(batch)
-        excess, window = data.classical_scores(np.arange(1), np.array([np.inf]))[0]
+        excess, window = data.anomaly_scores(np.arange(1), np.array([np.inf]))[0]
     binary = found["probability"][0, :, 1]
     classical = np.log1p(max(excess, 0.0)) + np.log1p(window)
     final = float(found["final_probability"][0, 1])

@@ -21,7 +21,7 @@ def classical_subject(
 ) -> Subject | None:
     """Return the probability of two lenses from the two numbers of a single-lens fit.
 
-    The numbers, `datamodule.classical_scores`, are compressed to sign(x) ln(1 + |x|) and become
+    The numbers, `datamodule.anomaly_scores`, are compressed to sign(x) ln(1 + |x|) and become
     a probability by logistic regression, one for each fraction of the curve, fitted on events of
     the training split.
 
@@ -68,5 +68,5 @@ def compress(scores: Array) -> Array:
 def _features(datamodule: Any, rows: Rows, chosen: Array, column: int) -> Array:
     """Return the compressed numbers of events as seen up to one fraction, shape (n, 2)."""
     return compress(
-        datamodule.classical_scores(rows["index"][chosen], rows["until"][chosen, column])
+        datamodule.anomaly_scores(rows["index"][chosen], rows["until"][chosen, column])
     )

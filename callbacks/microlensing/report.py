@@ -136,7 +136,7 @@ class MicrolensingReport(Callback):
             return {}
         subjects = [_model(events)]
         training = {name: x[(rows["split"] == TRAINING) & known] for name, x in rows.items()}
-        if self.baselines and hasattr(datamodule, "classical_scores"):
+        if self.baselines and hasattr(datamodule, "anomaly_scores"):
             subjects += self._classical(report, datamodule, training, events)
         for subject in subjects:
             add_subject(report, subject, label, classes, self.resampling)

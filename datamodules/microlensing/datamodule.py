@@ -12,7 +12,7 @@ from datamodules.lazy_arrays import StoredColumn
 from datamodules.microlensing.source import SCHEMA, VERSION, MicrolensingSource
 from datamodules.microlensing.time_column import TimeColumn
 from datamodules.store import RowStore
-from lightning_modules.physics.anomaly import classical_scores
+from lightning_modules.physics.anomaly import anomaly_scores
 
 WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2
@@ -144,24 +144,24 @@ class MicrolensingDataModule(BaseDataModule):
         names = [name for name in self.store.names if name not in WIDE]
         return self.store.read(names, np.asarray(index, dtype=np.int64))
 
-    def classical_scores(
-        self, index: Tensor | np.ndarray[Any, Any], until: Tensor | np.ndarray[Any, Any]
+    def anomaly_scores(
+        self, index: Tensor | np.ndarray[Any, Any], cutoff_time: Tensor | np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
-        """Give how badly a single lens fits each curve as seen so far; see `classical`.
+        """Return how badly a single lens fits each curve as seen so far; see `physics.anomaly`.
 
         Args:
             index: Rows of the store, as in a batch, shape (n,).
-            until: Epochs after this time, in days, are not yet seen, shape (n,).
+            cutoff_time: Epochs after this time, in days, are not yet seen, shape (n,).
 
         Returns:
             chi^2 minus degrees of freedom, and the largest windowed residual, shape (n, 2).
         """
-        rows, limits = torch.as_tensor(index), torch.as_tensor(until)
+        rows, limits = torch.as_tensor(index), torch.as_tensor(cutoff_time)
         scores = []
         for part, limit in zip(rows.split(SAMPLE // 8), limits.split(SAMPLE // 8), strict=True):
             time, flux, error, good = (self.columns[name][part] for name in ("time", *WIDE))
             seen = good & (time <= limit[:, None])
-            scores.append(classical_scores(time.numpy(), flux.numpy(), error.numpy(), seen.numpy()))
+            scores.append(anomaly_scores(time.numpy(), flux.numpy(), error.numpy(), seen.numpy()))
         return np.concatenate(scores)
 
     def provenance(self) -> dict[str, Any]:

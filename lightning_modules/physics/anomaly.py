@@ -1,4 +1,4 @@
-"""The classical view of a light curve: how badly one lens fits, and where (numpy only).
+"""How badly one lens fits a light curve, and where (numpy only).
 
 Of each curve two numbers: what the best-fitting single lens leaves unexplained, chi^2 minus the
 degrees of freedom, and the largest windowed residual, max over windows of consecutive kept epochs
@@ -29,7 +29,7 @@ NUM_PARAMETERS = 5
 """Free parameters of the fit: t_0, u_0, t_E, F_s, F_b."""
 
 
-def classical_scores(time: Array, flux: Array, error: Array, good: Array) -> Array:
+def anomaly_scores(time: Array, flux: Array, error: Array, good: Array) -> Array:
     """Fit single lenses and return how badly they fit.
 
     Args:

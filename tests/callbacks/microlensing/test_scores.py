@@ -155,7 +155,7 @@ class FakeData:
         self.label = label
         self.asked: list[np.ndarray] = []
 
-    def classical_scores(self, index: np.ndarray, until: np.ndarray) -> np.ndarray:
+    def anomaly_scores(self, index: np.ndarray, until: np.ndarray) -> np.ndarray:
         self.asked.append(index)
         assert np.array_equal(until % 1000, index)
         return np.stack([100.0 * self.label[index], 10.0 * self.label[index]], 1)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lightning_modules.physics.anomaly import classical_scores, largest_window
+from lightning_modules.physics.anomaly import anomaly_scores, largest_window
 from lightning_modules.physics.point_lens import pspl
 
 TIME = np.tile(np.linspace(0.0, 400.0, 600), (40, 1))
@@ -24,12 +24,12 @@ def test_single_lenses_fit_and_a_bump_does_not() -> None:
     good = rng.random(true.shape) > 0.2
     error = np.full(true.shape, 0.02)
     flux = true + 0.02 * rng.normal(size=true.shape)
-    excess, window = classical_scores(TIME, flux, error, good).T
+    excess, window = anomaly_scores(TIME, flux, error, good).T
     # chi^2 minus degrees of freedom has mean 0 and deviation sqrt(2 x 475) = 31.
     assert abs(np.median(excess)) < 25
     assert excess.max() < 5 * 31
     bumped = flux + 0.1 * (np.abs(TIME - 200) < 5)
-    higher, wider = classical_scores(TIME, bumped, error, good).T
+    higher, wider = anomaly_scores(TIME, bumped, error, good).T
     assert np.median(higher - excess) > 100
     assert (wider > window).mean() > 0.9
 
@@ -41,6 +41,6 @@ def test_epochs_that_do_not_count_change_nothing() -> None:
     good = TIME < 200
     spoiled = np.where(good, flux, np.nan)
     assert np.array_equal(
-        classical_scores(TIME, flux, error, good), classical_scores(TIME, spoiled, error, good)
+        anomaly_scores(TIME, flux, error, good), anomaly_scores(TIME, spoiled, error, good)
     )
-    assert np.array_equal(classical_scores(TIME, flux, error, good & (TIME < 2)), np.zeros((40, 2)))
+    assert np.array_equal(anomaly_scores(TIME, flux, error, good & (TIME < 2)), np.zeros((40, 2)))
