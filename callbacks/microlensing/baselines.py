@@ -67,6 +67,4 @@ def compress(scores: Array) -> Array:
 
 def _features(datamodule: Any, rows: Rows, chosen: Array, column: int) -> Array:
     """Return the compressed numbers of events as seen up to one fraction, shape (n, 2)."""
-    return compress(
-        datamodule.anomaly_scores(rows["index"][chosen], rows["until"][chosen, column])
-    )
+    return compress(datamodule.anomaly_scores(rows["index"][chosen], rows["until"][chosen, column]))

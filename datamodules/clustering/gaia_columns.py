@@ -62,24 +62,6 @@ Every other optional column that a file lacks is absent (NaN).
 
 
 @dataclass
-class RawColumn:
-    """One column as the file has it.
-
-    Attributes:
-        values: array of any type, native byte order; meaningless where masked.
-        mask: True where the file has no value.
-        unit: unit as written in the file, or None.
-    """
-
-    values: Array
-    mask: Array
-    unit: str | None = None
-
-
-RawTable = dict[str, RawColumn]
-
-
-@dataclass
 class StarTable:
     """Stars in canonical columns, and what happened to them on the way.
 
