@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -27,7 +27,8 @@ class LightCurveFiles(MicrolensingSource):
 
     Args:
         path: Where the files are.
-        unit: `mag`, `flux` or `difference_flux`, where the header does not say or has several.
+        unit: `mag`, `flux` or `difference_flux`, where the header does not say or has several; a
+            survey's own class knows it.
         columns: Names of bare columns in order: time, mag, flux, difference_flux, error, or `-`.
         time_zero: Julian date of the files' time 0; JD, HJD and JD - 2450000 are recognised.
         reference_flux: Flux of the reference image, which a difference flux needs.
@@ -36,6 +37,8 @@ class LightCurveFiles(MicrolensingSource):
         rescale_errors: Whether errors are scaled up to the scatter.
         labels: Event to label (0 one lens, 1 two), where known.
     """
+
+    survey_unit: ClassVar[Unit | None] = None
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class LightCurveFiles(MicrolensingSource):
         if reference not in ("quiet", "first"):
             raise ValueError(f"data.source.reference={reference!r}: choose quiet or first")
         self.path = path
-        self.unit: Unit | None = unit
+        self.unit: Unit | None = unit or self.survey_unit
         self.columns = columns
         self.time_zero = time_zero
         self.reference_flux = reference_flux
@@ -148,76 +151,21 @@ class LightCurveFiles(MicrolensingSource):
 
 
 class OGLELightCurves(LightCurveFiles):
-    """OGLE's `phot.dat`: HJD, magnitude, error, and seeing and sky that are not used.
+    """OGLE's `phot.dat`: HJD, magnitude, error, and seeing and sky that are not used."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path, "mag", reference=reference, rescale_errors=rescale_errors, labels=labels
-        )
+    survey_unit = "mag"
 
 
 class MOALightCurves(LightCurveFiles):
-    """MOA's difference photometry: time, difference flux, error.
+    """MOA's difference photometry: time, difference flux, error; needs `reference_flux`."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference_flux: Flux of the reference image in MOA's counts.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference_flux: float,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path,
-            "difference_flux",
-            reference_flux=reference_flux,
-            reference=reference,
-            rescale_errors=rescale_errors,
-            labels=labels,
-        )
+    survey_unit = "difference_flux"
 
 
 class KMTNetLightCurves(LightCurveFiles):
-    """KMTNet's pysis files, by their magnitudes: one file a site and field, one folder an event.
+    """KMTNet's pysis files, by their magnitudes: one file a site and field, one folder an event."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path, "mag", reference=reference, rescale_errors=rescale_errors, labels=labels
-        )
+    survey_unit = "mag"
 
 
 def _events_at(path: Path) -> dict[str, list[Path]]:
