@@ -64,7 +64,12 @@ def our_seconds(preset: str, repetition: int, folder: Path, delta_chi2: bool) ->
     """Return CPU seconds of EVENTS events, half binary, from settings to the finished store."""
     path = folder / f"ours-{repetition}-{delta_chi2}.h5"
     source = SimulatedEvents(
-        preset, EVENTS // 2, EVENTS // 2, delta_chi2=delta_chi2, workers=1, block_size=EVENTS
+        preset,
+        EVENTS // 2,
+        EVENTS // 2,
+        delta_chi2=delta_chi2,
+        simulation_workers=1,
+        block_size=EVENTS,
     )
     start = time.process_time()
     source.prepare(path, repetition)
@@ -127,7 +132,9 @@ def project(folder: Path, naive_rate: float) -> dict[str, Any]:
     path, peaks = folder / "many.h5", []
     start = time.process_time()
     for number in (MEASURED // 4, MEASURED):
-        source = SimulatedEvents("baseline", number // 2, number // 2, delta_chi2=False, workers=1)
+        source = SimulatedEvents(
+            "baseline", number // 2, number // 2, delta_chi2=False, simulation_workers=1
+        )
         start = time.process_time()
         source.prepare(path, 0)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

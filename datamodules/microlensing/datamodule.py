@@ -45,8 +45,8 @@ class MicrolensingDataModule(BaseDataModule):
 
     Args:
         source: Where the light curves come from.
-        memory_limit: GiB of light curves held in memory; a larger store stays in its file and is
-            read batch by batch.
+        memory_limit_gib: Light curves held in memory at most; a larger store stays in its file and
+            is read batch by batch.
         batch_size: Events in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle.
@@ -63,7 +63,7 @@ class MicrolensingDataModule(BaseDataModule):
     def __init__(
         self,
         source: MicrolensingSource,
-        memory_limit: float = 4.0,
+        memory_limit_gib: float = 4.0,
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int = 0,
@@ -74,9 +74,9 @@ class MicrolensingDataModule(BaseDataModule):
         super().__init__(
             source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
         )
-        if memory_limit < 0:
-            raise ValueError(f"data.memory_limit={memory_limit} GiB must not be negative")
-        self.memory_limit = memory_limit
+        if memory_limit_gib < 0:
+            raise ValueError(f"data.memory_limit_gib={memory_limit_gib} must not be negative")
+        self.memory_limit_gib = memory_limit_gib
 
     def load(self, store: RowStore) -> dict[str, Tensor]:
         """Read the light curves, or leave them in the file if they are larger than the limit."""
@@ -88,7 +88,7 @@ class MicrolensingDataModule(BaseDataModule):
         }
         times = TimeColumn(store.read_shared("time"), narrow["field"])
         size = store.num_rows * times.shape[1] * 9 / 2**30  # two float32 and a bool an epoch
-        self.in_memory = size <= self.memory_limit
+        self.in_memory = size <= self.memory_limit_gib
         for name in WIDE:
             if self.in_memory:
                 columns[name] = torch.from_numpy(store.read([name])[name])

@@ -60,8 +60,8 @@ class SpectraDataModule(BaseDataModule):
         error_floor: Smallest error over the continuum: no pixel is known better, for normalisation
             and resampling leave that much.
         min_good_fraction: Smallest share of usable pixels of a spectrum to train or test on.
-        memory_limit: GiB of spectra held in memory; more stay in their file and are read batch by
-            batch.
+        memory_limit_gib: Spectra held in memory at most; more stay in their file and are read batch
+            by batch.
         batch_size: Spectra in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle.
@@ -90,7 +90,7 @@ class SpectraDataModule(BaseDataModule):
         selection: Selection | None = DEFAULT_SELECTION,
         error_floor: float = 0.005,
         min_good_fraction: float = 0.5,
-        memory_limit: float = 8.0,
+        memory_limit_gib: float = 8.0,
         batch_size: int = 256,
         num_workers: int = 0,
         seed: int = 0,
@@ -103,10 +103,10 @@ class SpectraDataModule(BaseDataModule):
         )
         if not 0 <= min_good_fraction <= 1:
             raise ValueError(f"data.min_good_fraction={min_good_fraction} must be in 0..1")
-        if error_floor < 0 or memory_limit < 0:
+        if error_floor < 0 or memory_limit_gib < 0:
             raise ValueError(
-                f"data.error_floor={error_floor} and data.memory_limit={memory_limit} GiB must not "
-                "be negative"
+                f"data.error_floor={error_floor} and data.memory_limit_gib={memory_limit_gib} must "
+                "not be negative"
             )
         if len(set(labels)) < len(labels):
             raise ValueError(f"data.labels={list(labels)} names a label twice")
@@ -115,7 +115,7 @@ class SpectraDataModule(BaseDataModule):
         self.selection = selection
         self.error_floor = error_floor
         self.min_good_fraction = min_good_fraction
-        self.memory_limit = memory_limit
+        self.memory_limit_gib = memory_limit_gib
         self.counts: dict[str, int] = {}
         self._loaded_all = False
 
@@ -146,7 +146,7 @@ class SpectraDataModule(BaseDataModule):
         kept, counts = self._cut(store, catalogue)
         min_good = 0.0 if self._predicting else self.min_good_fraction
         size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30
-        self.in_memory = size <= self.memory_limit
+        self.in_memory = size <= self.memory_limit_gib
         self.reader = PixelReader(store, self.mask_policy, self.error_floor)
         index, pixels = load_pixels(
             self.reader, kept, self.grid.num_pixels, min_good, self.in_memory

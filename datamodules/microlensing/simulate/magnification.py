@@ -32,7 +32,7 @@ SPIKE = 2.0
 """An epoch this many times above both its neighbours is computed again, more exactly."""
 
 
-class Lens:
+class MagnificationEngine:
     """The magnification engine of one process.
 
     Args:
