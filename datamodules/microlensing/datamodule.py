@@ -18,8 +18,8 @@ WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2
 """Classes that are always counted; constant and variable stars if there are any."""
 
-SAMPLE = 4096
-"""Training events that `training_statistics` looks at."""
+FITTED_TOGETHER = 512
+"""Light curves that are read for their fits at a time."""
 
 
 class MicrolensingDataModule(BaseDataModule):
@@ -102,38 +102,9 @@ class MicrolensingDataModule(BaseDataModule):
         return columns
 
     def training_statistics(self) -> dict[str, Tensor]:
-        """Give class counts and the typical sizes of a network's inputs, of the training split.
-
-        Returns:
-            `class_count` (2 to 4,): labelled training events of each class. Of up to 4096 training
-            events, at their kept epochs: `deviation_scale` (): root mean square of asinh(flux - 1);
-            `log_error_location`, `log_error_scale` (): mean and deviation of
-            ln(error); `log_interval_location`, `log_interval_scale` (): of ln(days since the last
-            kept epoch).
-        """
-        rows = self.rows["train"]
-        labels = self.columns["label"][rows]
-        count = torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)
-        some = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
-        deviation, error, interval = [], [], []
-        for part in some.split(256):
-            good = self.columns["good"][part]
-            flux, sigma = (self.columns[name][part][good] for name in ("flux", "flux_error"))
-            deviation.append((flux - 1).double())
-            error.append(sigma.double().log())
-            event = torch.where(good)[0]
-            step = self.columns["time"][part][good].diff()
-            within = (event.diff() == 0) & (step > 0)
-            interval.append(step[within].log())
-        log_error, log_interval = torch.cat(error), torch.cat(interval)
-        return {
-            "class_count": count,
-            "deviation_scale": _scale(torch.asinh(torch.cat(deviation))),
-            "log_error_location": log_error.mean().float(),
-            "log_error_scale": _scale(log_error - log_error.mean()),
-            "log_interval_location": log_interval.mean().float(),
-            "log_interval_scale": _scale(log_interval - log_interval.mean()),
-        }
+        """Return `class_count` (2 to 4,): labelled events of each class in the training split."""
+        labels = self.columns["label"][self.rows["train"]]
+        return {"class_count": torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)}
 
     def parameters(self, index: Tensor | np.ndarray[Any, Any]) -> dict[str, Any]:
         """Give all columns of rows of the store but the light curves, for reports by q, s, u_0.
@@ -158,7 +129,8 @@ class MicrolensingDataModule(BaseDataModule):
         """
         rows, limits = torch.as_tensor(index), torch.as_tensor(cutoff_time)
         scores = []
-        for part, limit in zip(rows.split(SAMPLE // 8), limits.split(SAMPLE // 8), strict=True):
+        parts = zip(rows.split(FITTED_TOGETHER), limits.split(FITTED_TOGETHER), strict=True)
+        for part, limit in parts:
             time, flux, error, good = (self.columns[name][part] for name in ("time", *WIDE))
             seen = good & (time <= limit[:, None])
             scores.append(anomaly_scores(time.numpy(), flux.numpy(), error.numpy(), seen.numpy()))
@@ -169,9 +141,3 @@ class MicrolensingDataModule(BaseDataModule):
         kept = ("seed", "redrawn", "lost_blocks", "problems", "defaults")
         attributes = self.store.attributes
         return {**super().provenance(), **{k: attributes[k] for k in kept if k in attributes}}
-
-
-def _scale(values: Tensor) -> Tensor:
-    """Give the root mean square, or 1 if all values are 0 or there are none."""
-    scale = values.square().mean().sqrt() if len(values) else torch.tensor(0.0)
-    return torch.where(scale > 0, scale, torch.ones_like(scale)).float()
