@@ -8,8 +8,7 @@ from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.simulate.parallax import parallax_offsets, sun_position
 from datamodules.microlensing.simulate.presets import PRESETS, Priors, make_ranges
-from lightning_modules.physics.finite_source import DISC, TABLE_STEP
-from lightning_modules.physics.point_lens import pspl
+from lightning_modules.physics.point_lens import DISC, TABLE_STEP, pspl
 
 RA, DEC = (17 + 51 / 60 + 40 / 3600) * 15, -(29 + 53 / 60 + 26 / 3600)
 
