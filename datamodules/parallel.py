@@ -36,7 +36,7 @@ ATTEMPTS = 4
 
 
 def block_path(folder: Path, number: int) -> Path:
-    """Give the file of a block."""
+    """Return the file of a block."""
     return folder / f"{number:06d}.h5"
 
 

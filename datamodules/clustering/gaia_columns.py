@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_modules.physics.frames import AXES
+from lightning_modules.physics.covariance import AXES
 
 Array = npt.NDArray[Any]
 
@@ -77,11 +77,11 @@ class StarTable:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Give the number of stars."""
+        """Return the number of stars."""
         return len(self.columns["source_id"])
 
     def take(self, rows: Array) -> "StarTable":
-        """Give the table of the chosen rows (a mask or row numbers), attributes unchanged."""
+        """Return the table of the chosen rows (a mask or row numbers), attributes unchanged."""
         return StarTable({name: v[rows] for name, v in self.columns.items()}, self.attributes)
 
 

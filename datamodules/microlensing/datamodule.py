@@ -137,7 +137,7 @@ class MicrolensingDataModule(BaseDataModule):
         return np.concatenate(scores)
 
     def provenance(self) -> dict[str, Any]:
-        """Give what the data are: settings, redrawn events, problems of files."""
+        """Return what the data are: settings, redrawn events, problems of files."""
         kept = ("seed", "redrawn", "lost_blocks", "problems", "defaults")
         attributes = self.store.attributes
         return {**super().provenance(), **{k: attributes[k] for k in kept if k in attributes}}

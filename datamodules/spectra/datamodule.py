@@ -159,7 +159,7 @@ class SpectraDataModule(BaseDataModule):
         return {**columns, "label": label[index], "label_error": error[index]}
 
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
-        """Give the stars' ids of rows of the store."""
+        """Return the stars' ids of rows of the store."""
         return self._names[np.asarray(index)]
 
     def catalogue(self, index: Tensor | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -171,7 +171,7 @@ class SpectraDataModule(BaseDataModule):
         return self.store.read(self._narrow, np.asarray(index, dtype=np.int64))
 
     def true_flux(self, index: Tensor | NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Give the spectra without noise, (n, P), or None if nobody knows them.
+        """Return the spectra without noise, (n, P), or None if nobody knows them.
 
         Args:
             index: Rows of the store, as in a batch, (n,).
@@ -181,11 +181,11 @@ class SpectraDataModule(BaseDataModule):
         return self.store.read(["true_flux"], np.asarray(index, dtype=np.int64))["true_flux"]
 
     def element_windows(self) -> dict[str, list[tuple[float, float]]]:
-        """Give the windows of each element's lines in vacuum A, for reports by element."""
+        """Return the windows of each element's lines in vacuum A, for reports by element."""
         return element_windows()
 
     def training_statistics(self) -> dict[str, Tensor]:
-        """Give what a model scales by, of the training spectra, in one pass in float64.
+        """Return what a model scales by, of the training spectra, in one pass in float64.
 
         Returns:
             `flux_mean`, `flux_scale` (P,): mean and deviation over usable pixels, the latter
@@ -222,7 +222,7 @@ class SpectraDataModule(BaseDataModule):
         return report
 
     def provenance(self) -> dict[str, Any]:
-        """Give what the data are: source, cuts with counts, policy of bad pixels, defaults."""
+        """Return what the data are: source, cuts with counts, policy of bad pixels, defaults."""
         return {
             **super().provenance(),
             "labels": list(self.labels),
@@ -271,7 +271,7 @@ class SpectraDataModule(BaseDataModule):
             )
 
     def _continuum(self) -> dict[str, Tensor]:
-        """Give how the source has normalised, or how we would."""
+        """Return how the source has normalised, or how we would."""
         has_own = "continuum_degree" in self.store.attributes
         mask = self.store.read_shared("continuum_mask") if has_own else continuum_mask(self.grid)
         degree = self.store.attributes.get("continuum_degree", DEGREE)
@@ -287,5 +287,5 @@ class SpectraDataModule(BaseDataModule):
 
 
 def _evenly(size: int, wanted: int) -> Tensor:
-    """Give at most `wanted` positions, evenly spread over `size`, in order."""
+    """Return at most `wanted` positions, evenly spread over `size`, in order."""
     return torch.linspace(0, max(size - 1, 0), min(wanted, size)).long()

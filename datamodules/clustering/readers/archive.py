@@ -57,7 +57,7 @@ class GaiaArchive(ClusteringSource):
         self.timeout = timeout
 
     def parameters(self) -> dict[str, Any]:
-        """Give the query and the address, which determine the stars."""
+        """Return the query and the address, which determine the stars."""
         return {"url": self.url, "query": self.query(", ".join(self._names()))}
 
     def query(self, selection: str) -> str:

@@ -64,7 +64,7 @@ class CatalogFile(ClusteringSource):
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of every file."""
+        """Return the settings and the identity (path, size, time) of every file."""
         files = []
         for path in self.paths:
             if not path.is_file():
@@ -124,7 +124,7 @@ class CatalogFile(ClusteringSource):
 
 
 def _listed(path: str | list[str]) -> list[str]:
-    """Give a list of files, whatever was given."""
+    """Return a list of files, whatever was given."""
     return [path] if isinstance(path, str) else list(path)
 
 

@@ -19,7 +19,7 @@ from datamodules.clustering.gaia_columns import (
     storage,
 )
 from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
-from lightning_modules.physics.frames import correlation_matrix
+from lightning_modules.physics.covariance import correlation_matrix
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class LightCurveFiles(MicrolensingSource):
         return events
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of every file."""
+        """Return the settings and the identity (path, size, time) of every file."""
         events = self.files()
         lines = (f"{name} {fingerprint(file)}" for name, files in events.items() for file in files)
         return {
@@ -185,7 +185,7 @@ def _events_at(path: Path) -> dict[str, list[Path]]:
 
 
 def _light_curves(folder: Path) -> list[Path]:
-    """List a folder's files but those that are no light curves by their names."""
+    """List a folder's files, without those whose names say that they hold something else."""
     files = (entry for entry in folder.iterdir() if entry.is_file())
     ignored = (file for file in files if not file.name.startswith("."))
     return sorted(f for f in ignored if not any(word in f.name.lower() for word in IGNORED))

@@ -108,7 +108,7 @@ def _quiet(curve: LightCurve) -> Array:
 
 
 def _error_factor(curve: LightCurve) -> float:
-    """Give the factor that makes errors as large as the scatter they claim, at least 1.
+    """Return the factor that makes errors as large as the scatter they claim, at least 1.
 
     It is the robust scatter of the differences of successive epochs, in units of their error.
     """

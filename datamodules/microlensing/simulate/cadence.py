@@ -110,7 +110,7 @@ class GroundCadence(Cadence):
     """Middle of the night at each site, as the fraction of a UT day: Chile."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that are no survey."""
+        """Refuse settings out of range."""
         check_rules(
             "data.source.cadence",
             {
@@ -218,7 +218,7 @@ class RomanCadence(Cadence):
     num_fields: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse settings that are no survey."""
+        """Refuse settings out of range."""
         check_rules(
             "data.source.cadence",
             {

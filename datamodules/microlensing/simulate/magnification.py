@@ -48,7 +48,7 @@ class MagnificationEngine:
         self.engine = VBMicrolensing()
 
     def path(self, events: Mapping[str, Array], time: Array) -> tuple[Array, Array]:
-        """Give tau and u of the (first) source, parallax included.
+        """Return tau and u of the (first) source, parallax included.
 
         Args:
             events: Parameters, each of shape (n,).

@@ -51,7 +51,7 @@ class PhotometricErrors:
             )
 
     def sigma(self, flux: Array, baseline_magnitude: Array) -> Array:
-        """Give the error of fluxes, both in units of the baseline.
+        """Return the error of fluxes, both in units of the baseline.
 
         Args:
             flux: Shape (n, T) or (n,).
@@ -95,7 +95,7 @@ class PhotometricErrors:
         return measured, error if factors is None else error * factors
 
     def tolerance(self, peak: Array, baseline_magnitude: Array) -> Array:
-        """Give the relative tolerance that noise hides: 0.1 sigma (mag) at the peak, 0.01 at most.
+        """Return the relative tolerance that noise hides: 0.1 sigma (mag) at the peak, up to 0.01.
 
         Args:
             peak: Peak flux in units of the baseline, shape (n,).
