@@ -8,6 +8,7 @@ import numpy as np
 from datamodules.clustering.gaia_columns import ERRORS, Array, StarTable, storage
 from datamodules.clustering.simulate import astrometry, galaxy
 from datamodules.clustering.simulate.profiles import Profile, draw_radii, velocity_dispersion
+from datamodules.source import check_rules
 from lightning_modules.physics.covariance import MAS_PER_DEG
 from lightning_modules.physics.frames import frame_jacobian, inverse_tangent_plane
 
@@ -77,9 +78,7 @@ class StarCluster:
             "tail_fraction must be in [0, 1]": 0 <= self.tail_fraction <= 1,
             "tail_length must be positive": self.tail_length > 0,
         }
-        broken = [text for text, holds in rules.items() if not holds]
-        if broken:
-            raise ValueError(f"a cluster of data.source.clusters: {'; '.join(broken)} ({self})")
+        check_rules(f"a cluster of data.source.clusters: {self}", rules)
 
 
 @dataclass

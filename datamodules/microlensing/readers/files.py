@@ -1,6 +1,7 @@
 """Files of real light curves as a source: folders of events, telescopes merged."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ Paths = str | list[str] | dict[str, str | list[str]]
 IGNORED = ("readme", ".md", ".json", ".yaml", ".yml", ".pdf", ".png", "truth.csv")
 
 
+@dataclass
 class LightCurveFiles(MicrolensingSource):
     """Light curves in text files: IPAC tables, CSV, ECSV, whitespace columns, gzipped or not.
 
@@ -38,29 +40,22 @@ class LightCurveFiles(MicrolensingSource):
         labels: Event to label (0 one lens, 1 two), where known.
     """
 
+    path: Paths
+    unit: Unit | None = None
+    columns: list[str] | None = None
+    time_zero: float | None = None
+    reference_flux: float | None = None
+    reference: Reference = "quiet"
+    rescale_errors: bool = True
+    labels: dict[str, int] | None = None
     survey_unit: ClassVar[Unit | None] = None
 
-    def __init__(
-        self,
-        path: Paths,
-        unit: Unit | None = None,
-        columns: list[str] | None = None,
-        time_zero: float | None = None,
-        reference_flux: float | None = None,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        if reference not in ("quiet", "first"):
-            raise ValueError(f"data.source.reference={reference!r}: choose quiet or first")
-        self.path = path
-        self.unit: Unit | None = unit or self.survey_unit
-        self.columns = columns
-        self.time_zero = time_zero
-        self.reference_flux = reference_flux
-        self.reference: Reference = reference
-        self.rescale_errors = rescale_errors
-        self.labels = dict(labels or {})
+    def __post_init__(self) -> None:
+        """Take the survey's unit and refuse an unknown reference."""
+        if self.reference not in ("quiet", "first"):
+            raise ValueError(f"data.source.reference={self.reference!r}: choose quiet or first")
+        self.unit = self.unit or self.survey_unit
+        self.labels = self.labels or {}
 
     def files(self) -> dict[str, list[Path]]:
         """List the files of every event.
@@ -81,7 +76,7 @@ class LightCurveFiles(MicrolensingSource):
                             "in data.source.path"
                         )
                     events[name] = files
-        unknown = sorted(set(self.labels) - set(events))
+        unknown = sorted(set(self.labels or {}) - set(events))
         if unknown:
             raise ValueError(f"data.source.labels: {unknown} are none of {sorted(events)}")
         return events
@@ -90,18 +85,8 @@ class LightCurveFiles(MicrolensingSource):
         """Return the settings and the identity (path, size, time) of every file."""
         events = self.files()
         lines = (f"{name} {fingerprint(file)}" for name, files in events.items() for file in files)
-        return {
-            "path": self.path,
-            "num_files": sum(map(len, events.values())),
-            "files": cache_key(lines),
-            "unit": self.unit,
-            "columns": self.columns,
-            "time_zero": self.time_zero,
-            "reference_flux": self.reference_flux,
-            "reference": self.reference,
-            "rescale_errors": self.rescale_errors,
-            "labels": self.labels,
-        }
+        num_files = sum(map(len, events.values()))
+        return {**asdict(self), "num_files": num_files, "files": cache_key(lines)}
 
     def events(self) -> list[Event]:
         """Read, check and merge all files.
@@ -138,7 +123,7 @@ class LightCurveFiles(MicrolensingSource):
             "flux": _stacked([event.flux for event in events], longest),
             "flux_error": _stacked([event.error for event in events], longest),
             "good": np.isfinite(shared["time"]),
-            "label": np.array([self.labels.get(event.name, -1) for event in events]),
+            "label": np.array([(self.labels or {}).get(event.name, -1) for event in events]),
             "delta_chi2": np.full(len(events), np.nan, np.float32),
             "reference_flux": np.array([event.reference_flux for event in events], np.float32),
             "reference_flux_error": np.array(
