@@ -85,7 +85,7 @@ def our_seconds(preset: str, repetition: int, folder: Path) -> float:
         folder: Where the store goes.
     """
     source = SimulatedEvents(
-        preset, EVENTS // 2, EVENTS // 2, delta_chi2=False, workers=1, block_size=EVENTS
+        preset, EVENTS // 2, EVENTS // 2, delta_chi2=False, simulation_workers=1, block_size=EVENTS
     )
     return timed(lambda: source.prepare(folder / f"ours-{repetition}.h5", repetition))()
 
@@ -148,7 +148,9 @@ def project(folder: Path, naive: float) -> None:
     """
     path, peaks, seconds = folder / "many.h5", {}, 0.0
     for number in (MEASURED // 4, MEASURED):
-        source = SimulatedEvents("baseline", number // 2, number // 2, delta_chi2=False, workers=1)
+        source = SimulatedEvents(
+            "baseline", number // 2, number // 2, delta_chi2=False, simulation_workers=1
+        )
         seconds = timed(lambda source=source: source.prepare(path, 0))()
         peaks[f"{number} events"] = peak_gib()
     assert RowStore(path).num_rows == MEASURED

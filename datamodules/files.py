@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def fingerprint(path: Path) -> str:
-    """Give the place, size and time of a file.
+    """Return the place, size and time of a file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -23,7 +23,7 @@ def fingerprint(path: Path) -> str:
 
 
 def cache_key(texts: Iterable[str]) -> str:
-    """Give 16 hexadecimal digits that stand for these lines."""
+    """Return 16 hexadecimal digits that stand for these lines."""
     return hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()[:16]
 
 

@@ -9,23 +9,19 @@ import json
 import multiprocessing
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from numpy.typing import NDArray
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TextColumn
 
 from datamodules.files import make_folder
 from datamodules.store import CHUNK_BYTES, RowStore
@@ -33,16 +29,19 @@ from datamodules.store import CHUNK_BYTES, RowStore
 BlockTask = Callable[[int, int, Path], int]
 """Compute a block: (its number, how often it failed before, the file to write) to its rows."""
 
+Compute = Callable[[NDArray[Any], int, int], tuple[dict[str, NDArray[Any]], dict[str, int]]]
+"""From row numbers, number of the block and how often it failed before to columns and counts."""
+
 ATTEMPTS = 4
 
 
 def block_path(folder: Path, number: int) -> Path:
-    """Give the file of a block."""
+    """Return the file of a block."""
     return folder / f"{number:06d}.h5"
 
 
 @dataclass(frozen=True)
-class Execution:
+class ParallelOptions:
     """How blocks are spread over processes; nothing of it changes the result.
 
     Attributes:
@@ -57,7 +56,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Contents:
+class StoreLayout:
     """What a store that is computed in blocks has beside its rows.
 
     Attributes:
@@ -82,40 +81,59 @@ class Contents:
 
 def write_in_blocks(
     path: Path,
-    task: BlockTask,
-    num_blocks: int,
-    rows_per_block: int,
-    contents: Contents,
-    execution: Execution,
+    compute: Compute,
+    num_rows: int,
+    block_size: int,
+    layout: StoreLayout,
+    options: ParallelOptions,
 ) -> None:
     """Compute blocks beside `path`, then join them; a killed run goes on where it was.
 
     Args:
         path: Store to write.
-        task: What computes a block; its rows must be a function of `contents.attributes`.
-        num_blocks: Number of blocks.
-        rows_per_block: Rows of a full block.
-        contents: What is written beside the rows.
-        execution: Where to compute.
+        compute: Computes the rows of a block, which must be a function of `layout.attributes`.
+        num_rows: Number of rows in all.
+        block_size: Rows of a full block.
+        layout: What is written beside the rows.
+        options: Where to compute.
     """
-    text = json.dumps(contents.attributes, sort_keys=True)
+    text = json.dumps(layout.attributes, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = path.with_name(f".{path.stem}-{digest}.blocks")
-    lost = run_blocks(task, num_blocks, rows_per_block, folder, execution, contents.unit)
+    task = partial(_write_block, compute, num_rows, block_size, layout.schema, layout.version)
+    num_blocks = -(-num_rows // block_size)
+    lost = run_blocks(task, num_blocks, block_size, folder, options, layout.unit)
     lost_blocks = {str(number): times for number, times in lost.items()}
-    attributes = {**contents.attributes, "lost_blocks": lost_blocks}
+    attributes = {**layout.attributes, "lost_blocks": lost_blocks}
     for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
         stale.unlink()  # what a run that was killed while joining left behind
-    header = (contents.schema, contents.version, attributes, contents.shared, contents.chunk_bytes)
+    header = (layout.schema, layout.version, attributes, layout.shared, layout.chunk_bytes)
     with RowStore.writer(path, *header) as writer:
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for number in range(num_blocks):
             block = RowStore(block_path(folder, number))
             writer.append(block.read())
-            for name, count in block.attributes.items():
-                counts[name] = counts.get(name, 0) + count
-        writer.attributes[contents.counted] = counts
+            counts.update(block.attributes)
+        writer.attributes[layout.counted] = dict(counts)
     shutil.rmtree(folder)
+
+
+def _write_block(
+    compute: Compute,
+    num_rows: int,
+    block_size: int,
+    schema: str,
+    version: int,
+    number: int,
+    lost: int,
+    path: Path,
+) -> int:
+    """Compute a block and write its file; return its number of rows."""
+    first = number * block_size
+    rows = np.arange(first, min(first + block_size, num_rows))
+    columns, counts = compute(rows, number, lost)
+    RowStore.write(path, columns, schema, version, counts)
+    return len(rows)
 
 
 def run_blocks(
@@ -123,7 +141,7 @@ def run_blocks(
     num_blocks: int,
     rows_per_block: int,
     folder: Path,
-    execution: Execution,
+    options: ParallelOptions,
     unit: str = "rows",
 ) -> dict[int, int]:
     """Compute every block whose file is missing or broken.
@@ -133,7 +151,7 @@ def run_blocks(
         num_blocks: Number of blocks.
         rows_per_block: Rows of a full block, for the display.
         folder: Where the blocks' files are.
-        execution: Where to compute.
+        options: Where to compute.
         unit: What a row is, for the display.
 
     Returns:
@@ -152,7 +170,7 @@ def run_blocks(
         while pending:
             problem: Exception = ValueError("its file is not there, or broken, when it is done")
             try:
-                for _ in _compute(task, pending, lost, folder, execution):
+                for _ in _compute(task, pending, lost, folder, options):
                     done += 1
                     speed = (done - resumed) * rows_per_block / (time.monotonic() - start)
                     text = f"{speed:.0f} {unit}/s"
@@ -161,13 +179,17 @@ def run_blocks(
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
                 problem = error
             pending = [number for number in pending if not _exists(folder, number)]
-            _count_lost(lost, pending, folder, execution, problem)
+            _count_lost(lost, pending, folder, options, problem)
             done = num_blocks - len(pending)
     return lost
 
 
 def _compute(
-    task: BlockTask, pending: list[int], lost: dict[int, int], folder: Path, execution: Execution
+    task: BlockTask,
+    pending: list[int],
+    lost: dict[int, int],
+    folder: Path,
+    options: ParallelOptions,
 ) -> Iterator[int]:
     """Yield once for each block computed, in any order."""
     calls = (
@@ -175,9 +197,9 @@ def _compute(
         for number in pending
     )
     parallel = joblib.Parallel(
-        n_jobs=execution.workers,
-        backend=execution.backend,
-        timeout=execution.timeout if execution.workers != 1 else None,
+        n_jobs=options.workers,
+        backend=options.backend,
+        timeout=options.timeout if options.workers != 1 else None,
         return_as="generator_unordered",
         batch_size=1,
         pre_dispatch="2*n_jobs",
@@ -189,11 +211,11 @@ def _count_lost(
     lost: dict[int, int],
     pending: list[int],
     folder: Path,
-    execution: Execution,
+    options: ParallelOptions,
     error: Exception,
 ) -> None:
     """Count the blocks that workers may have had in hand; give up on one lost too often."""
-    for number in pending[: 2 * joblib.effective_n_jobs(execution.workers)]:
+    for number in pending[: 2 * joblib.effective_n_jobs(options.workers)]:
         lost[number] = lost.get(number, 0) + 1
         if lost[number] >= ATTEMPTS:
             raise ValueError(
@@ -216,13 +238,6 @@ def _exists(folder: Path, number: int) -> bool:
 
 
 def _progress() -> Progress:
-    """Make the progress bar: events a second and the time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )
+    """Make the progress bar: the time left and rows a second."""
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[rate]}"))
+    return Progress(*columns, transient=True)

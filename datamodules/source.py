@@ -1,6 +1,7 @@
 """Where data come from: simulator, files, archive (no Lightning)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +21,18 @@ class Source(ABC):
             path: The file to write.
             seed: `data.seed`; anything random is a function of it alone.
         """
+
+
+def check_rules(where: str, rules: Mapping[str, bool]) -> None:
+    """Refuse settings that break a rule.
+
+    Args:
+        where: The setting, for the message.
+        rules: What must hold, as a sentence, to whether it does.
+
+    Raises:
+        ValueError: Some rules are broken; the message lists them.
+    """
+    broken = [text for text, holds in rules.items() if not holds]
+    if broken:
+        raise ValueError(f"{where}: {'; '.join(broken)}")

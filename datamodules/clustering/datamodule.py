@@ -14,7 +14,8 @@ from datamodules.clustering.quality import apply_cuts, check_cuts
 from datamodules.clustering.source import SCHEMA, VERSION, ClusteringSource
 from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
 from datamodules.store import RowStore
-from lightning_modules.physics import frames as transforms
+from lightning_modules.physics import covariance as covariances
+from lightning_modules.physics import frames
 
 ASTROMETRIC = ("x", "y", "parallax", "pmra", "pmdec")
 FEATURES = (*ASTROMETRIC, "magnitude", "colour")
@@ -118,9 +119,9 @@ class ClusteringDataModule(BaseDataModule):
         absent = np.full(len(stars["ra"]), np.nan, dtype=np.float32)
         self.centre = self._find_centre(stars)
         parallax, correction = self._corrected_parallax(stars)
-        jacobian = transforms.frame_jacobian(stars["ra"], stars["dec"], self.centre)
-        x, y = transforms.tangent_plane(stars["ra"], stars["dec"], self.centre)
-        motion = transforms.rotate_proper_motions(stars["pmra"], stars["pmdec"], jacobian)
+        jacobian = frames.frame_jacobian(stars["ra"], stars["dec"], self.centre)
+        x, y = frames.tangent_plane(stars["ra"], stars["dec"], self.centre)
+        motion = frames.rotate_proper_motions(stars["pmra"], stars["pmdec"], jacobian)
         values = dict(zip(ASTROMETRIC, (x, y, parallax, *motion), strict=True))
         values["magnitude"] = stars.get("phot_g_mean_mag", absent)
         values["colour"] = stars.get("bp_rp", absent)
@@ -150,7 +151,7 @@ class ClusteringDataModule(BaseDataModule):
         return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
 
     def training_statistics(self) -> dict[str, Tensor]:
-        """Give median and robust scale of each feature, and the centre of the frame.
+        """Return median and robust scale of each feature, and the centre of the frame.
 
         The training split alone counts. `scale` is 1.4826 x MAD, or the standard deviation if more
         than half of the values are equal, or 1 if all are.
@@ -180,7 +181,7 @@ class ClusteringDataModule(BaseDataModule):
         }
 
     def provenance(self) -> dict[str, Any]:
-        """Give what the data are and what was done to them."""
+        """Return what the data are and what was done to them."""
         settings = {
             "features": self.features,
             "error_inflation": self.error_inflation,
@@ -207,7 +208,7 @@ class ClusteringDataModule(BaseDataModule):
             return self.given_centre
         if self.trained_centre is not None:
             return self.trained_centre
-        return transforms.centre_of(stars["ra"], stars["dec"])
+        return frames.centre_of(stars["ra"], stars["dec"])
 
     def _corrected_parallax(self, stars: dict[str, Array]) -> tuple[Array, str]:
         """Subtract the zero point where it is known; say for how many stars."""
@@ -228,13 +229,13 @@ class ClusteringDataModule(BaseDataModule):
     def _covariance(self, stars: dict[str, Array], jacobian: Array, x: Array, y: Array) -> Array:
         """Build the covariance of the features' frame, inflated, positions in degrees."""
         used = {name: stars[name] for name in (*ERRORS, *CORRELATIONS)}
-        rotated = transforms.rotate_covariance(transforms.covariance_matrix(used), jacobian)
+        rotated = covariances.rotate_covariance(covariances.covariance_matrix(used), jacobian)
         factor = np.full(len(x), self.error_inflation)
         if self.density_slope:
             density = stars.get("source_density")
-            density = transforms.local_density(x, y) if density is None else density
-            factor = transforms.inflation_factor(density, self.error_inflation, self.density_slope)
-        return transforms.positions_to_degrees(rotated) * (factor**2)[:, None, None]
+            density = covariances.local_density(x, y) if density is None else density
+            factor = covariances.inflation_factor(density, self.error_inflation, self.density_slope)
+        return covariances.positions_to_degrees(rotated) * (factor**2)[:, None, None]
 
     def _say(self) -> None:
         """Print what was read, removed and taken by default, once."""

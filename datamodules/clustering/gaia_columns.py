@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_modules.physics.frames import AXES
+from lightning_modules.physics.covariance import AXES
 
 Array = npt.NDArray[Any]
 
@@ -62,24 +62,6 @@ Every other optional column that a file lacks is absent (NaN).
 
 
 @dataclass
-class RawColumn:
-    """One column as the file has it.
-
-    Attributes:
-        values: array of any type, native byte order; meaningless where masked.
-        mask: True where the file has no value.
-        unit: unit as written in the file, or None.
-    """
-
-    values: Array
-    mask: Array
-    unit: str | None = None
-
-
-RawTable = dict[str, RawColumn]
-
-
-@dataclass
 class StarTable:
     """Stars in canonical columns, and what happened to them on the way.
 
@@ -95,11 +77,11 @@ class StarTable:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Give the number of stars."""
+        """Return the number of stars."""
         return len(self.columns["source_id"])
 
     def take(self, rows: Array) -> "StarTable":
-        """Give the table of the chosen rows (a mask or row numbers), attributes unchanged."""
+        """Return the table of the chosen rows (a mask or row numbers), attributes unchanged."""
         return StarTable({name: v[rows] for name, v in self.columns.items()}, self.attributes)
 
 

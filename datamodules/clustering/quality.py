@@ -54,7 +54,7 @@ def apply_cuts(
 
 
 def check_cuts(cuts: Cuts) -> None:
-    """Refuse cuts on the truth, and those that are no mapping of names to `min` and `max`."""
+    """Refuse cuts on the truth, and cuts without a mapping of `min` and `max`."""
     for name, bounds in cuts.items():
         if name in TRUTH or name.startswith("true_"):
             raise ValueError(

@@ -18,7 +18,7 @@ class ClusteringSource(Source):
 
     @abstractmethod
     def table(self, seed: int) -> StarTable:
-        """Give the stars in canonical columns; anything random is a function of `seed` alone."""
+        """Return the stars in canonical columns; anything random is a function of `seed` alone."""
 
     def prepare(self, path: Path, seed: int) -> None:
         """Write the stars to a row store; optional columns without any value are left out.

@@ -28,8 +28,8 @@ UNITS = {
 }
 """Of the parameters of simulated events; the others are ratios."""
 
-SAMPLE = 4096
-"""Training events that `training_statistics` looks at."""
+FITTED_TOGETHER = 512
+"""Light curves that are read for their fits at a time."""
 
 
 class MicrolensingDataModule(BaseDataModule):
@@ -55,8 +55,8 @@ class MicrolensingDataModule(BaseDataModule):
 
     Args:
         source: Where the light curves come from.
-        memory_limit: GiB of light curves held in memory; a larger store stays in its file and is
-            read batch by batch.
+        memory_limit_gib: Light curves held in memory at most; a larger store stays in its file and
+            is read batch by batch.
         batch_size: Events in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle.
@@ -74,7 +74,7 @@ class MicrolensingDataModule(BaseDataModule):
     def __init__(
         self,
         source: MicrolensingSource,
-        memory_limit: float = 4.0,
+        memory_limit_gib: float = 4.0,
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int = 0,
@@ -85,9 +85,9 @@ class MicrolensingDataModule(BaseDataModule):
         super().__init__(
             source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
         )
-        if memory_limit < 0:
-            raise ValueError(f"data.memory_limit={memory_limit} GiB must not be negative")
-        self.memory_limit = memory_limit
+        if memory_limit_gib < 0:
+            raise ValueError(f"data.memory_limit_gib={memory_limit_gib} must not be negative")
+        self.memory_limit_gib = memory_limit_gib
 
     def load(self, store: RowStore) -> dict[str, Tensor]:
         """Read the light curves, or leave them in the file if they are larger than the limit."""
@@ -99,7 +99,7 @@ class MicrolensingDataModule(BaseDataModule):
         }
         times = TimeColumn(store.read_shared("time"), narrow["field"])
         size = store.num_rows * times.shape[1] * 9 / 2**30  # two float32 and a bool an epoch
-        self.in_memory = size <= self.memory_limit
+        self.in_memory = size <= self.memory_limit_gib
         for name in WIDE:
             if self.in_memory:
                 columns[name] = torch.from_numpy(store.read([name])[name])
@@ -113,38 +113,9 @@ class MicrolensingDataModule(BaseDataModule):
         return columns
 
     def training_statistics(self) -> dict[str, Tensor]:
-        """Give class counts and the typical sizes of a network's inputs, of the training split.
-
-        Returns:
-            `class_count` (2 to 4,): labelled training events of each class. Of up to 4096 training
-            events, at their kept epochs: `deviation_scale` (): root mean square of asinh(flux - 1);
-            `log_error_location`, `log_error_scale` (): mean and deviation of
-            ln(error); `log_interval_location`, `log_interval_scale` (): of ln(days since the last
-            kept epoch).
-        """
-        rows = self.rows["train"]
-        labels = self.columns["label"][rows]
-        count = torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)
-        some = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
-        deviation, error, interval = [], [], []
-        for part in some.split(256):
-            good = self.columns["good"][part]
-            flux, sigma = (self.columns[name][part][good] for name in ("flux", "flux_error"))
-            deviation.append((flux - 1).double())
-            error.append(sigma.double().log())
-            event = torch.where(good)[0]
-            step = self.columns["time"][part][good].diff()
-            within = (event.diff() == 0) & (step > 0)
-            interval.append(step[within].log())
-        log_error, log_interval = torch.cat(error), torch.cat(interval)
-        return {
-            "class_count": count,
-            "deviation_scale": _scale(torch.asinh(torch.cat(deviation))),
-            "log_error_location": log_error.mean().float(),
-            "log_error_scale": _scale(log_error - log_error.mean()),
-            "log_interval_location": log_interval.mean().float(),
-            "log_interval_scale": _scale(log_interval - log_interval.mean()),
-        }
+        """Return `class_count` (2 to 4,): labelled events of each class in the training split."""
+        labels = self.columns["label"][self.rows["train"]]
+        return {"class_count": torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)}
 
     def anomaly_scores(
         self, index: Tensor | np.ndarray[Any, Any], cutoff_time: Tensor | np.ndarray[Any, Any]
@@ -160,20 +131,15 @@ class MicrolensingDataModule(BaseDataModule):
         """
         rows, limits = torch.as_tensor(index), torch.as_tensor(cutoff_time)
         scores = []
-        for part, limit in zip(rows.split(SAMPLE // 8), limits.split(SAMPLE // 8), strict=True):
+        parts = zip(rows.split(FITTED_TOGETHER), limits.split(FITTED_TOGETHER), strict=True)
+        for part, limit in parts:
             time, flux, error, good = (self.columns[name][part] for name in ("time", *WIDE))
             seen = good & (time <= limit[:, None])
             scores.append(anomaly_scores(time.numpy(), flux.numpy(), error.numpy(), seen.numpy()))
         return np.concatenate(scores)
 
     def provenance(self) -> dict[str, Any]:
-        """Give what the data are: settings, redrawn events, problems of files."""
+        """Return what the data are: settings, redrawn events, problems of files."""
         kept = ("seed", "redrawn", "lost_blocks", "problems", "defaults")
         attributes = self.store.attributes
         return {**super().provenance(), **{k: attributes[k] for k in kept if k in attributes}}
-
-
-def _scale(values: Tensor) -> Tensor:
-    """Give the root mean square, or 1 if all values are 0 or there are none."""
-    scale = values.square().mean().sqrt() if len(values) else torch.tensor(0.0)
-    return torch.where(scale > 0, scale, torch.ones_like(scale)).float()

@@ -45,7 +45,7 @@ MIN_PIXELS = 4
 
 
 def continuum_mask(grid: Grid) -> NDArray[np.bool_]:
-    """Give the pixels of a grid that hardly have lines, shape (P,).
+    """Return the pixels of a grid that hardly have lines, shape (P,).
 
     Args:
         grid: The pixels.
@@ -121,7 +121,7 @@ class Continuum:
         return self.mask
 
     def parameters(self) -> dict[str, Any]:
-        """Give degree and pixels as plain values, for the cache and for reports."""
+        """Return degree and pixels as plain values, for the cache and for reports."""
         pixels = np.flatnonzero(self.pixels)
         return {
             "degree": self.degree,
@@ -208,7 +208,7 @@ def check_normalised(columns: Mapping[str, Array], what: str, advice: str) -> No
 
 
 def describe_continuum(continuum: Continuum | None) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Give what a store of spectra says of how they were normalised.
+    """Return what a store of spectra says of how they were normalised.
 
     Args:
         continuum: As used, or None if the spectra came normalised.

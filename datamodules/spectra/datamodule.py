@@ -60,8 +60,8 @@ class SpectraDataModule(BaseDataModule):
         error_floor: Smallest error over the continuum: no pixel is known better, for normalisation
             and resampling leave that much.
         min_good_fraction: Smallest share of usable pixels of a spectrum to train or test on.
-        memory_limit: GiB of spectra held in memory; more stay in their file and are read batch by
-            batch.
+        memory_limit_gib: Spectra held in memory at most; more stay in their file and are read batch
+            by batch.
         batch_size: Spectra in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle.
@@ -91,7 +91,7 @@ class SpectraDataModule(BaseDataModule):
         selection: Selection | None = DEFAULT_SELECTION,
         error_floor: float = 0.005,
         min_good_fraction: float = 0.5,
-        memory_limit: float = 8.0,
+        memory_limit_gib: float = 8.0,
         batch_size: int = 256,
         num_workers: int = 0,
         seed: int = 0,
@@ -104,10 +104,10 @@ class SpectraDataModule(BaseDataModule):
         )
         if not 0 <= min_good_fraction <= 1:
             raise ValueError(f"data.min_good_fraction={min_good_fraction} must be in 0..1")
-        if error_floor < 0 or memory_limit < 0:
+        if error_floor < 0 or memory_limit_gib < 0:
             raise ValueError(
-                f"data.error_floor={error_floor} and data.memory_limit={memory_limit} GiB must not "
-                "be negative"
+                f"data.error_floor={error_floor} and data.memory_limit_gib={memory_limit_gib} must "
+                "not be negative"
             )
         if len(set(labels)) < len(labels):
             raise ValueError(f"data.labels={list(labels)} names a label twice")
@@ -116,7 +116,7 @@ class SpectraDataModule(BaseDataModule):
         self.selection = selection
         self.error_floor = error_floor
         self.min_good_fraction = min_good_fraction
-        self.memory_limit = memory_limit
+        self.memory_limit_gib = memory_limit_gib
         self.counts: dict[str, int] = {}
         self._loaded_all = False
 
@@ -146,7 +146,7 @@ class SpectraDataModule(BaseDataModule):
         kept, counts = self._cut(store, catalogue)
         min_good = 0.0 if self._predicting else self.min_good_fraction
         size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30
-        self.in_memory = size <= self.memory_limit
+        self.in_memory = size <= self.memory_limit_gib
         self.reader = PixelReader(store, self.mask_policy, self.error_floor)
         index, pixels = load_pixels(
             self.reader, kept, self.grid.num_pixels, min_good, self.in_memory
@@ -159,11 +159,11 @@ class SpectraDataModule(BaseDataModule):
         return {**columns, "label": label[index], "label_error": error[index]}
 
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
-        """Give the stars' ids of rows of the store."""
+        """Return the stars' ids of rows of the store."""
         return self._names[np.asarray(index)]
 
     def true_flux(self, index: Tensor | NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Give the spectra without noise, (n, P), or None if nobody knows them.
+        """Return the spectra without noise, (n, P), or None if nobody knows them.
 
         Args:
             index: Rows of the store, as in a batch, (n,).
@@ -173,11 +173,11 @@ class SpectraDataModule(BaseDataModule):
         return self.store.read(["true_flux"], np.asarray(index, dtype=np.int64))["true_flux"]
 
     def element_windows(self) -> dict[str, list[tuple[float, float]]]:
-        """Give the windows of each element's lines in vacuum A, for reports by element."""
+        """Return the windows of each element's lines in vacuum A, for reports by element."""
         return element_windows()
 
     def training_statistics(self) -> dict[str, Tensor]:
-        """Give what a model scales by, of the training spectra, in one pass in float64.
+        """Return what a model scales by, of the training spectra, in one pass in float64.
 
         Returns:
             `flux_mean`, `flux_scale` (P,): mean and deviation over usable pixels, the latter
@@ -214,7 +214,7 @@ class SpectraDataModule(BaseDataModule):
         return report
 
     def provenance(self) -> dict[str, Any]:
-        """Give what the data are: source, cuts with counts, policy of bad pixels, defaults."""
+        """Return what the data are: source, cuts with counts, policy of bad pixels, defaults."""
         return {
             **super().provenance(),
             "labels": list(self.labels),
@@ -263,7 +263,7 @@ class SpectraDataModule(BaseDataModule):
             )
 
     def _continuum(self) -> dict[str, Tensor]:
-        """Give how the source has normalised, or how we would."""
+        """Return how the source has normalised, or how we would."""
         has_own = "continuum_degree" in self.store.attributes
         mask = self.store.read_shared("continuum_mask") if has_own else continuum_mask(self.grid)
         degree = self.store.attributes.get("continuum_degree", DEGREE)
@@ -279,5 +279,5 @@ class SpectraDataModule(BaseDataModule):
 
 
 def _evenly(size: int, wanted: int) -> Tensor:
-    """Give at most `wanted` positions, evenly spread over `size`, in order."""
+    """Return at most `wanted` positions, evenly spread over `size`, in order."""
     return torch.linspace(0, max(size - 1, 0), min(wanted, size)).long()

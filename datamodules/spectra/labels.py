@@ -42,7 +42,7 @@ def label_columns(
 
 
 def label_moments(label: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean and deviation of each label over the rows that have it.
+    """Return mean and deviation of each label over the rows that have it.
 
     Args:
         label: Shape (N, L), NaN where missing.

@@ -60,7 +60,7 @@ class PixelMaskPolicy:
         return bits_of(self.bits, PIXMASK_BITS, "data.mask_policy.bits", last=30)
 
     def parameters(self) -> dict[str, Any]:
-        """Give the policy as plain values, for reports."""
+        """Return the policy as plain values, for reports."""
         names = {bit: name for name, bit in PIXMASK_BITS.items()}
         return {"bits": [names.get(bit, bit) for bit in self.numbers]}
 
@@ -88,7 +88,7 @@ class PixelMaskPolicy:
 
 
 def pixel_bits(values: NDArray[Any], what: str) -> NDArray[np.int32]:
-    """Give masks of any number type as int32; values that are not finite are bad pixels (bit 0).
+    """Return masks of any number type as int32; values that are not finite are bad pixels (bit 0).
 
     Args:
         values: Bits of APOGEE_PIXMASK, any shape.
@@ -158,7 +158,7 @@ class MaskTally:
         )
 
     def shares(self) -> dict[str, dict[str, float]]:
-        """Give shares of all pixels.
+        """Return shares of all pixels.
 
         Returns:
             By name of the bit, `no_value` and `bad`: `share` of the pixels that have it, and

@@ -69,12 +69,12 @@ def bits_of(
 
 
 def bit_mask(bits: list[int]) -> int:
-    """Give the integer in which these bits are set."""
+    """Return the integer in which these bits are set."""
     return sum(1 << bit for bit in bits)
 
 
 def as_bits(values: NDArray[Any], what: str, absent: int = 0) -> NDArray[np.int64]:
-    """Give flags of any number type as int64; the sign of a short integer is its highest bit.
+    """Return flags of any number type as int64; the sign of a short integer is its highest bit.
 
     Args:
         values: Integers, booleans, or whole reals.
@@ -151,7 +151,7 @@ class Selection:
         }
 
     def parameters(self) -> dict[str, Any]:
-        """Give the cuts as plain values, for the cache and for reports."""
+        """Return the cuts as plain values, for the cache and for reports."""
         excluded = {} if self.exclude is None else {"exclude": cache_key(self._excluded())}
         return {**{k: list(v) for k, v in self.limits.items()}, **self.bits, **excluded}
 

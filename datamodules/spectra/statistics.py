@@ -10,7 +10,7 @@ NOISE_ROWS = 2048
 
 
 def pixel_moments(batches: Iterable[dict[str, Tensor]], num_pixels: int) -> tuple[Tensor, Tensor]:
-    """Give mean and deviation of the flux in each pixel, over usable pixels.
+    """Return mean and deviation of the flux in each pixel, over usable pixels.
 
     Sums are of flux - 1 in float64, in one pass. A pixel that is hardly ever usable (fewer than
     two spectra) or constant has the mean 1 or its value, and the median deviation of the others.
@@ -38,7 +38,7 @@ def pixel_moments(batches: Iterable[dict[str, Tensor]], num_pixels: int) -> tupl
 
 
 def pixel_noise(batches: Iterable[dict[str, Tensor]]) -> Tensor:
-    """Give the median error of each pixel over usable pixels.
+    """Return the median error of each pixel over usable pixels.
 
     Args:
         batches: With `flux_ivar`, (B, P).

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.physics.point_lens import pspl
-from lightning_modules.physics.single_lens_fit import Curves, SingleLensFit, fit_single_lens
+from lightning_modules.physics.single_lens_fit import Curves, fit_single_lens
 
 Array = NDArray[Any]
 
@@ -49,7 +48,7 @@ def anomaly_scores(time: Array, flux: Array, error: Array, good: Array) -> Array
     curves, kept = _pack(time[rows], flux[rows], error[rows], good[rows])
     fit = fit_single_lens(curves, observed_guesses(curves, kept))
     scores[rows, 0] = fit.chi2 - (counts[rows] - NUM_PARAMETERS)
-    scores[rows, 1] = largest_window(_residuals(curves, fit))
+    scores[rows, 1] = largest_window(fit.residuals(curves))
     return scores
 
 
@@ -59,13 +58,9 @@ def largest_window(residuals: Array) -> Array:
     Args:
         residuals: In units of their errors, 0 beyond the last epoch, shape (n, T).
     """
-    total = np.cumsum(np.pad(residuals, ((0, 0), (1, 0))), axis=1)
-    best = np.zeros(len(residuals))
-    for size in WINDOWS:
-        if size <= residuals.shape[1]:
-            sums = total[:, size:] - total[:, :-size]
-            best = np.maximum(best, (sums**2).max(axis=1) / size)
-    return best
+    sizes = [size for size in WINDOWS if size <= residuals.shape[1]]
+    sums = [(_running_sums(residuals, size) ** 2).max(axis=1) / size for size in sizes]
+    return np.max([np.zeros(len(residuals)), *sums], axis=0)
 
 
 def observed_guesses(curves: Curves, kept: Array) -> Array:
@@ -115,11 +110,3 @@ def _pack(time: Array, flux: Array, error: Array, good: Array) -> tuple[Curves, 
     values = np.where(kept, packed[1], 0.0).astype(np.float64)
     weight = np.where(kept, 1 / np.where(kept, packed[2], 1.0), 0.0).astype(np.float64)
     return Curves(days, values, weight), kept
-
-
-def _residuals(curves: Curves, fit: SingleLensFit) -> Array:
-    """Return observed minus fitted, in units of the errors, shape (n, T)."""
-    tau = (curves.time - fit.peak_time[:, None]) / fit.einstein_time[:, None]
-    model = fit.source_flux[:, None] * pspl(np.hypot(tau, fit.impact_parameter[:, None]))
-    residuals: Array = (curves.flux - model - fit.blend_flux[:, None]) * curves.weight
-    return residuals

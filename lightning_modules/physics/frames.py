@@ -1,22 +1,15 @@
-"""The sky near a cluster as a plane: positions, proper motions and covariance in one frame.
+"""The sky near a cluster as a plane: positions and proper motions in one frame.
 
 Angles are in degrees, computed in float64. The frame is the tangent plane at a centre
 (alpha_0, delta_0), x to the east and y to the north.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KDTree
 
 Array = NDArray[Any]
-
-AXES = ("ra", "dec", "parallax", "pmra", "pmdec")
-"""Order of the five astrometric parameters in every covariance matrix."""
-
-MAS_PER_DEG = 3.6e6
 
 
 def tangent_plane(ra: Array, dec: Array, centre: Array) -> tuple[Array, Array]:
@@ -64,7 +57,7 @@ def _direction_cosines(ra: Array, dec: Array, centre: Array) -> tuple[Array, Arr
 
 
 def frame_jacobian(ra: Array, dec: Array, centre: Array) -> Array:
-    """Give the matrices that turn (mu_alpha*, mu_delta) into components along the centre's axes.
+    """Return the matrices that turn (mu_alpha*, mu_delta) into components along the centre's axes.
 
     The axes are fixed, so that stars which move together in space have equal components wherever
     they are in the field (to first order in the distance; orthographic Jacobian as in Vasiliev &
@@ -87,89 +80,6 @@ def rotate_proper_motions(pmra: Array, pmdec: Array, jacobian: Array) -> tuple[A
     """Turn proper motions into the frame of the centre; units unchanged."""
     rotated = np.einsum("nij,nj->ni", jacobian, np.stack([pmra, pmdec], axis=1))
     return rotated[:, 0], rotated[:, 1]
-
-
-def correlation_matrix(columns: Mapping[str, Array]) -> Array:
-    """Build the correlations of (ra, dec, parallax, pmra, pmdec); a column not there counts as 0.
-
-    Returns:
-        Shape (n, 5, 5), float64.
-    """
-    matrix = np.tile(np.eye(5), (len(columns["parallax_error"]), 1, 1))
-    for i, first in enumerate(AXES):
-        for j, second in enumerate(AXES[i + 1 :], start=i + 1):
-            name = f"{first}_{second}_corr"
-            if name in columns:
-                matrix[:, i, j] = matrix[:, j, i] = columns[name]
-    return matrix
-
-
-def covariance_matrix(columns: Mapping[str, Array]) -> Array:
-    """Build C_ij = rho_ij sigma_i sigma_j of (ra, dec, parallax, pmra, pmdec).
-
-    Returns:
-        Shape (n, 5, 5), float64, in products of mas and mas/yr.
-    """
-    errors = np.stack([columns[f"{axis}_error"] for axis in AXES], axis=1).astype(np.float64)
-    return correlation_matrix(columns) * errors[:, :, None] * errors[:, None, :]
-
-
-def rotate_covariance(covariance: Array, jacobian: Array) -> Array:
-    """Turn a covariance of (ra, dec, parallax, pmra, pmdec) into the frame: C' = J C J^T.
-
-    Args:
-        covariance: Shape (n, 5, 5).
-        jacobian: Shape (n, 2, 2); acts on positions and on proper motions.
-
-    Returns:
-        Covariance of (x, y, parallax, mu_x, mu_y), units unchanged, shape (n, 5, 5).
-    """
-    full = np.zeros_like(covariance)
-    full[:, :2, :2] = full[:, 3:, 3:] = jacobian
-    full[:, 2, 2] = 1.0
-    rotated: Array = full @ covariance @ np.swapaxes(full, 1, 2)
-    return rotated
-
-
-def positions_to_degrees(covariance: Array) -> Array:
-    """Bring the position rows and columns of a covariance from mas to degrees."""
-    scale = np.array([1 / MAS_PER_DEG, 1 / MAS_PER_DEG, 1.0, 1.0, 1.0])
-    return covariance * scale[:, None] * scale[None, :]
-
-
-def inflation_factor(
-    density: Array, constant: float = 1.0, slope: float = 0.0, scale: float = 10.0
-) -> Array:
-    """Give the factor on formal errors: constant x (1 + Sigma / Sigma_0)^slope.
-
-    Formal errors are 10 to 20 % too small in dense cores (Vasiliev & Baumgardt 2021, sect. 3;
-    slope about 0.04 and Sigma_0 about 10 / arcmin^2).
-
-    Args:
-        density: Sigma, stars per square arcminute, shape (n,).
-        constant: Factor everywhere.
-        slope: Power of the density term; 0 for none.
-        scale: Sigma_0.
-    """
-    return constant * (1.0 + density / scale) ** slope
-
-
-def local_density(x: Array, y: Array, neighbours: int = 10) -> Array:
-    """Estimate the stars per square arcminute around each star: (k - 1) / (pi r_k^2).
-
-    The factor k - 1 makes the mean right for a uniform field.
-
-    Args:
-        x: East, degrees.
-        y: North, degrees.
-        neighbours: k; fewer where the field has fewer stars.
-    """
-    points = np.stack([x, y], axis=1) * 60.0
-    k = min(neighbours, len(points) - 1)
-    if k < 2:
-        return np.zeros(len(points))
-    radius = KDTree(points).query(points, k=k + 1)[0][:, -1]
-    return (k - 1) / (np.pi * np.maximum(radius, 1e-4) ** 2)
 
 
 def centre_of(ra: Array, dec: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.physics.finite_source import blur
+from lightning_modules.physics.point_lens import blur, pspl, pspl_with_slope
 
 Array = NDArray[Any]
 
@@ -83,6 +83,17 @@ class SingleLensFit:
     source_flux: Array
     blend_flux: Array
     chi2: Array
+
+    def magnification(self, time: Array) -> Array:
+        """Return A(t) of point sources without parallax at times in days, shape (n, T)."""
+        tau = (time - self.peak_time[:, None]) / self.einstein_time[:, None]
+        return pspl(np.hypot(tau, self.impact_parameter[:, None]))
+
+    def residuals(self, curves: Curves) -> Array:
+        """Return observed minus fitted flux in units of the errors, shape (n, T)."""
+        model = self.source_flux[:, None] * self.magnification(curves.time)
+        residuals: Array = (curves.flux - model - self.blend_flux[:, None]) * curves.weight
+        return residuals
 
 
 def fit_single_lens(curves: Curves, starts: Array) -> SingleLensFit:
@@ -237,12 +248,9 @@ def _basis(curves: Curves, theta: Array) -> tuple[Array, Array]:
     across = u0.astype(dtype) if curves.across is None else u0.astype(dtype) + curves.across
     square = along * along
     square += across * across + dtype.type(1e-12)
-    product = square * (square + 4)
-    root = 1 / np.sqrt(product)
     weight = curves.weight
     basis = np.empty((len(tau), 6, tau.shape[1]), dtype)
-    amplification = (square + 2) * root
-    derivative = -4 * root / product
+    amplification, derivative = pspl_with_slope(square)
     if curves.crossing_time is not None:
         blur(amplification, derivative, square, curves.crossing_time[:, None] / width)
     np.multiply(amplification, weight, out=basis[:, 0])

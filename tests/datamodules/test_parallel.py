@@ -13,14 +13,14 @@ import pytest
 
 from datamodules.microlensing.simulate import synthetic
 from datamodules.microlensing.simulate.synthetic import SimulatedEvents
-from datamodules.parallel import BlockTask, Execution, block_path, run_blocks
+from datamodules.parallel import BlockTask, ParallelOptions, block_path, run_blocks
 from datamodules.store import RowStore
 
 SETTINGS = {
     "num_single": 60,
     "num_binary": 60,
     "block_size": 10,
-    "workers": 1,
+    "simulation_workers": 1,
     "preset": "distinct",
 }
 
@@ -51,7 +51,7 @@ def test_a_worker_that_dies_or_hangs_costs_only_its_blocks(tmp_path: Path, kind:
     task = make_task(template, tmp_path / "trouble", kind)
     folder = tmp_path / "blocks"
     start = time.monotonic()
-    lost = run_blocks(task, 6, 1, folder, Execution(workers=2, timeout=4.0))
+    lost = run_blocks(task, 6, 1, folder, ParallelOptions(workers=2, timeout=4.0))
     assert time.monotonic() - start < 60
     assert lost[1] == 1
     assert 0 not in lost or kind == "dies"
@@ -65,7 +65,7 @@ def test_a_block_that_never_comes_is_an_error_that_names_it(tmp_path: Path) -> N
         os._exit(1)
 
     with pytest.raises(ValueError, match=r"000000\.h5.*lost 4 times"):
-        run_blocks(task, 1, 1, tmp_path, Execution(workers=2, timeout=30.0))
+        run_blocks(task, 1, 1, tmp_path, ParallelOptions(workers=2, timeout=30.0))
 
 
 def test_a_truncated_block_is_computed_again(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_truncated_block_is_computed_again(tmp_path: Path) -> None:
         1,
         1,
         tmp_path,
-        Execution(workers=1),
+        ParallelOptions(workers=1),
     )
     assert RowStore(block_path(tmp_path, 0)).num_rows == 1000
 
@@ -117,4 +117,4 @@ def test_a_killed_run_resumes_and_is_the_same(
 
 def test_a_task_that_writes_nothing_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not there"):
-        run_blocks(lambda number, lost, path: 0, 2, 1, tmp_path, Execution(workers=1))
+        run_blocks(lambda number, lost, path: 0, 2, 1, tmp_path, ParallelOptions(workers=1))

@@ -36,7 +36,9 @@ def clustering() -> Golden:
 
 def microlensing() -> Golden:
     """Train a small classifier for a few steps; return it and a batch of eight light curves."""
-    source = SimulatedEvents("distinct", 30, 30, cadence=RegularCadence(60), workers=1)
+    source = SimulatedEvents(
+        "distinct", 30, 30, cadence=RegularCadence(60), simulation_simulation_workers=1
+    )
     model = TimeDistributedCNN(channels=[4, 4], kernel_sizes=[3, 3], hidden_dim=4)
     keys = ("index", "flux", "flux_error", "time", "good")
     return train("microlensing", model, MicrolensingDataModule(source), keys)

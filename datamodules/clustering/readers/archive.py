@@ -7,7 +7,6 @@ from typing import Any
 from astropy.table import Table
 
 from datamodules.clustering.gaia_columns import OPTIONAL, REQUIRED, StarTable
-from datamodules.clustering.readers.tables import from_astropy
 from datamodules.clustering.readers.validation import Reading, standardise
 from datamodules.clustering.source import ClusteringSource
 
@@ -58,7 +57,7 @@ class GaiaArchive(ClusteringSource):
         self.timeout = timeout
 
     def parameters(self) -> dict[str, Any]:
-        """Give the query and the address, which determine the stars."""
+        """Return the query and the address, which determine the stars."""
         return {"url": self.url, "query": self.query(", ".join(self._names()))}
 
     def query(self, selection: str) -> str:
@@ -95,7 +94,7 @@ class GaiaArchive(ClusteringSource):
                 "limit, or a broken transfer); try again, or ask for less by data.source.radius "
                 "or magnitude_limit"
             )
-        stars = standardise(from_astropy(rows), self.url, Reading())
+        stars = standardise(rows, self.url, Reading())
         stars.attributes |= {"query": self.query(", ".join(self._names())), "counted": number}
         return stars
 

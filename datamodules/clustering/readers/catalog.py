@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.clustering.gaia_columns import UNITS, Array, StarTable
 from datamodules.clustering.readers.tables import Format, read_raw
-from datamodules.clustering.readers.validation import Reading, standardise
+from datamodules.clustering.readers.validation import Reading, find_column, standardise
 from datamodules.clustering.source import ClusteringSource
 
 
@@ -64,7 +64,7 @@ class CatalogFile(ClusteringSource):
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of every file."""
+        """Return the settings and the identity (path, size, time) of every file."""
         files = []
         for path in self.paths:
             if not path.is_file():
@@ -101,7 +101,8 @@ class CatalogFile(ClusteringSource):
         if name is None:
             label, membership = np.full(len(table), -1), given
         else:
-            integer = _is_integer(raw, name)
+            column = find_column(raw, name)
+            integer = column is not None and column.dtype.kind in "iub"
             label, membership = (
                 _whole_labels(given, f"{path}: column '{name}'")
                 if integer
@@ -123,14 +124,8 @@ class CatalogFile(ClusteringSource):
 
 
 def _listed(path: str | list[str]) -> list[str]:
-    """Give a list of files, whatever was given."""
+    """Return a list of files, whatever was given."""
     return [path] if isinstance(path, str) else list(path)
-
-
-def _is_integer(raw: dict[str, Any], name: str) -> bool:
-    """Tell whether a column of the file holds integers (or truth values)."""
-    match = next(n for n in (name, *raw) if n in raw and n.lower() == name.lower())
-    return raw[match].values.dtype.kind in "iub"
 
 
 def _whole_labels(given: Array, where: str) -> tuple[Array, Array]:

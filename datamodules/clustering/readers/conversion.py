@@ -2,8 +2,9 @@
 
 import numpy as np
 from astropy import units as u
+from astropy.table import Column
 
-from datamodules.clustering.gaia_columns import UNITS, Array, RawColumn, RawTable
+from datamodules.clustering.gaia_columns import UNITS, Array
 
 EXACT_FLOAT = 2**53
 """Above this, not every integer has a float64."""
@@ -12,48 +13,71 @@ GAIA_ID_STEP = 128
 """Gaia's source ids are multiples of this, as their lowest seven bits name components."""
 
 
-def identifiers(column: RawColumn, origin: str, raw: RawTable) -> tuple[Array, Array]:
-    """Take the ids as int64, never through a float; also where they are missing."""
-    name = next(name for name, other in raw.items() if other is column)
-    values = column.values
-    if values.dtype.kind in "US":
-        filled = np.where(column.mask, "0", np.char.strip(values))
+def plain_values(column: Column) -> tuple[Array, Array]:
+    """Return the values of a table's column, in native byte order, and where they are missing.
+
+    Args:
+        column: Of any type, perhaps masked, shape (n,).
+    """
+    values = np.asarray(np.ma.getdata(column))
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return values.astype(values.dtype.newbyteorder("=")), np.ma.getmaskarray(column)
+
+
+def identifiers(column: Column, origin: str) -> tuple[Array, Array]:
+    """Return the ids as int64, never through a float, and where they are missing.
+
+    Args:
+        column: The ids, shape (n,).
+        origin: File or address, named in every message.
+    """
+    values, mask = plain_values(column)
+    if values.dtype.kind == "U":
+        filled = np.where(mask, "0", np.char.strip(values))
         try:
             values = filled.astype(np.int64)
         except (ValueError, OverflowError) as error:
             raise ValueError(
-                f"{origin}: column '{name}' (source_id) holds text that is no 64-bit integer: "
-                f"{error}; give the file integer ids"
+                f"{origin}: column '{column.name}' (source_id) holds text that is no 64-bit "
+                f"integer: {error}; give the file integer ids"
             ) from error
     if values.dtype.kind not in "iu" or (values.dtype == np.uint64 and np.any(values >> 63)):
         raise ValueError(
-            f"{origin}: column '{name}' (source_id) is {values.dtype}, so 64-bit ids are damaged "
-            "or may be; write the file again with ids as 64-bit integers"
+            f"{origin}: column '{column.name}' (source_id) is {values.dtype}, so 64-bit ids are "
+            "damaged or may be; write the file again with ids as 64-bit integers"
         )
-    return values.astype(np.int64), column.mask
+    return values.astype(np.int64), mask
 
 
-def numbers(column: RawColumn, name: str, origin: str, unit: str | None) -> Array:
-    """Take a column as float64 in its canonical unit, NaN where masked."""
-    values = column.values
-    if values.dtype.kind in "USO":
-        words = values[~column.mask].astype(str)
-        example = next((word for word in words if not _is_number(word)), "")
+def numbers(column: Column, name: str, origin: str, unit: str | None) -> Array:
+    """Return a column as float64 in its canonical unit, NaN where missing, shape (n,).
+
+    Args:
+        column: The measurements, shape (n,).
+        name: Canonical name.
+        origin: File or address, named in every message.
+        unit: Unit if the file states none or a wrong one.
+    """
+    values, mask = plain_values(column)
+    if values.dtype.kind in "UO":
+        words = values.astype(str)
+        example = next((word for word in words[~mask] if not _is_number(word)), "")
         if example:
             raise ValueError(
                 f"{origin}: column '{name}' is not numeric (for example '{example[:40]}'); "
                 "map another column to it or mend the file"
             )
-        values = np.where(column.mask, "nan", values.astype(str))
-    result = np.array(values, dtype=np.float64)
-    result[column.mask] = np.nan
+        values = np.where(mask, "nan", words)
+    result = np.where(mask, np.nan, values.astype(np.float64))
     infinite = int(np.isinf(result).sum())
     if infinite:
         raise ValueError(
             f"{origin}: column '{name}' is infinite in {infinite} of {len(result)} rows; "
             "leave such values blank or remove the rows"
         )
-    return result * _factor(name, unit or column.unit, origin)
+    stated = None if column.unit is None else str(column.unit)
+    return result * _factor(name, unit or stated, origin)
 
 
 def _is_number(word: str) -> bool:

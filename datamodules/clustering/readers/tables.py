@@ -1,4 +1,4 @@
-"""Readers of survey formats: a file of any supported kind to raw columns, ids exact, masks kept.
+"""Readers of survey formats: a file of any supported kind to a table, ids exact, masks kept.
 
 Nothing here knows what a column means; see `validation` for that. No reader sends an integer
 through a float, so that 64-bit source ids stay exact beside masked values.
@@ -14,44 +14,41 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 from astropy.io import fits, votable
+from astropy.io.misc.pyarrow.csv import convert_pa_table_to_astropy_table
 from astropy.table import MaskedColumn, Table
 from astropy.table.meta import get_header_from_yaml
 
-from datamodules.clustering.gaia_columns import Array, RawColumn, RawTable
-from datamodules.clustering.readers.text import from_arrow, read_csv, read_ecsv, read_text
+from datamodules.clustering.gaia_columns import Array
 
 Format = Literal["auto", "fits", "ecsv", "csv", "votable", "parquet", "text"]
 
 SUFFIXES: dict[str, Format] = {
-    ".fits": "fits",
-    ".fit": "fits",
+    **dict.fromkeys((".fits", ".fit"), "fits"),
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    **dict.fromkeys((".vot", ".votable", ".xml"), "votable"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".txt", ".dat", ".asc", ".tab"), "text"),
     ".ecsv": "ecsv",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "text",
-    ".dat": "text",
-    ".asc": "text",
-    ".tab": "text",
 }
 
+MISSING = ["", "null", "NULL", "nan", "NaN", "NAN", "--", "N/A", "None"]
+"""Words that stand for a missing value in text files (Gaia's bulk files write `null`)."""
 
-def read_raw(path: Path, kind: Format = "auto") -> RawTable:
+
+def read_raw(path: Path, kind: Format = "auto") -> Table:
     """Read a catalogue file of any supported format.
 
     Args:
-        path: file, gzip-compressed or not.
-        kind: format, or `auto` to go by the suffix (and by the first line for ECSV).
+        path: File, gzip-compressed or not.
+        kind: Format, or `auto` to go by the suffix (and by the first line for ECSV).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the format is unknown or the file is truncated or broken.
+        FileNotFoundError: There is no such file.
+        ValueError: The format is unknown or the file is truncated or broken.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; set data.source.path to a catalogue")
@@ -66,22 +63,9 @@ def read_raw(path: Path, kind: Format = "auto") -> RawTable:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         message = f"{path}: cannot be read as {kind} (truncated or not {kind}?): {reason}"
         raise ValueError(message) from error
-    if not table or len(next(iter(table.values())).values) == 0:
+    if len(table) == 0:
         raise ValueError(f"{path}: the table is empty; it needs at least one row")
     return table
-
-
-def from_astropy(table: Table) -> RawTable:
-    """Take the columns of an astropy table apart; columns of several values a row are left out."""
-    return {
-        name: RawColumn(
-            _native(np.asarray(column.data)),
-            np.array(column.mask) if isinstance(column, MaskedColumn) else _false(len(column)),
-            None if column.unit is None else str(column.unit),
-        )
-        for name, column in table.columns.items()
-        if column.ndim == 1
-    }
 
 
 def _content(path: Path) -> bytes:
@@ -111,55 +95,114 @@ def _kind(path: Path, content: bytes) -> Format:
     return SUFFIXES[name.suffix]
 
 
-def _false(count: int) -> Array:
-    """Give a mask without missing values."""
-    return np.zeros(count, dtype=bool)
-
-
-def _native(values: Array) -> Array:
-    """Bring an array to native byte order and plain text."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "replace")
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-
-
-def _read_fits(content: bytes) -> RawTable:
+def _read_fits(content: bytes) -> Table:
     """Read the first table of a FITS file."""
     with fits.open(io.BytesIO(content), memmap=False) as units:
         tables = [hdu for hdu in units if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ValueError("it holds no table extension")
-        return from_astropy(Table.read(tables[0]))
+        return Table.read(tables[0])
 
 
-def _read_parquet(content: bytes) -> RawTable:
+def _read_ecsv(content: bytes) -> Table:
+    """Read an ECSV table, types and units from its header."""
+    content = content.replace(
+        b"datatype: float128", b"datatype: float64"
+    )  # Arrow has no longer one
+    return Table.read(io.BytesIO(content), format="ecsv", engine="pyarrow", null_values=MISSING)
+
+
+def _read_csv(content: bytes) -> Table:
+    """Read values below a header line; leading `#` lines are skipped.
+
+    The delimiter is whichever of comma, tab, semicolon and bar is most frequent in the header.
+    """
+    text = re.sub(r"\A(#.*(\n|\Z))+", "", content.decode("utf-8-sig"))
+    header, rows = text.split("\n", 1)[0], text.encode()
+    block = min(len(rows) + 1, 2**31 - 1)  # one block: types are inferred from all rows
+    table = pa.csv.read_csv(
+        io.BytesIO(rows),
+        pa.csv.ReadOptions(use_threads=False, block_size=block),
+        pa.csv.ParseOptions(delimiter=max(",\t;|", key=header.count)),
+        pa.csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True),
+    )
+    return _from_arrow(table, {})
+
+
+def _read_parquet(content: bytes) -> Table:
     """Read a parquet file; units come from the field metadata or from astropy's header."""
     table = pyarrow.parquet.read_table(io.BytesIO(content), use_threads=False)
-    units = {}
-    for field in table.schema:
-        entry = (field.metadata or {}).get(b"unit", b"")
-        if entry:
-            units[field.name] = entry.decode()
+    found = {field.name: (field.metadata or {}).get(b"unit", b"") for field in table.schema}
+    units = {name: unit.decode() for name, unit in found.items() if unit}
     written = (table.schema.metadata or {}).get(b"table_meta_yaml")
     if written is not None:
         header = get_header_from_yaml(written.decode().split("\n"))
         units |= {c["name"]: str(c["unit"]) for c in header["datatype"] if "unit" in c}
-    return from_arrow(table, units)
+    return _from_arrow(table, units)
 
 
-def _read_votable(content: bytes) -> RawTable:
+def _from_arrow(table: pa.Table, units: dict[str, str]) -> Table:
+    """Take the columns of an Arrow table that have one value a row; integers stay integers."""
+    names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    columns = {name: table[name].cast(_plain_type(table[name].type)) for name in names}
+    result = convert_pa_table_to_astropy_table(pa.table(columns))
+    for name in set(units) & set(result.colnames):
+        result[name].unit = units[name]
+    return result
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which a column leaves Arrow: a number, or text for all others."""
+    if pa.types.is_null(kind):
+        return pa.float64()
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return kind if plain else pa.string()
+
+
+def _read_votable(content: bytes) -> Table:
     """Read the first table of a VOTable, which must hold its rows itself."""
     if re.search(rb"<STREAM[^>]*\bhref", content):
         raise ValueError("it keeps its rows elsewhere (a STREAM with href); save it as one file")
     table = votable.parse_single_table(io.BytesIO(content), verify="ignore")
-    return from_astropy(table.to_table(use_names_over_ids=True))
+    return table.to_table(use_names_over_ids=True)
 
 
-_READERS: dict[str, Callable[[bytes], RawTable]] = {
+def _read_text(content: bytes) -> Table:
+    """Read a whitespace table: names in its first line, or in the last `#` line above the rows."""
+    lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+    first = next((i for i, line in enumerate(lines) if not line.lstrip().startswith("#")), None)
+    if first is None:
+        return Table()
+    names, start = lines[first].split(), first + 1
+    above = lines[first - 1].lstrip("# \t").split() if first > 0 else []
+    if len(above) == len(names):
+        names, start = above, first
+    rows = [line.split() for line in lines[start:] if not line.lstrip().startswith("#")]
+    wrong = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"row {wrong + 1} has {len(rows[wrong])} values for {len(names)} columns {names}"
+        )
+    return Table([_text_column(words) for words in np.array(rows).T], names=names)
+
+
+def _text_column(words: Array) -> MaskedColumn:
+    """Return words in their narrowest type: int64, else float64, else text."""
+    mask = np.isin(words, MISSING)
+    filled = np.where(mask, "0", words)
+    for dtype in (np.int64, np.float64):
+        try:
+            return MaskedColumn(filled.astype(dtype), mask=mask)
+        except (ValueError, OverflowError):
+            continue
+    return MaskedColumn(words, mask=mask)
+
+
+_READERS: dict[str, Callable[[bytes], Table]] = {
     "fits": _read_fits,
-    "ecsv": read_ecsv,
-    "csv": read_csv,
+    "ecsv": _read_ecsv,
+    "csv": _read_csv,
     "votable": _read_votable,
     "parquet": _read_parquet,
-    "text": read_text,
+    "text": _read_text,
 }

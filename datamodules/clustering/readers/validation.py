@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from astropy.table import Column, Table
 
 from datamodules.clustering.gaia_columns import (
     CORRELATIONS,
@@ -14,12 +15,11 @@ from datamodules.clustering.gaia_columns import (
     REQUIRED,
     UNITS,
     Array,
-    RawTable,
     StarTable,
     storage,
 )
 from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
-from lightning_modules.physics.frames import correlation_matrix
+from lightning_modules.physics.covariance import correlation_matrix
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reading:
                 )
 
 
-def standardise(raw: RawTable, origin: str, reading: Reading) -> StarTable:
+def standardise(raw: Table, origin: str, reading: Reading) -> StarTable:
     """Turn a raw table into canonical columns.
 
     Args:
@@ -65,8 +65,9 @@ def standardise(raw: RawTable, origin: str, reading: Reading) -> StarTable:
     Raises:
         ValueError: A required column or value is missing, or a value cannot be right.
     """
-    found = _find(raw, origin, reading)
-    ids, absent = identifiers(found.pop("source_id"), origin, raw)
+    single = [n for n in raw.colnames if isinstance(raw[n], Column) and raw[n].ndim == 1]
+    found = _find(raw[single], origin, reading)
+    ids, absent = identifiers(found.pop("source_id"), origin)
     columns = {
         name: numbers(column, name, origin, reading.units.get(name))
         for name, column in found.items()
@@ -89,35 +90,43 @@ def standardise(raw: RawTable, origin: str, reading: Reading) -> StarTable:
     return StarTable({"source_id": ids, **kept}, attributes)
 
 
-def _find(raw: RawTable, origin: str, reading: Reading) -> RawTable:
+def _find(raw: Table, origin: str, reading: Reading) -> dict[str, Column]:
     """Pick the canonical, extra and label columns of a table, whatever their case."""
-    lower: dict[str, str] = {}
-    for name in raw:
-        lower.setdefault(name.lower(), name)
     found = {}
     for name in (*REQUIRED, *OPTIONAL):
         given = reading.column_map.get(name, name)
-        actual = given if given in raw else lower.get(given.lower())
-        if actual is not None:
-            found[name] = raw[actual]
+        column = find_column(raw, given)
+        if column is not None:
+            found[name] = column
         elif name in REQUIRED or name in reading.column_map:
             raise ValueError(
-                f"{origin}: no column '{given}' for {name}; the file has {sorted(raw)}; "
+                f"{origin}: no column '{given}' for {name}; the file has {sorted(raw.colnames)}; "
                 f"set data.source.column_map: {{{name}: <name in the file>}}"
             )
     own = {name: name for name in reading.extra_columns}
     if reading.label_column is not None:
         own["label_raw"] = reading.label_column
     for name, given in own.items():
-        actual = given if given in raw else lower.get(given.lower())
-        if actual is None:
+        column = find_column(raw, given)
+        if column is None:
             option = "label_column" if name == "label_raw" else "extra_columns"
             raise ValueError(
                 f"{origin}: no column '{given}' asked for by data.source.{option}; "
-                f"the file has {sorted(raw)}"
+                f"the file has {sorted(raw.colnames)}"
             )
-        found[name] = raw[actual]
+        found[name] = column
     return found
+
+
+def find_column(raw: Table, name: str) -> Column | None:
+    """Return a table's column, whatever the case of its name, or None if there is no such column.
+
+    Args:
+        raw: The table as read.
+        name: Of the column; the same case is preferred.
+    """
+    same = [other for other in raw.colnames if other.lower() == name.lower()]
+    return raw[name if name in same else same[0]] if same else None
 
 
 def _complete(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from datamodules.clustering.gaia_columns import CORRELATIONS, Array
-from lightning_modules.physics.frames import AXES
+from lightning_modules.physics.covariance import AXES
 
 ERROR_RATIOS = np.array([0.8, 0.7, 1.0, 1.03, 0.89])
 """Mean errors of (ra, dec, parallax, pmra, pmdec) in units of the parallax error."""
@@ -16,7 +16,7 @@ CORRELATION_FREEDOM = 25
 
 
 def mean_parallax_error(magnitude: Array) -> Array:
-    """Give the mean parallax error in mas: sqrt(40 + 800 z + 30 z^2) microarcseconds.
+    """Return the mean parallax error in mas: sqrt(40 + 800 z + 30 z^2) microarcseconds.
 
     z = max(10^(0.4 (13 - 15)), 10^(0.4 (G - 15))); within 11 % of DR3 for G of 13 to 21.
     """
@@ -60,12 +60,12 @@ def draw_noise(rng: np.random.Generator, errors: Array, correlations: Array) -> 
 
 
 def correlation_columns(correlations: Array) -> dict[str, Array]:
-    """Give the ten Gaia columns of correlation matrices of shape (n, 5, 5)."""
+    """Return the ten Gaia columns of correlation matrices of shape (n, 5, 5)."""
     upper = np.triu_indices(len(AXES), k=1)
     return dict(zip(CORRELATIONS, correlations[:, upper[0], upper[1]].T, strict=True))
 
 
 def photometric_errors(magnitude: Array) -> tuple[Array, Array]:
-    """Give errors of G and BP-RP in magnitudes; the colour's reaches 0.2 at G = 20.5."""
+    """Return errors of G and BP-RP in magnitudes; the colour's reaches 0.2 at G = 20.5."""
     g = 0.003 + 0.002 * 10.0 ** (0.3 * (magnitude - 19.0))
     return g, np.hypot(0.01, 0.2 * 10.0 ** (0.4 * (magnitude - 20.5)))

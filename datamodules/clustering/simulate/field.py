@@ -8,11 +8,9 @@ import numpy as np
 from datamodules.clustering.gaia_columns import ERRORS, Array, StarTable, storage
 from datamodules.clustering.simulate import astrometry, galaxy
 from datamodules.clustering.simulate.profiles import Profile, draw_radii, velocity_dispersion
-from lightning_modules.physics.frames import (
-    MAS_PER_DEG,
-    frame_jacobian,
-    inverse_tangent_plane,
-)
+from datamodules.source import check_rules
+from lightning_modules.physics.covariance import MAS_PER_DEG
+from lightning_modules.physics.frames import frame_jacobian, inverse_tangent_plane
 
 ISOCHRONE = np.array(
     [
@@ -66,7 +64,7 @@ class StarCluster:
     colour_offset: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a cluster."""
+        """Refuse settings that make no cluster."""
         rules = {
             "num_stars must be at least 1": self.num_stars >= 1,
             "offset and proper_motion must be pairs": len(self.offset) == 2
@@ -80,9 +78,7 @@ class StarCluster:
             "tail_fraction must be in [0, 1]": 0 <= self.tail_fraction <= 1,
             "tail_length must be positive": self.tail_length > 0,
         }
-        broken = [text for text, holds in rules.items() if not holds]
-        if broken:
-            raise ValueError(f"a cluster of data.source.clusters: {'; '.join(broken)} ({self})")
+        check_rules(f"a cluster of data.source.clusters: {self}", rules)
 
 
 @dataclass

@@ -88,17 +88,17 @@ def draw_distances(
 
 
 def distance_modulus(distance: Array) -> Array:
-    """Give m - M of a distance in kpc."""
+    """Return m - M of a distance in kpc."""
     return 5.0 * np.log10(distance) + 10.0
 
 
 def extinction(distance: Array) -> Array:
-    """Give A_G in magnitudes of a distance in kpc: dust close to the plane, 0.4 at the most."""
+    """Return A_G in magnitudes of a distance in kpc: dust close to the plane, 0.4 at the most."""
     return 0.4 * (1.0 - np.exp(-distance / 1.0))
 
 
 def density(distance: Array, centre: Array) -> Array:
-    """Give the star density of the three components along a direction, relative to the Sun's.
+    """Return the star density of the three components along a direction, relative to the Sun's.
 
     Returns:
         Shape (3, len(distance)).
@@ -116,7 +116,7 @@ def density(distance: Array, centre: Array) -> Array:
 
 
 def galactocentric(distance: Array, directions: Array) -> Array:
-    """Give positions in kpc along (from centre to Sun, rotation, north pole), shape (n, 3)."""
+    """Return positions in kpc along (from centre to Sun, rotation, north pole), shape (n, 3)."""
     heliocentric = distance[:, None] * _axes(directions)[2] @ TO_GALACTIC.T
     return np.stack(
         [
@@ -155,7 +155,7 @@ def draw_proper_motions(
 
 
 def draw_colours(rng: np.random.Generator, absolute: Array, distance: Array) -> Array:
-    """Give true BP-RP of field stars: main sequence and giants of many metallicities, reddened."""
+    """Draw BP-RP of field stars: main sequence and giants of many metallicities, reddened."""
     giant = rng.random(len(absolute)) < np.clip((4.0 - absolute) / 3.0, 0.0, 0.9)
     sequence = np.interp(absolute, *MAIN_SEQUENCE)
     colour = np.where(giant, np.interp(absolute, *GIANTS), sequence)
@@ -163,7 +163,7 @@ def draw_colours(rng: np.random.Generator, absolute: Array, distance: Array) -> 
 
 
 def _axes(directions: Array) -> tuple[Array, Array, Array]:
-    """Give unit vectors to the east, to the north and along the line of sight, each (n, 3)."""
+    """Return unit vectors to the east, to the north and along the line of sight, each (n, 3)."""
     ra, dec = np.radians(directions).T
     east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=1)
     sight = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

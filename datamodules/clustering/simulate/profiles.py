@@ -28,7 +28,7 @@ def king_fraction(radius: Array, scale: float, tidal_radius: float) -> Array:
     edge = 1.0 + (tidal_radius / scale) ** 2
 
     def mass(x: Array) -> Array:
-        """Give the mass within x = (R / r_c)^2 up to a constant."""
+        """Return the mass within x = (R / r_c)^2 up to a constant."""
         return np.log1p(x) - 4.0 * (np.sqrt(1.0 + x) - 1.0) / np.sqrt(edge) + x / edge
 
     inside = np.minimum(radius, tidal_radius) / scale
@@ -38,7 +38,7 @@ def king_fraction(radius: Array, scale: float, tidal_radius: float) -> Array:
 def enclosed_fraction(
     radius: Array, profile: Profile, scale: float, tidal_radius: float, slope: float
 ) -> Array:
-    """Give the share of stars within a projected radius, 1 at the tidal radius.
+    """Return the share of stars within a projected radius, 1 at the tidal radius.
 
     Args:
         radius: R, in the units of `scale`.
@@ -71,7 +71,7 @@ def draw_radii(
 
 
 def velocity_dispersion(radius: Array, scale: float, central: float) -> Array:
-    """Give the projected dispersion of an isotropic Plummer sphere: central (1 + R^2/a^2)^(-1/4).
+    """Return the projected dispersion of an isotropic Plummer sphere: central (1 + R^2/a^2)^(-1/4).
 
     Reference: Dejonghe (1987), eq. 40 with q = 0. Used for every profile, with its own scale.
     """

@@ -65,7 +65,7 @@ class SyntheticField(ClusteringSource):
         self.sky = Sky((centre[0], centre[1]), radius, (magnitudes[0], magnitudes[1]), zero_point)
 
     def parameters(self) -> dict[str, Any]:
-        """Give every setting."""
+        """Return every setting."""
         clusters = [asdict(cluster) for cluster in self.clusters]
         return {"num_field": self.num_field, "clusters": clusters, **asdict(self.sky)}
 

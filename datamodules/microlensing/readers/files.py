@@ -1,8 +1,9 @@
 """Files of real light curves as a source: folders of events, telescopes merged."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -17,6 +18,7 @@ Paths = str | list[str] | dict[str, str | list[str]]
 IGNORED = ("readme", ".md", ".json", ".yaml", ".yml", ".pdf", ".png", "truth.csv")
 
 
+@dataclass
 class LightCurveFiles(MicrolensingSource):
     """Light curves in text files: IPAC tables, CSV, ECSV, whitespace columns, gzipped or not.
 
@@ -27,7 +29,8 @@ class LightCurveFiles(MicrolensingSource):
 
     Args:
         path: Where the files are.
-        unit: `mag`, `flux` or `difference_flux`, where the header does not say or has several.
+        unit: `mag`, `flux` or `difference_flux`, where the header does not say or has several; a
+            survey's own class knows it.
         columns: Names of bare columns in order: time, mag, flux, difference_flux, error, or `-`.
         time_zero: Julian date of the files' time 0; JD, HJD and JD - 2450000 are recognised.
         reference_flux: Flux of the reference image, which a difference flux needs.
@@ -37,27 +40,22 @@ class LightCurveFiles(MicrolensingSource):
         labels: Event to label (0 one lens, 1 two), where known.
     """
 
-    def __init__(
-        self,
-        path: Paths,
-        unit: Unit | None = None,
-        columns: list[str] | None = None,
-        time_zero: float | None = None,
-        reference_flux: float | None = None,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        if reference not in ("quiet", "first"):
-            raise ValueError(f"data.source.reference={reference!r}: choose quiet or first")
-        self.path = path
-        self.unit: Unit | None = unit
-        self.columns = columns
-        self.time_zero = time_zero
-        self.reference_flux = reference_flux
-        self.reference: Reference = reference
-        self.rescale_errors = rescale_errors
-        self.labels = dict(labels or {})
+    path: Paths
+    unit: Unit | None = None
+    columns: list[str] | None = None
+    time_zero: float | None = None
+    reference_flux: float | None = None
+    reference: Reference = "quiet"
+    rescale_errors: bool = True
+    labels: dict[str, int] | None = None
+    survey_unit: ClassVar[Unit | None] = None
+
+    def __post_init__(self) -> None:
+        """Take the survey's unit and refuse an unknown reference."""
+        if self.reference not in ("quiet", "first"):
+            raise ValueError(f"data.source.reference={self.reference!r}: choose quiet or first")
+        self.unit = self.unit or self.survey_unit
+        self.labels = self.labels or {}
 
     def files(self) -> dict[str, list[Path]]:
         """List the files of every event.
@@ -78,27 +76,17 @@ class LightCurveFiles(MicrolensingSource):
                             "in data.source.path"
                         )
                     events[name] = files
-        unknown = sorted(set(self.labels) - set(events))
+        unknown = sorted(set(self.labels or {}) - set(events))
         if unknown:
             raise ValueError(f"data.source.labels: {unknown} are none of {sorted(events)}")
         return events
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of every file."""
+        """Return the settings and the identity (path, size, time) of every file."""
         events = self.files()
         lines = (f"{name} {fingerprint(file)}" for name, files in events.items() for file in files)
-        return {
-            "path": self.path,
-            "num_files": sum(map(len, events.values())),
-            "files": cache_key(lines),
-            "unit": self.unit,
-            "columns": self.columns,
-            "time_zero": self.time_zero,
-            "reference_flux": self.reference_flux,
-            "reference": self.reference,
-            "rescale_errors": self.rescale_errors,
-            "labels": self.labels,
-        }
+        num_files = sum(map(len, events.values()))
+        return {**asdict(self), "num_files": num_files, "files": cache_key(lines)}
 
     def events(self) -> list[Event]:
         """Read, check and merge all files.
@@ -135,7 +123,7 @@ class LightCurveFiles(MicrolensingSource):
             "flux": _stacked([event.flux for event in events], longest),
             "flux_error": _stacked([event.error for event in events], longest),
             "good": np.isfinite(shared["time"]),
-            "label": np.array([self.labels.get(event.name, -1) for event in events]),
+            "label": np.array([(self.labels or {}).get(event.name, -1) for event in events]),
             "delta_chi2": np.full(len(events), np.nan, np.float32),
             "reference_flux": np.array([event.reference_flux for event in events], np.float32),
             "reference_flux_error": np.array(
@@ -148,76 +136,21 @@ class LightCurveFiles(MicrolensingSource):
 
 
 class OGLELightCurves(LightCurveFiles):
-    """OGLE's `phot.dat`: HJD, magnitude, error, and seeing and sky that are not used.
+    """OGLE's `phot.dat`: HJD, magnitude, error, and seeing and sky that are not used."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path, "mag", reference=reference, rescale_errors=rescale_errors, labels=labels
-        )
+    survey_unit = "mag"
 
 
 class MOALightCurves(LightCurveFiles):
-    """MOA's difference photometry: time, difference flux, error.
+    """MOA's difference photometry: time, difference flux, error; needs `reference_flux`."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference_flux: Flux of the reference image in MOA's counts.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference_flux: float,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path,
-            "difference_flux",
-            reference_flux=reference_flux,
-            reference=reference,
-            rescale_errors=rescale_errors,
-            labels=labels,
-        )
+    survey_unit = "difference_flux"
 
 
 class KMTNetLightCurves(LightCurveFiles):
-    """KMTNet's pysis files, by their magnitudes: one file a site and field, one folder an event.
+    """KMTNet's pysis files, by their magnitudes: one file a site and field, one folder an event."""
 
-    Args:
-        path: As of `LightCurveFiles`.
-        reference: As of `LightCurveFiles`.
-        rescale_errors: As of `LightCurveFiles`.
-        labels: As of `LightCurveFiles`.
-    """
-
-    def __init__(
-        self,
-        path: Paths,
-        reference: Reference = "quiet",
-        rescale_errors: bool = True,
-        labels: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            path, "mag", reference=reference, rescale_errors=rescale_errors, labels=labels
-        )
+    survey_unit = "mag"
 
 
 def _events_at(path: Path) -> dict[str, list[Path]]:
@@ -237,7 +170,7 @@ def _events_at(path: Path) -> dict[str, list[Path]]:
 
 
 def _light_curves(folder: Path) -> list[Path]:
-    """List a folder's files but those that are no light curves by their names."""
+    """List a folder's files, without those whose names say that they hold something else."""
     files = (entry for entry in folder.iterdir() if entry.is_file())
     ignored = (file for file in files if not file.name.startswith("."))
     return sorted(f for f in ignored if not any(word in f.name.lower() for word in IGNORED))

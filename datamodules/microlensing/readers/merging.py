@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from datamodules.microlensing.readers.light_curves import LightCurve
 from datamodules.microlensing.simulate.events import FIRST_EPOCHS
-from lightning_modules.physics.point_lens import pspl
 from lightning_modules.physics.single_lens_fit import Curves, SingleLensFit, fit_single_lens
 
 Array = NDArray[Any]
@@ -109,7 +108,7 @@ def _quiet(curve: LightCurve) -> Array:
 
 
 def _error_factor(curve: LightCurve) -> float:
-    """Give the factor that makes errors as large as the scatter they claim, at least 1.
+    """Return the factor that makes errors as large as the scatter they claim, at least 1.
 
     It is the robust scatter of the differences of successive epochs, in units of their error.
     """
@@ -138,11 +137,10 @@ def _align(
     curve: LightCurve, fit: SingleLensFit, rescale: bool
 ) -> tuple[tuple[Array, Array, Array] | None, str]:
     """Bring a telescope to the main one's scale, or say why it is left out."""
-    tau = (curve.time - fit.peak_time[0]) / fit.einstein_time[0]
-    magnification = pspl(np.hypot(tau, fit.impact_parameter[0]))
-    design = np.stack([magnification, np.ones_like(tau)], axis=1) / curve.error[:, None]
-    if len(tau) < 3 or np.linalg.cond(design) > 1e8:
-        return None, f"{curve.path}: {len(tau)} epochs cannot be aligned; left out"
+    magnification = fit.magnification(curve.time[None])[0]
+    design = np.stack([magnification, np.ones_like(magnification)], axis=1) / curve.error[:, None]
+    if len(design) < 3 or np.linalg.cond(design) > 1e8:
+        return None, f"{curve.path}: {len(design)} epochs cannot be aligned; left out"
     covariance = np.linalg.inv(design.T @ design)
     source, blend = covariance @ (design.T @ (curve.flux / curve.error))
     factor = _error_factor(curve) if rescale else 1.0

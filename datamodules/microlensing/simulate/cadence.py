@@ -5,12 +5,14 @@ its own nights, weather and hours; all events of a field share its epochs, as th
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.microlensing.simulate.presets import Range
+from datamodules.source import check_rules
 
 Array = NDArray[Any]
 
@@ -60,6 +62,7 @@ class Cadence(ABC):
         return times
 
 
+@dataclass
 class RegularCadence(Cadence):
     """Equidistant epochs over the window, the same for all events (the reference's).
 
@@ -67,45 +70,57 @@ class RegularCadence(Cadence):
         num_epochs: Number of epochs.
     """
 
-    def __init__(self, num_epochs: int = 1500) -> None:
-        if num_epochs < 2:
-            raise ValueError(f"data.source.cadence.num_epochs={num_epochs} must be at least 2")
-        self.num_epochs = num_epochs
+    num_epochs: int = 1500
+
+    def __post_init__(self) -> None:
+        """Refuse fewer than two epochs."""
+        holds = self.num_epochs >= 2
+        check_rules(
+            "data.source.cadence", {f"num_epochs={self.num_epochs} must be at least 2": holds}
+        )
 
     def draw(self, rng: np.random.Generator, window: Range) -> Array:
         """Spread the epochs from the window's first day to its last."""
         return np.linspace(*window, self.num_epochs)
 
 
+@dataclass
 class GroundCadence(Cadence):
     """A survey from the ground: sites, nights, seasons, weather in spells.
 
-    A site observes the bulge while it is high: for `hours` about its highest point, cut by the
+    A site observes the bulge while it is high: for 9 hours about its highest point, cut by the
     night, within the season. Weather has a memory: a night is lost with probability `lost`, and
     lost nights come in spells of `spell` nights on average.
+
+    Args:
+        interval: Days between visits at one site: 0.01 (15 minutes) to 0.04 in the densest fields,
+            1 to 3 in most others.
+        season: Length of the bulge season in days.
+        lost: Share of the nights lost at each site to weather and Moon.
+        spell: Mean length of bad spells in nights.
+        num_fields: Number of different lists of epochs.
     """
 
-    sites: tuple[float, ...] = (0.0,)
-    """Middle of the night at each site, as the fraction of a UT day."""
+    interval: float
+    season: float
+    lost: float
+    spell: float
+    num_fields: int
+    sites: ClassVar[tuple[float, ...]] = (0.196,)
+    """Middle of the night at each site, as the fraction of a UT day: Chile."""
 
-    def __init__(
-        self, interval: float, season: float, lost: float, spell: float, num_fields: int
-    ) -> None:
-        problems = {
-            f"interval={interval} days must be positive": interval > 0,
-            f"season={season} days must be within (0, 365.25]": 0 < season <= YEAR,
-            f"lost={lost} must be within [0, 1)": 0 <= lost < 1,
-            f"spell={spell} nights must be at least 1": spell >= 1,
-            f"num_fields={num_fields} must be at least 1": num_fields >= 1,
-        }
-        for text, holds in problems.items():
-            if not holds:
-                raise ValueError(f"data.source.cadence.{text}")
-        self.interval = interval
-        self.season = season
-        self.lost = lost
-        self.spell = spell
-        self.num_fields = num_fields
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        check_rules(
+            "data.source.cadence",
+            {
+                f"interval={self.interval} days must be positive": self.interval > 0,
+                f"season={self.season} days must be within (0, 365.25]": 0 < self.season <= YEAR,
+                f"lost={self.lost} must be within [0, 1)": 0 <= self.lost < 1,
+                f"spell={self.spell} nights must be at least 1": self.spell >= 1,
+                f"num_fields={self.num_fields} must be at least 1": self.num_fields >= 1,
+            },
+        )
 
     def draw(self, rng: np.random.Generator, window: Range) -> Array:
         """Draw one field's epochs at all sites."""
@@ -152,79 +167,41 @@ class GroundCadence(Cadence):
         return clear
 
 
+@dataclass
 class OGLECadence(GroundCadence):
-    """OGLE-IV from Las Campanas: about a visit every night or every few, in a season of 260 days.
+    """OGLE-IV from Las Campanas: a visit every night or every few, in a season of 260 days."""
 
-    Args:
-        interval: Days between visits: 0.014 (20 minutes) to 0.04 in the densest fields, 1 to 3 in
-            most others.
-        season: Length of the bulge season in days.
-        lost: Share of nights lost to weather and Moon.
-        spell: Mean length of bad spells in nights.
-        num_fields: Number of different lists of epochs.
-    """
-
-    sites = (0.196,)
-
-    def __init__(
-        self,
-        interval: float = 1.0,
-        season: float = 260.0,
-        lost: float = 0.25,
-        spell: float = 3.0,
-        num_fields: int = 64,
-    ) -> None:
-        super().__init__(interval, season, lost, spell, num_fields)
+    interval: float = 1.0
+    season: float = 260.0
+    lost: float = 0.25
+    spell: float = 3.0
+    num_fields: int = 64
 
 
+@dataclass
 class KMTNetCadence(GroundCadence):
-    """KMTNet from Chile, South Africa and Australia: round the clock at 15 minutes to 5 hours.
+    """KMTNet from Chile, South Africa and Australia: round the clock at 15 minutes to 5 hours."""
 
-    Args:
-        interval: Days between visits at one site; 0.0104 is 15 minutes, 0.0417 one hour.
-        season: Length of the bulge season in days.
-        lost: Share of nights lost at each site.
-        spell: Mean length of bad spells in nights.
-        num_fields: Number of different lists of epochs.
-    """
-
-    sites = (0.196, 0.942, 0.586)
-
-    def __init__(
-        self,
-        interval: float = 0.0417,
-        season: float = 240.0,
-        lost: float = 0.3,
-        spell: float = 3.0,
-        num_fields: int = 16,
-    ) -> None:
-        super().__init__(interval, season, lost, spell, num_fields)
+    interval: float = 0.0417
+    season: float = 240.0
+    lost: float = 0.3
+    spell: float = 3.0
+    num_fields: int = 16
+    sites: ClassVar[tuple[float, ...]] = (0.196, 0.942, 0.586)
 
 
+@dataclass
 class LSSTCadence(GroundCadence):
-    """Rubin's wide survey from Cerro Pachon: a visit every three nights or so, half a year long.
+    """Rubin's wide survey from Cerro Pachon: a visit every three nights or so, half a year long."""
 
-    Args:
-        interval: Mean days between visits in the band used.
-        season: Length of the season in days.
-        lost: Share of nights lost to weather.
-        spell: Mean length of bad spells in nights.
-        num_fields: Number of different lists of epochs.
-    """
-
-    sites = (0.196,)
-
-    def __init__(
-        self,
-        interval: float = 3.0,
-        season: float = 210.0,
-        lost: float = 0.2,
-        spell: float = 3.0,
-        num_fields: int = 64,
-    ) -> None:
-        super().__init__(interval, season, lost, spell, num_fields)
+    interval: float = 3.0
+    season: float = 210.0
+    lost: float = 0.2
+    spell: float = 3.0
+    num_fields: int = 64
 
 
+@dataclass
 class RomanCadence(Cadence):
     """Roman's Galactic Bulge Time Domain Survey: seasons of 72 days, twice a year, every 12.1 min.
 
@@ -235,22 +212,22 @@ class RomanCadence(Cadence):
         num_fields: Number of different lists of epochs.
     """
 
-    def __init__(
-        self,
-        interval: float = 0.0084,
-        season: float = 72.0,
-        gap: float = 0.02,
-        num_fields: int = 8,
-    ) -> None:
-        if interval <= 0 or not 0 < season <= YEAR / 2 or not 0 <= gap < 1 or num_fields < 1:
-            raise ValueError(
-                f"data.source.cadence: interval={interval} and num_fields={num_fields} must be "
-                f"positive, season={season} within (0, 182.6], gap={gap} within [0, 1)"
-            )
-        self.interval = interval
-        self.season = season
-        self.gap = gap
-        self.num_fields = num_fields
+    interval: float = 0.0084
+    season: float = 72.0
+    gap: float = 0.02
+    num_fields: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        check_rules(
+            "data.source.cadence",
+            {
+                f"interval={self.interval} days must be positive": self.interval > 0,
+                f"season={self.season} days must be within (0, 182.6]": 0 < self.season <= YEAR / 2,
+                f"gap={self.gap} must be within [0, 1)": 0 <= self.gap < 1,
+                f"num_fields={self.num_fields} must be at least 1": self.num_fields >= 1,
+            },
+        )
 
     def draw(self, rng: np.random.Generator, window: Range) -> Array:
         """Draw one field's epochs."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.microlensing.simulate.magnification import Lens
+from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.noise import PhotometricErrors
 from datamodules.microlensing.simulate.parallax import parallax_offsets
 from datamodules.microlensing.simulate.presets import BINARY_ONLY, NOT_OF_LENS, Priors
@@ -24,7 +24,7 @@ from lightning_modules.physics.single_lens_fit import (
 )
 
 Array = NDArray[Any]
-Negatives = Literal["prior", "matched"]
+SingleLensPrior = Literal["prior", "matched"]
 
 SINGLE, BINARY, FLAT, VARIABLE = 0, 1, 2, 3
 """Labels: one lens, two lenses, constant star, variable star."""
@@ -42,10 +42,10 @@ class Simulation:
 
     Attributes:
         priors: Distribution of parameters.
-        errors: Photometric errors.
+        photometry: Photometric errors.
         times: Epochs of each field in days, shape (F, T), NaN-padded.
         missing_fraction: Share of the epochs that are lost at random.
-        negatives: Single lenses drawn from the priors, or matched to binaries.
+        single_lens_prior: Single lenses drawn from the priors, or matched to binaries.
         delta_chi2: Whether each binary gets its Delta chi^2 against the best single lens.
         min_delta_chi2: Binaries below are drawn again.
         quiet_epochs: Epochs before the event that set the reference flux; 0 for the first 30.
@@ -55,10 +55,10 @@ class Simulation:
     """
 
     priors: Priors
-    errors: PhotometricErrors
+    photometry: PhotometricErrors
     times: Array
     missing_fraction: float = 0.2
-    negatives: Negatives = "prior"
+    single_lens_prior: SingleLensPrior = "prior"
     delta_chi2: bool = True
     min_delta_chi2: float = 0.0
     quiet_epochs: int = 50
@@ -69,7 +69,7 @@ class Simulation:
     @property
     def fits(self) -> bool:
         """Whether binaries are fitted by single lenses."""
-        return self.delta_chi2 or self.min_delta_chi2 > 0 or self.negatives == "matched"
+        return self.delta_chi2 or self.min_delta_chi2 > 0 or self.single_lens_prior == "matched"
 
 
 @dataclass
@@ -101,12 +101,12 @@ def simulate_block(
         Columns of the store (without names), and how many draws were thrown away and why.
     """
     rng = np.random.default_rng(seed)
-    lens = Lens(simulation.ra, simulation.dec, simulation.finite_source)
+    engine = MagnificationEngine(simulation.ra, simulation.dec, simulation.finite_source)
     field = rng.integers(0, len(simulation.times), len(labels)).astype(np.int32)
     time = simulation.times[field]
     good = np.isfinite(time) & (rng.random(time.shape, np.float32) >= simulation.missing_fraction)
     _keep_enough(good, time)
-    events, counts = _draw_accepted(simulation, lens, rng, labels, time, good)
+    events, counts = _draw_accepted(simulation, engine, rng, labels, time, good)
     columns = _observe(simulation, rng, events, good)
     absent = {name: labels != BINARY for name in BINARY_ONLY} | dict.fromkeys(NOT_OF_LENS, False)
     parameters = {
@@ -131,7 +131,7 @@ def _keep_enough(good: Array, time: Array) -> None:
 
 def _draw_accepted(
     simulation: Simulation,
-    lens: Lens,
+    engine: MagnificationEngine,
     rng: np.random.Generator,
     labels: Array,
     time: Array,
@@ -143,7 +143,7 @@ def _draw_accepted(
     todo = np.arange(count)
     events: Events | None = None
     for _ in range(MAX_DRAWS):
-        new = _draw(simulation, lens, rng, labels[todo], time[todo], good[todo])
+        new = _draw(simulation, engine, rng, labels[todo], time[todo], good[todo])
         failed = ~np.isfinite(new.flux).all(axis=1)
         weak = ~failed & (new.delta_chi2 < simulation.min_delta_chi2)
         counts["failed"] += int(failed.sum())
@@ -165,7 +165,7 @@ def _draw_accepted(
 
 def _draw(
     simulation: Simulation,
-    lens: Lens,
+    engine: MagnificationEngine,
     rng: np.random.Generator,
     labels: Array,
     time: Array,
@@ -173,12 +173,12 @@ def _draw(
 ) -> Events:
     """Draw events once, with true fluxes."""
     parameters = simulation.priors.draw(rng, len(labels))
-    errors, magnitude = simulation.errors, parameters["baseline_magnitude"]
+    magnitude = parameters["baseline_magnitude"]
     peak = 1 + 1 / np.maximum(parameters["impact_parameter"], 1e-3)
-    tolerance = errors.tolerance(peak, magnitude)
-    matched = simulation.negatives == "matched"
+    tolerance = simulation.photometry.tolerance(peak, magnitude)
+    matched = simulation.single_lens_prior == "matched"
     binary = labels <= BINARY if matched else labels == BINARY
-    flux = _blended(lens.magnify(parameters, binary, time, good, tolerance), parameters)
+    flux = _blended(engine.magnify(parameters, binary, time, good, tolerance), parameters)
     flux[labels == FLAT] = 1.0
     if (labels == VARIABLE).any():
         flux[labels == VARIABLE] = variable_star(rng, time[labels == VARIABLE])
@@ -188,7 +188,7 @@ def _draw(
         fit = _fit(simulation, events, fitted, time, good)
         events.delta_chi2[fitted] = fit.chi2
         if matched:
-            _replace_singles(lens, events, fit, fitted, labels, time, good, tolerance)
+            _replace_singles(engine, events, fit, fitted, labels, time, good, tolerance)
     return events
 
 
@@ -205,7 +205,7 @@ def _fit(
     """Fit single lenses to true curves, weighted by the errors that observations would have."""
     some = {name: values[rows] for name, values in events.parameters.items()}
     seen, true = good[rows], events.flux[rows].astype(np.float64)
-    sigma = simulation.errors.sigma(true, some["baseline_magnitude"][:, None])
+    sigma = simulation.photometry.sigma(true, some["baseline_magnitude"][:, None])
     days = np.where(np.isfinite(time[rows]), time[rows], some["peak_time"][:, None])
     along = across = None
     north, east = some["parallax_north"], some["parallax_east"]
@@ -225,7 +225,7 @@ def _fit(
 
 
 def _replace_singles(
-    lens: Lens,
+    engine: MagnificationEngine,
     events: Events,
     fit: SingleLensFit,
     fitted: Array,
@@ -248,7 +248,7 @@ def _replace_singles(
     parameters["blend"][rows] = fit.blend_flux[chosen] / total
     some = {name: values[rows] for name, values in parameters.items()}
     single = np.zeros(len(rows), dtype=bool)
-    magnification = lens.magnify(some, single, time[rows], good[rows], tolerance[rows])
+    magnification = engine.magnify(some, single, time[rows], good[rows], tolerance[rows])
     events.flux[rows] = _blended(magnification, some)
 
 
@@ -257,10 +257,10 @@ def _observe(
 ) -> dict[str, Array]:
     """Measure, find the reference flux and normalise; the same for every event."""
     magnitude = events.parameters["baseline_magnitude"][:, None]
-    flux, error = simulation.errors.measure(rng, events.flux, magnitude)
+    flux, error = simulation.photometry.measure(rng, events.flux, magnitude)
     if simulation.quiet_epochs:
         quiet = np.ones((len(flux), simulation.quiet_epochs), dtype=np.float32)
-        before, before_error = simulation.errors.measure(rng, quiet, magnitude)
+        before, before_error = simulation.photometry.measure(rng, quiet, magnitude)
         used = np.ones_like(before, dtype=bool)
     else:
         used = good & (np.cumsum(good, axis=1) <= FIRST_EPOCHS)

@@ -32,7 +32,7 @@ SPIKE = 2.0
 """An epoch this many times above both its neighbours is computed again, more exactly."""
 
 
-class Lens:
+class MagnificationEngine:
     """The magnification engine of one process.
 
     Args:
@@ -48,7 +48,7 @@ class Lens:
         self.engine = VBMicrolensing()
 
     def path(self, events: Mapping[str, Array], time: Array) -> tuple[Array, Array]:
-        """Give tau and u of the (first) source, parallax included.
+        """Return tau and u of the (first) source, parallax included.
 
         Args:
             events: Parameters, each of shape (n,).

@@ -22,20 +22,20 @@ FAINTEST = 0.05
 class PhotometricErrors:
     """Photometric errors.
 
-    Constant errors: sigma_F = 0.921 e F. Magnitude-dependent errors, with f the flux in units of a
-    star of `reference_magnitude` and S the sky in the same units:
+    Constant errors: sigma_F = 0.921 e F, e being `sigma_mag`. Magnitude-dependent errors, with f
+    the flux in units of a star of `reference_magnitude` and S the sky in the same units:
     sigma_f^2 = (0.921 e)^2 (f + S) / (1 + S). The floor is added in squares: (0.921 floor f)^2.
 
     Attributes:
-        error: e in magnitudes; with magnitude-dependent errors that of `reference_magnitude`.
+        sigma_mag: e in magnitudes; with magnitude-dependent errors that of `reference_magnitude`.
         floor: Systematic error in magnitudes.
         magnitude_dependent: Whether photon noise of star and sky sets the errors.
-        reference_magnitude: Magnitude of the star whose error is `error`.
+        reference_magnitude: Magnitude of the star whose error is `sigma_mag`.
         sky_magnitude: Magnitude of the sky below a star.
         scatter: Natural-log scatter of the errors from epoch to epoch (seeing, Moon, clouds).
     """
 
-    error: float = 0.1
+    sigma_mag: float = 0.1
     floor: float = 0.0
     magnitude_dependent: bool = False
     reference_magnitude: float = 20.0
@@ -43,21 +43,21 @@ class PhotometricErrors:
     scatter: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no error."""
-        if not self.error > 0 or self.floor < 0 or self.scatter < 0:
+        """Refuse an error that is not positive."""
+        if not self.sigma_mag > 0 or self.floor < 0 or self.scatter < 0:
             raise ValueError(
-                f"data.source: photometric_error={self.error} must be positive, error_floor="
-                f"{self.floor} and error_scatter={self.scatter} not negative"
+                f"data.source.photometry: sigma_mag={self.sigma_mag} must be positive, floor="
+                f"{self.floor} and scatter={self.scatter} not negative"
             )
 
     def sigma(self, flux: Array, baseline_magnitude: Array) -> Array:
-        """Give the error of fluxes, both in units of the baseline.
+        """Return the error of fluxes, both in units of the baseline.
 
         Args:
             flux: Shape (n, T) or (n,).
             baseline_magnitude: Broadcastable to `flux`.
         """
-        error, floor = MAG_TO_RELATIVE * self.error, MAG_TO_RELATIVE * self.floor
+        error, floor = MAG_TO_RELATIVE * self.sigma_mag, MAG_TO_RELATIVE * self.floor
         if not self.magnitude_dependent:
             relative = np.float32(np.hypot(error, floor))
             return relative * np.maximum(flux, np.float32(FAINTEST))
@@ -95,7 +95,7 @@ class PhotometricErrors:
         return measured, error if factors is None else error * factors
 
     def tolerance(self, peak: Array, baseline_magnitude: Array) -> Array:
-        """Give the relative tolerance that noise hides: 0.1 sigma (mag) at the peak, 0.01 at most.
+        """Return the relative tolerance that noise hides: 0.1 sigma (mag) at the peak, up to 0.01.
 
         Args:
             peak: Peak flux in units of the baseline, shape (n,).

@@ -87,19 +87,19 @@ def _magnify(s: Array, q: Array, y1: Array, y2: Array) -> Array:
 
 
 def _inverse(value: Array, mass: Array) -> Array:
-    """Give mass / conj(value)."""
+    """Return mass / conj(value)."""
     square = value.real**2 + value.imag**2
     inverse: Array = value * (mass / square)
     return inverse
 
 
 def _deflection(image: Array, place: Array, mass: Array) -> Array:
-    """Give the deflection m / (conj(z) - x)."""
+    """Return the deflection m / (conj(z) - x)."""
     return _inverse(image - place, mass)
 
 
 def _squared_shear(image: Array, places: tuple[Array, Array], masses: tuple[Array, Array]) -> Array:
-    """Give |sum m_i / (conj(z) - x_i)^2|^2; the magnification is 1 / |1 - it|."""
+    """Return |sum m_i / (conj(z) - x_i)^2|^2; the magnification is 1 / |1 - it|."""
     one = np.ones(1, dtype=np.float32)
     first, second = (_inverse(image - place, one) ** 2 for place in places)
     shear = masses[0] * first + masses[1] * second

@@ -16,7 +16,7 @@ PRECESSION = 3.82e-5
 
 
 def sun_position(time: Array) -> Array:
-    """Give the Sun's geocentric position in AU, good to 3e-4 (Astronomical Almanac, equinox 2000).
+    """Return the Sun's geocentric position in AU, to 3e-4 (Astronomical Almanac, equinox 2000).
 
     Args:
         time: Days after `TIME_ZERO`, any shape.
@@ -47,7 +47,7 @@ def projected_sun(time: Array, ra: float, dec: float) -> tuple[Array, Array]:
 def parallax_offsets(
     time: Array, frame_time: Array, north: Array, east: Array, ra: float, dec: float
 ) -> tuple[Array, Array]:
-    """Give what parallax adds to the path, in a frame that moves with the Earth (Gould 2004).
+    """Return what parallax adds to the path, in a frame that moves with the Earth (Gould 2004).
 
     delta_tau = pi_N s_N + pi_E s_E and delta_beta = pi_N s_E - pi_E s_N, where s(t) is the Sun's
     projected position minus its tangent at `frame_time`.

@@ -1,7 +1,7 @@
 """Rows of FITS images and tables, read by number: the rest of a file never enters memory.
 
-The files of the survey exceed 50 GB. They are not memory-mapped, for mapped pages count as memory
-of the process: rows that are wanted are read at their place, and nothing else is.
+The files of the survey exceed 50 GB. Images are not memory-mapped, and tables block by block only,
+for mapped pages count as memory of the process.
 """
 
 import gzip
@@ -20,9 +20,8 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 25
-"""Read at a time from a table: 32 MiB."""
+"""Mapped at a time from a table: 32 MiB."""
 
-_BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, EOFError, zlib.error)
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip", b"\xfd7": "xz"}
 
@@ -62,65 +61,41 @@ def opened(path: Path) -> Iterator[fits.HDUList]:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         with fits.open(io.BytesIO(content)) as file:
-            last = file[len(file) - 1]
-            missing = last.fileinfo()["datLoc"] + last.size - len(content)
-            if missing > 0:
-                raise _cut_short(path, f"HDU {len(file) - 1}", missing)
+            _check_whole(path, file, len(file) - 1, len(content))
             yield file
 
 
-def _cut_short(path: Path, what: str, missing: int) -> ValueError:
-    """Say that the end of a file is missing."""
-    return ValueError(f"{path}: {what} lacks its last {missing} bytes; download the file again")
+@contextmanager
+def _large_file(path: Path, memmap: bool) -> Iterator[fits.HDUList]:
+    """Open a file of which only some rows will be read; refuse one without places for its rows."""
+    with reading(path):
+        with path.open("rb") as file:
+            kind = _COMPRESSED.get(file.read(2))
+        if kind is not None:
+            raise ValueError(
+                f"{path}: compressed by {kind}; decompress it, for rows are read singly"
+            )
+        with fits.open(path, memmap=memmap) as hdus:
+            yield hdus
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Refuse files in which rows have no place of their own."""
-    with path.open("rb") as file:
-        kind = _COMPRESSED.get(file.read(2))
-    if kind is not None:
-        raise ValueError(f"{path}: compressed by {kind}; decompress it, for rows are read singly")
+def _check_whole(path: Path, file: fits.HDUList, number: int, size: int) -> None:
+    """Refuse a file of `size` bytes in which an HDU lacks its end."""
+    missing = file[number].fileinfo()["datLoc"] + file[number].size - size
+    if missing > 0:
+        raise ValueError(
+            f"{path}: HDU {number} lacks its last {missing} bytes; download the file again"
+        )
 
 
-class _Rows:
-    """Rows of equal size that follow each other in a file.
-
-    Attributes:
-        path: The file.
-        num_rows: How many there are.
-    """
-
-    def __init__(
-        self, path: Path, offset: int, num_rows: int, row: np.dtype[Any], what: str
-    ) -> None:
-        self.path = path
-        self.num_rows = num_rows
-        self._offset = offset
-        self._row = row
-        missing = offset + num_rows * row.itemsize - path.stat().st_size
-        if missing > 0:
-            raise _cut_short(path, what, missing)
-
-    def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Read rows in increasing order, each run of consecutive ones at once."""
-        result = np.empty(len(rows), self._row)
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-        with self.path.open("rb") as file:
-            for first, end in pairwise([*starts, len(rows)]):
-                file.seek(self._offset + int(rows[first]) * self._row.itemsize)
-                read = file.readinto(result[first:end].view(np.uint8).data)
-                if read != (end - first) * self._row.itemsize:
-                    raise ValueError(f"{self.path}: ends before row {rows[end - 1]}")
-        return result
-
-
-class ImageRows(_Rows):
+class ImageRows:
     """Rows of the first image of two axes in a FITS file.
 
     Args:
         path: The file, not compressed.
 
     Attributes:
+        num_rows: Number of rows.
         num_pixels: Length of a row.
 
     Raises:
@@ -129,38 +104,47 @@ class ImageRows(_Rows):
     """
 
     def __init__(self, path: Path) -> None:
-        with reading(path), fits.open(path, memmap=True, mode="readonly") as file:
-            _refuse_compressed(path)
+        self.path = path
+        with _large_file(path, memmap=False) as file:
             plain = (i for i, h in enumerate(file) if not isinstance(h, fits.CompImageHDU))
-            number = next((i for i in plain if _axes(file[i]) == 2), None)
+            number = next((i for i in plain if file[i].is_image and len(file[i].shape) == 2), None)
             if number is None:
                 raise ValueError(
                     f"{path}: no image of two axes in it, not counting compressed ones (funpack); "
                     "is it a contspec file?"
                 )
-            hdu = file[number]
-            header, offset = hdu.header, hdu.fileinfo()["datLoc"]
-            self.num_pixels = int(header["NAXIS1"])
-            self._scale = header.get("BSCALE", 1), header.get("BZERO", 0)
-            value = np.dtype(_BITPIX[header["BITPIX"]])
-            num_rows = int(header["NAXIS2"])
-        row = np.dtype((value, (self.num_pixels,)))
-        self._value = value
-        super().__init__(path, offset, num_rows, np.dtype([("row", row)]), f"the image {number}")
+            _check_whole(path, file, number, path.stat().st_size)
+            self._number = number
+            self.num_rows, self.num_pixels = file[number].shape
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Read rows given in increasing order, (n, pixels), in the machine's byte order."""
-        values = self._read(rows)["row"]
-        native = values.astype(self._value.newbyteorder("="), copy=False)
-        return _scaled(native, *self._scale)
+        """Read rows given in increasing order, each run of consecutive ones at once.
+
+        Args:
+            rows: Row numbers, shape (n,).
+
+        Returns:
+            Shape (n, pixels), in the machine's byte order.
+        """
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        with _large_file(self.path, memmap=False) as file:
+            section = file[self._number].section
+            parts = [section[0:0]]
+            for first, end in pairwise([*starts, len(rows)]):
+                parts.append(section[int(rows[first]) : int(rows[end - 1]) + 1])
+        whole = np.concatenate(parts)
+        return whole.astype(whole.dtype.newbyteorder("="), copy=False)
 
 
-class TableRows(_Rows):
+class TableRows:
     """Rows of a binary table in a FITS file.
 
     Args:
         path: The file, not compressed.
         extension: Number of the table.
+
+    Attributes:
+        num_rows: Number of rows.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -168,17 +152,17 @@ class TableRows(_Rows):
     """
 
     def __init__(self, path: Path, extension: int = 1) -> None:
-        with reading(path), fits.open(path, memmap=True, mode="readonly") as file:
-            _refuse_compressed(path)
+        self.path = path
+        self.extension = extension
+        with _large_file(path, memmap=True) as file:
             table = file[extension] if len(file) > extension else None
             if not isinstance(table, fits.BinTableHDU):
                 raise ValueError(f"{path}: no table in its HDU {extension}; is it a catalogue?")
-            offset, num_rows = table.fileinfo()["datLoc"], int(table.header["NAXIS2"])
-            row = table.columns.dtype.newbyteorder(">")
-            self._scales = {c.name: (c.bscale or 1, c.bzero or 0) for c in table.columns}
-            if row.itemsize != table.header["NAXIS1"]:
+            _check_whole(path, file, extension, path.stat().st_size)
+            self.num_rows = int(table.header["NAXIS2"])
+            self._row = table.columns.dtype
+            if self._row.itemsize != table.header["NAXIS1"]:
                 raise ValueError(f"{path}: the columns of HDU {extension} do not fill its rows")
-        super().__init__(path, offset, num_rows, row, f"the table in HDU {extension}")
 
     @property
     def names(self) -> list[str]:
@@ -195,30 +179,16 @@ class TableRows(_Rows):
         size = max(1, BLOCK_BYTES // self._row.itemsize)
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
         for first in range(0, self.num_rows, size):
-            block = self._read(np.arange(first, min(first + size, self.num_rows)))
-            for name in names:
-                parts[name].append(self._native(name, block[name]))
+            with _large_file(self.path, memmap=True) as file:
+                block = file[self.extension].data[first : first + size]
+                for name in names:
+                    parts[name].append(_native(np.asarray(block[name])))
+                del block  # the file stays mapped while anything refers to it
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
-    def _native(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Copy a column in the machine's byte order, scaled."""
-        if values.dtype.kind == "S":
-            return np.char.strip(np.char.decode(values, "ascii", "replace"))
-        native = values.astype(values.dtype.newbyteorder("="))
-        return _scaled(native, *self._scales[name])
 
-
-def _axes(hdu: Any) -> int:
-    """Count the axes of an image; 0 for a table."""
-    return int(hdu.header["NAXIS"]) if hdu.is_image else 0
-
-
-def _scaled(values: NDArray[Any], scale: float, zero: float) -> NDArray[Any]:
-    """Give the physical values; integers stay integers where they can (FITS has no unsigned)."""
-    if (scale, zero) == (1, 0):
-        return values
-    if values.dtype.kind in "iu" and scale == 1 and float(zero).is_integer():
-        if zero == 2**63:
-            return values.view(np.uint64) ^ np.uint64(2**63)
-        return values.astype(np.int64) + int(zero)
-    return values * scale + zero
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Copy a column in the machine's byte order."""
+    if values.dtype.kind == "S":
+        return np.char.strip(np.char.decode(values, "ascii", "replace"))
+    return values.astype(values.dtype.newbyteorder("="))

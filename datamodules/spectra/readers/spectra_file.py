@@ -89,7 +89,7 @@ class SpectraFile(SpectraSource):
                 )
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of the file."""
+        """Return the settings and the identity (path, size, time) of the file."""
         grid = None if self.grid is None else self.grid.num_pixels
         settings = {"columns": self.columns, "values": self.values, "grid": grid}
         return {"file": fingerprint(self.path), **settings, "renormalise": self.renormalise}

@@ -90,7 +90,7 @@ class StarFiles(SpectraSource):
         return list({path.resolve(): path for path in found}.values())
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity (path, size, time) of every file."""
+        """Return the settings and the identity (path, size, time) of every file."""
         files = self.files()
         return {
             "path": [str(path) for path in self.paths],
@@ -202,7 +202,7 @@ class ApStarFiles(StarFiles):
         return row, unknown if self.catalogue is None else []
 
     def parameters(self) -> dict[str, Any]:
-        """Give the settings and the identity of every file."""
+        """Return the settings and the identity of every file."""
         return {**super().parameters(), "weighting": self.weighting}
 
 

@@ -97,7 +97,7 @@ def read_ap_star(path: Path, continuum: Continuum, weighting: Weighting = "pixel
 
 
 def _spectrum(file: fits.HDUList, number: int, path: Path, row: int, kind: str) -> NDArray[Any]:
-    """Give one spectrum of an HDU, (8575,), in the machine's byte order.
+    """Return one spectrum of an HDU, (8575,), in the machine's byte order.
 
     Raises:
         ValueError: The HDU has none, or it is on another grid.
@@ -139,7 +139,7 @@ def _results(file: fits.HDUList, path: Path) -> tuple[Row, list[str]]:
 
 
 def _unknown(file: fits.HDUList, path: Path) -> Row:
-    """Give what the header says of a star, all else unknown."""
+    """Return what the header says of a star, all else unknown."""
     header = file[0].header
     match = _ID.search(path.name)
     fallback = match.group() if match else path.name.partition(".fits")[0]

@@ -75,7 +75,7 @@ class SurveySpectra(SpectraSource):
         return {role: self._path(role, name) for role, name in self.files.items()}
 
     def parameters(self) -> dict[str, Any]:
-        """Give the identity (path, size, time) of every file, and the cuts."""
+        """Return the identity (path, size, time) of every file, and the cuts."""
         return {
             **{role: fingerprint(path) for role, path in self.paths().items()},
             "added_columns": list(self.added_columns),

@@ -100,7 +100,7 @@ def translate(raw: Mapping[str, NDArray[Any]], origin: str) -> tuple[Columns, li
 
 
 def measured(values: NDArray[Any], what: str) -> NDArray[np.float32]:
-    """Give values as float32 with NaN for the survey's -9999 and what is not finite.
+    """Return values as float32 with NaN for the survey's -9999 and what is not finite.
 
     Args:
         values: One number a row, (N,).
@@ -151,7 +151,7 @@ def _useful() -> set[str]:
 
 
 def _names(raw: Mapping[str, NDArray[Any]], origin: str, defaults: list[str]) -> NDArray[np.str_]:
-    """Give the id of each row's star: the last part of APSTAR_ID where there is no APOGEE_ID."""
+    """Return the id of each row's star: the last part of APSTAR_ID where there is no APOGEE_ID."""
     found = next((name for name in ("APOGEE_ID", "APSTAR_ID") if name in raw), None)
     if found is None:
         raise ValueError(f"{origin}: no column APOGEE_ID or APSTAR_ID; is it an allStar file?")
@@ -169,7 +169,7 @@ def _names(raw: Mapping[str, NDArray[Any]], origin: str, defaults: list[str]) ->
 def _error(
     raw: Mapping[str, NDArray[Any]], name: str, size: int, origin: str
 ) -> NDArray[np.float32]:
-    """Give the error of a label, NaN where unknown."""
+    """Return the error of a label, NaN where unknown."""
     found = next((source for source in _ERRORS[name] if source in raw), None)
     if found is not None:
         return measured(raw[found], f"{origin}: {found}")
@@ -186,7 +186,7 @@ def _error(
 def _flag(
     raw: Mapping[str, NDArray[Any]], name: str, size: int, origin: str, defaults: list[str]
 ) -> NDArray[np.int64]:
-    """Give the bits of a flag from numbers or names; 0 where there are neither."""
+    """Return the bits of a flag from numbers or names; 0 where there are neither."""
     number, text, names = _FLAGS[name]
     if number in raw:
         return as_bits(raw[number], f"{origin}: {number}").reshape(size)

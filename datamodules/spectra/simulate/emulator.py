@@ -98,7 +98,7 @@ class EmulatorSpectrum:
         return {name: drawn[:, place] for place, name in enumerate(EMULATED)}
 
     def absorption(self, factors: Mapping[str, Array]) -> tuple[Array, float]:
-        """Give one minus the flux, (n, 8575), at the narrowest broadening of the survey."""
+        """Return one minus the flux, (n, 8575), at the narrowest broadening of the survey."""
         flux = self.emulator.flux(np.stack([factors[name] for name in EMULATED], axis=1))
         flux = GRIDS[7214].embed(flux, 1.0)
         depth = self.formation.optical_depth(factors)
@@ -106,7 +106,7 @@ class EmulatorSpectrum:
         return 1.0 - flux * np.exp(-depth), self.width
 
     def scatter(self, grid: Grid) -> Array:
-        """Give the emulator's own scatter of each pixel, its median where it has none, (P,)."""
+        """Return the emulator's own scatter of each pixel, its median where it has none, (P,)."""
         values = _table(self.folder / FILES[2]).ravel()
         return grid.take(GRIDS[7214].embed(values, float(np.median(values))))
 

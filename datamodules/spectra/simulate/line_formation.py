@@ -46,7 +46,7 @@ DEEPEST = 0.9
 
 
 def broadening_width(lsf: Array | float, vmacro: Array | float) -> Array:
-    """Give the standard deviation in km/s of instrument and macroturbulence together.
+    """Return the standard deviation in km/s of instrument and macroturbulence together.
 
     Args:
         lsf: Width of the line spread function over its nominal width.

@@ -129,17 +129,17 @@ class LineTable:
     species: tuple[str, ...]
 
     def rows(self, name: str) -> NDArray[np.int64]:
-        """Give the positions of a species' lines."""
+        """Return the positions of a species' lines."""
         return np.flatnonzero(np.array(self.species) == name)
 
     def rows_of(self, element: str) -> NDArray[np.int64]:
-        """Give the positions of all lines that answer to an element (`c`, `mg`, ...)."""
+        """Return the positions of all lines that answer to an element (`c`, `mg`, ...)."""
         names = [name for name, kind in SPECIES.items() if element in kind.elements]
         return np.flatnonzero(np.isin(self.species, names))
 
 
 def element_windows(half_width: float = 0.8) -> dict[str, list[tuple[float, float]]]:
-    """Give where in the spectrum the identified lines of each element are.
+    """Return where in the spectrum the identified lines of each element are.
 
     Carbon, nitrogen and oxygen have the molecules CO, CN and OH as well. Blends are not cut out.
 

@@ -117,7 +117,7 @@ class Foreground:
         return depth
 
     def telluric(self, factors: Mapping[str, Array]) -> Array:
-        """Give the Earth's absorption lines at the star's velocity, about 1 at most, (n, P)."""
+        """Return the Earth's absorption lines at the star's velocity, about 1 at most, (n, P)."""
         steps = np.rint(factors["sky_velocity"] / PIXEL_VELOCITY * _OVERSAMPLED).astype(np.int64)
         places = self.grid.indices * _OVERSAMPLED - steps[:, None]
         return np.asarray(self.telluric_pattern[places.clip(0, len(self.telluric_pattern) - 1)])
@@ -139,7 +139,7 @@ def _telluric_pattern() -> Array:
 
 
 def _legendre(grid: Grid) -> Array:
-    """Give the continuum's terms, each 1 at its largest, shape (9, P) float32."""
+    """Return the continuum's terms, each 1 at its largest, shape (9, P) float32."""
     terms = np.zeros((CONTINUUM_TERMS, grid.num_pixels), np.float32)
     for chip, pixels in enumerate(grid.chips):
         x = np.linspace(-1.0, 1.0, pixels.stop - pixels.start)

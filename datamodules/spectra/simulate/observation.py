@@ -80,7 +80,7 @@ class Instrument:
         return np.asarray(np.maximum(errors, np.float32(self.error_floor)))
 
     def sky_pixels(self, velocity: float) -> Array:
-        """Give the pixels within one of a sky line seen at a velocity in km/s."""
+        """Return the pixels within one of a sky line seen at a velocity in km/s."""
         centre = self.sky_lines + round(velocity / PIXEL_VELOCITY)
         wanted = (centre[:, None] + np.arange(-1, 2)).ravel()
         place = np.searchsorted(self.grid.indices, wanted).clip(0, self.grid.num_pixels - 1)

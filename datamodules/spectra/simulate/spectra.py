@@ -72,11 +72,11 @@ class BaseSpectrum(Protocol):
         ...
 
     def absorption(self, factors: Mapping[str, Array]) -> tuple[Array, float]:
-        """Give one minus the flux, (n, 8575), and the broadening in km/s it contains."""
+        """Return one minus the flux, (n, 8575), and the broadening in km/s it contains."""
         ...
 
     def scatter(self, grid: Grid) -> Array:
-        """Give the unmodelled scatter of each pixel, (P,)."""
+        """Return the unmodelled scatter of each pixel, (P,)."""
         ...
 
 
@@ -97,11 +97,11 @@ class LineSpectrum:
         return {"teff": teff, "logg": logg, "fe_h": fe_h, "alpha_m": alpha_m}
 
     def absorption(self, factors: Mapping[str, Array]) -> tuple[Array, float]:
-        """Give one minus the flux, before any broadening, shape (n, 8575)."""
+        """Return one minus the flux, before any broadening, shape (n, 8575)."""
         return -np.expm1(-self.formation.optical_depth(factors)), 0.0
 
     def scatter(self, grid: Grid) -> Array:
-        """Give a fixed scatter between 0.2 % and 1.7 %, median 0.6 %."""
+        """Return a fixed scatter between 0.2 % and 1.7 %, median 0.6 %."""
         rng = np.random.Generator(np.random.PCG64(grid.num_pixels))
         return np.asarray(
             (0.006 * np.exp(0.45 * rng.standard_normal(grid.num_pixels))).clip(0.002, 0.017)
@@ -155,7 +155,7 @@ class Simulation:
         return -int(-self.num_spectra // (1.0 + self.repeat_fraction))
 
     def stars(self, rows: Array) -> Array:
-        """Give the star of each row."""
+        """Return the star of each row."""
         return np.where(rows < self.num_stars, rows, rows - self.num_stars)
 
 

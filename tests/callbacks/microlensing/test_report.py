@@ -56,7 +56,9 @@ class Diverged(Oracle):
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> MicrolensingDataModule:
-    source = SimulatedEvents("distinct", 150, 150, cadence=RegularCadence(101), workers=1)
+    source = SimulatedEvents(
+        "distinct", 150, 150, cadence=RegularCadence(101), simulation_workers=1
+    )
     folder = tmp_path_factory.mktemp("events")
     return MicrolensingDataModule(source, batch_size=32, cache_dir=str(folder))
 

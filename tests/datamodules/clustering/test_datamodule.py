@@ -11,7 +11,8 @@ from astropy.table import Table
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules import CatalogFile, ClusteringDataModule, GaiaArchive, StarCluster, SyntheticField
-from lightning_modules.physics.frames import covariance_matrix, frame_jacobian, tangent_plane
+from lightning_modules.physics.covariance import covariance_matrix
+from lightning_modules.physics.frames import frame_jacobian, tangent_plane
 
 Write = Callable[[Table, Path], Path]
 SMALL = SyntheticField(400, [StarCluster(num_stars=200)])

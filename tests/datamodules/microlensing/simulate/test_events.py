@@ -53,18 +53,18 @@ LENS_FREE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("negatives", ["prior", "matched"])
-def test_lens_free_curves_of_both_classes_cannot_be_told_apart(negatives: str) -> None:
-    errors = PhotometricErrors(error=0.2)
-    columns = simulate(1, **LENS_FREE, errors=errors, negatives=negatives)
+@pytest.mark.parametrize("single_lens_prior", ["prior", "matched"])
+def test_lens_free_curves_of_both_classes_cannot_be_told_apart(single_lens_prior: str) -> None:
+    errors = PhotometricErrors(sigma_mag=0.2)
+    columns = simulate(1, **LENS_FREE, photometry=errors, single_lens_prior=single_lens_prior)
     features = shape_features(columns["flux"])
     assert len(features) * 2 // 3 >= 5000
     assert accuracy(features, columns["label"]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_errors_and_gaps_of_lens_free_curves_do_not_tell_the_class() -> None:
-    errors = PhotometricErrors(error=0.1, magnitude_dependent=True, floor=0.005, scatter=0.2)
-    columns = simulate(2, **LENS_FREE, errors=errors)
+    errors = PhotometricErrors(sigma_mag=0.1, magnitude_dependent=True, floor=0.005, scatter=0.2)
+    columns = simulate(2, **LENS_FREE, photometry=errors)
     error, good = columns["flux_error"], columns["good"]
     runs = np.abs(np.diff(good.astype(int), axis=1)).sum(axis=1)
     features = np.column_stack(
@@ -88,7 +88,7 @@ def test_the_stored_error_is_that_of_the_measured_flux() -> None:
     ratio = columns["flux_error"][good] / columns["flux"][good]
     np.testing.assert_allclose(ratio, MAG_TO_RELATIVE * 0.1, rtol=1e-5)
     errors = PhotometricErrors(magnitude_dependent=True, floor=0.01)
-    some = simulate(4, num_single=20, num_binary=20, cadence=RegularCadence(200), errors=errors)
+    some = simulate(4, num_single=20, num_binary=20, cadence=RegularCadence(200), photometry=errors)
     reference = some["reference_flux"][:, None]
     magnitude = some["baseline_magnitude"][:, None]
     again = errors.sigma(some["flux"] * reference, magnitude) / reference
@@ -97,17 +97,19 @@ def test_the_stored_error_is_that_of_the_measured_flux() -> None:
 
 def test_noise_has_the_size_that_errors_claim() -> None:
     for errors in (
-        PhotometricErrors(error=0.05),
-        PhotometricErrors(error=0.05, magnitude_dependent=True, scatter=0.3),
+        PhotometricErrors(sigma_mag=0.05),
+        PhotometricErrors(sigma_mag=0.05, magnitude_dependent=True, scatter=0.3),
     ):
-        columns = simulate(5, **{**LENS_FREE, "num_single": 200, "num_binary": 200}, errors=errors)
+        columns = simulate(
+            5, **{**LENS_FREE, "num_single": 200, "num_binary": 200}, photometry=errors
+        )
         pull = (columns["flux"] - 1) / columns["flux_error"]
         assert np.nanstd(pull) == pytest.approx(1.0, abs=0.04)
         assert abs(np.nanmean(pull)) < 0.15
 
 
 def test_errors_by_magnitude_follow_the_formula() -> None:
-    errors = PhotometricErrors(error=0.1, magnitude_dependent=True, sky_magnitude=20.0)
+    errors = PhotometricErrors(sigma_mag=0.1, magnitude_dependent=True, sky_magnitude=20.0)
     one = np.ones((1, 1), np.float32)
     at = [errors.sigma(one, np.array([[m]]))[0, 0] / MAG_TO_RELATIVE for m in (20.0, 15.0, 24.0)]
     assert at[0] == pytest.approx(0.1, rel=1e-5)
@@ -126,7 +128,10 @@ def test_missing_epochs_carry_nothing_and_have_the_asked_share() -> None:
 
 
 def test_parameters_belong_to_their_rows() -> None:
-    settings = {"ranges": {"peak_time": [300.0, 700.0]}, "errors": PhotometricErrors(error=1e-3)}
+    settings = {
+        "ranges": {"peak_time": [300.0, 700.0]},
+        "photometry": PhotometricErrors(sigma_mag=1e-3),
+    }
     columns = simulate(7, preset="distinct", num_single=40, num_binary=40, **settings)
     time = np.linspace(0.0, 1000.0, 1500)
     single = columns["label"] == 0
@@ -173,9 +178,9 @@ def test_delta_chi2_and_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_matched_singles_are_the_best_fits_of_binaries() -> None:
-    settings = {"preset": "stellar", "errors": PhotometricErrors(error=1e-3)}
+    settings = {"preset": "stellar", "photometry": PhotometricErrors(sigma_mag=1e-3)}
     size = {"num_single": 30, "num_binary": 0, "cadence": RegularCadence(300)}
-    single = simulate(10, **settings, **size, negatives="matched", finite_source=False)
+    single = simulate(10, **settings, **size, single_lens_prior="matched", finite_source=False)
     time = np.linspace(0.0, 1000.0, 300)
     u = np.hypot(
         (time - single["peak_time"][:, None]) / single["einstein_time"][:, None],
@@ -189,16 +194,16 @@ def test_matched_singles_are_the_best_fits_of_binaries() -> None:
 
 
 def test_a_failed_binary_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datamodules.microlensing.simulate.magnification import Lens
+    from datamodules.microlensing.simulate.magnification import MagnificationEngine
 
-    original, calls = Lens._inner, []
+    original, calls = MagnificationEngine._inner, []
 
-    def sometimes(self: Lens, *args: Any) -> NDArray[Any]:
+    def sometimes(self: MagnificationEngine, *args: Any) -> NDArray[Any]:
         calls.append(1)
         values = original(self, *args)
         return np.full_like(values, np.nan) if len(calls) % 4 == 0 else values
 
-    monkeypatch.setattr(Lens, "_inner", sometimes)
+    monkeypatch.setattr(MagnificationEngine, "_inner", sometimes)
     source = SimulatedEvents(
         "critical", 6, 12, cadence=RegularCadence(60), missing_fraction=0.0, delta_chi2=False
     )
@@ -221,7 +226,7 @@ def test_the_same_seed_gives_the_same_events_with_one_and_two_workers(tmp_path: 
     stores = []
     for workers in (1, 2):
         path = tmp_path / f"{workers}.h5"
-        SimulatedEvents(**settings, workers=workers).prepare(path, 3)
+        SimulatedEvents(**settings, simulation_workers=workers).prepare(path, 3)
         stores.append(RowStore(path, "astrolit.microlensing"))
     one, two = stores
     assert one.attributes == two.attributes
@@ -234,7 +239,7 @@ def test_the_same_seed_gives_the_same_events_with_one_and_two_workers(tmp_path: 
         )
     for name in set(first) - {"flux", "flux_error", "reference_flux", "delta_chi2"}:
         np.testing.assert_allclose(first[name], second[name], rtol=1e-9, err_msg=name)
-    other = SimulatedEvents(**settings, workers=1)
+    other = SimulatedEvents(**settings, simulation_workers=1)
     other.prepare(tmp_path / "other.h5", 4)
     assert not np.array_equal(RowStore(tmp_path / "other.h5").read()["flux"], first["flux"])
 
@@ -256,7 +261,12 @@ def test_parallax_and_binary_sources_come_in_both_classes() -> None:
 
 
 def test_constant_and_variable_stars_are_further_classes() -> None:
-    settings = {"num_flat": 30, "num_variable": 30, "negatives": "matched", "preset": "distinct"}
+    settings = {
+        "num_flat": 30,
+        "num_variable": 30,
+        "single_lens_prior": "matched",
+        "preset": "distinct",
+    }
     columns = simulate(12, num_single=5, num_binary=5, **settings, cadence=RegularCadence(200))
     flat, variable = columns["label"] == 2, columns["label"] == 3
     pull = (columns["flux"] - 1) / columns["flux_error"]
@@ -273,7 +283,7 @@ def test_constant_and_variable_stars_are_further_classes() -> None:
     [
         ({"num_single": 0, "num_binary": 0}, "num_single"),
         ({"missing_fraction": 1.0}, "missing_fraction"),
-        ({"binary_source_share": 0.5, "negatives": "matched"}, "binary sources"),
+        ({"binary_source_share": 0.5, "single_lens_prior": "matched"}, "binary sources"),
         ({"preset": "huge"}, "preset"),
         ({"window": [10.0, 0.0]}, "window"),
     ],

@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 from VBMicrolensing import VBMicrolensing
 
-from datamodules.microlensing.simulate.magnification import Lens
+from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.simulate.parallax import parallax_offsets, sun_position
 from datamodules.microlensing.simulate.presets import PRESETS, Priors, make_ranges
-from lightning_modules.physics.finite_source import DISC, TABLE_STEP
-from lightning_modules.physics.point_lens import pspl
+from lightning_modules.physics.point_lens import DISC, TABLE_STEP, pspl
 
 RA, DEC = (17 + 51 / 60 + 40 / 3600) * 15, -(29 + 53 / 60 + 26 / 3600)
 
 
 @pytest.fixture
-def lens() -> Lens:
-    return Lens(RA, DEC, finite_source=True)
+def lens() -> MagnificationEngine:
+    return MagnificationEngine(RA, DEC, finite_source=True)
 
 
 def one_event(**values: float) -> dict[str, np.ndarray]:
@@ -40,12 +39,16 @@ def one_event(**values: float) -> dict[str, np.ndarray]:
     return {name: np.array([value]) for name, value in {**defaults, **values}.items()}
 
 
-def magnify(lens: Lens, event: dict[str, np.ndarray], binary: bool, time: np.ndarray) -> np.ndarray:
+def magnify(
+    lens: MagnificationEngine, event: dict[str, np.ndarray], binary: bool, time: np.ndarray
+) -> np.ndarray:
     good = np.ones((1, len(time)), dtype=bool)
     return lens.magnify(event, np.array([binary]), time[None], good, np.array([1e-4]))[0]
 
 
-def along(lens: Lens, s: float, q: float, radius: float, y1: np.ndarray, y2: float) -> np.ndarray:
+def along(
+    lens: MagnificationEngine, s: float, q: float, radius: float, y1: np.ndarray, y2: float
+) -> np.ndarray:
     """Magnify sources on a line along the axis."""
     one = np.ones((1, len(y1)))
     values = (np.array([v]) for v in (s, q, radius))
@@ -65,7 +68,7 @@ def test_pspl_is_the_textbook_formula_and_vbmicrolensing_to_1e_6() -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_two_bodies_far_away_or_very_unequal_are_one(lens: Lens) -> None:
+def test_two_bodies_far_away_or_very_unequal_are_one(lens: MagnificationEngine) -> None:
     time = np.linspace(0.0, 100.0, 101)
     single = magnify(lens, one_event(), False, time)
     for change in ({"separation": 0.02}, {"mass_ratio": 1e-8, "separation": 3.0}):
@@ -80,7 +83,7 @@ def test_two_bodies_far_away_or_very_unequal_are_one(lens: Lens) -> None:
     np.testing.assert_allclose(binary, alone, rtol=2e-3)
 
 
-def test_path_is_that_of_vbmicrolensing(lens: Lens) -> None:
+def test_path_is_that_of_vbmicrolensing(lens: MagnificationEngine) -> None:
     event, time = one_event(angle=2.1, mass_ratio=0.05), np.linspace(20.0, 90.0, 80)
     engine = VBMicrolensing()
     engine.Tol = engine.RelTol = 1e-4
@@ -92,7 +95,7 @@ def test_path_is_that_of_vbmicrolensing(lens: Lens) -> None:
     np.testing.assert_allclose(y2, -0.2 * np.cos(2.1) - tau * np.sin(2.1), atol=1e-12)
 
 
-def test_origin_is_the_centre_of_mass_and_the_heavy_body_is_left(lens: Lens) -> None:
+def test_origin_is_the_centre_of_mass_and_the_heavy_body_is_left(lens: MagnificationEngine) -> None:
     s, q = 3.0, 0.01
     axis = np.linspace(-1.0, 4.0, 2501)
     near = along(lens, s, q, 1e-4, axis, 0.002)
@@ -123,7 +126,7 @@ def test_images_by_iteration_are_those_of_the_polynomial() -> None:
     assert not is_outer(np.array(0.5), np.array(0.1), 1e-3, np.array(9.0), np.array(0.0), 1e-2)
 
 
-def test_angle_pi_minus_alpha_mirrors_time(lens: Lens) -> None:
+def test_angle_pi_minus_alpha_mirrors_time(lens: MagnificationEngine) -> None:
     time = np.linspace(0.0, 100.0, 101)  # symmetric about t_0
     forward = magnify(lens, one_event(angle=0.7), True, time)
     # y2 -> -y2 leaves a binary as it is: alpha -> -alpha with u -> -u, or time and alpha reversed.
@@ -133,7 +136,7 @@ def test_angle_pi_minus_alpha_mirrors_time(lens: Lens) -> None:
     np.testing.assert_allclose(backward[::-1], forward, rtol=1e-3)
 
 
-def test_finite_source_has_the_closed_form_at_the_centre(lens: Lens) -> None:
+def test_finite_source_has_the_closed_form_at_the_centre(lens: MagnificationEngine) -> None:
     # Witt & Mao 1994: A(0) = sqrt(1 + 4 / rho^2) for a uniform disc.
     event = one_event(impact_parameter=1e-9, source_radius=0.05)
     assert magnify(lens, event, False, np.array([50.0]))[0] == pytest.approx(
@@ -144,7 +147,7 @@ def test_finite_source_has_the_closed_form_at_the_centre(lens: Lens) -> None:
     assert DISC[int(5 / TABLE_STEP)] == pytest.approx(1 + 1 / (8 * 25), rel=1e-4)
 
 
-def test_second_source_adds_its_light(lens: Lens) -> None:
+def test_second_source_adds_its_light(lens: MagnificationEngine) -> None:
     time = np.array([40.0, 70.0])
     both = magnify(lens, one_event(flux_ratio=0.5), False, time)
     first = pspl(np.hypot(0.2, (time - 50.0) / 30.0))
@@ -182,7 +185,7 @@ def test_parallax_is_that_of_vbmicrolensing() -> None:
 
 
 def test_a_failing_engine_gives_nan_and_a_low_magnification_is_a_failure(
-    lens: Lens, monkeypatch: pytest.MonkeyPatch
+    lens: MagnificationEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
         Tol = RelTol = 0.0

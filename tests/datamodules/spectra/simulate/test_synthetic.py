@@ -21,7 +21,7 @@ def prepare(path: Path, seed: int = 5, **settings: Any) -> RowStore:
 
 def test_workers_and_blocks_change_not_a_bit(tmp_path: Path) -> None:
     one = prepare(tmp_path / "one.h5").read()
-    two = prepare(tmp_path / "two.h5", workers=2).read()
+    two = prepare(tmp_path / "two.h5", simulation_workers=2).read()
     large = prepare(tmp_path / "large.h5", block_size=128).read()
     for name, values in one.items():
         np.testing.assert_array_equal(two[name], values, err_msg=name)
@@ -78,7 +78,7 @@ def test_a_datamodule_takes_it(tmp_path: Path) -> None:
         ({"broken_fractions": {"zero": 0.1}}, "must name only zero_flux, nan_pixels"),
         ({"broken_fractions": {"zero_flux": 1.1}}, r"must be in \[0, 1\]"),
         ({"block_size": 100}, "multiple of 64"),
-        ({"workers": 0}, "workers must be -1 or positive"),
+        ({"simulation_workers": 0}, "simulation_workers must be -1 or positive"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
