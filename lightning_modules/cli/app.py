@@ -1,6 +1,7 @@
 """The command `astrolit`: a LightningCLI over every model and every datamodule."""
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -47,6 +48,7 @@ from lightning_modules.cli.checkpoints import (
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
     AstroParser,
+    check_rates,
     check_schedule,
     enforce_import_policy,
     one_line,
@@ -69,6 +71,7 @@ class AstroCLI(LightningCLI):
     """LightningCLI whose typed values win over a checkpoint's, with astrolit's defaults."""
 
     configs: Sequence[str] = ()
+    words: Sequence[str] = ()
     checkpoint: str | None = None
 
     @staticmethod
@@ -92,9 +95,10 @@ class AstroCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with three layers: what is typed, over the checkpoint's, over the defaults."""
         if isinstance(args, dict | Namespace):
+            self.words = ["-c", json.dumps(dict(args), default=str)]
             super().parse_arguments(parser, args)
             return
-        typed = self._resolve_paths(list(sys.argv[1:] if args is None else args))
+        typed = self.words = self._resolve_paths(list(sys.argv[1:] if args is None else args))
         self.checkpoint = option_value(typed, "--ckpt_path")
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
@@ -113,6 +117,10 @@ class AstroCLI(LightningCLI):
         if self.subcommand in ("validate", "test", "predict") and not given:
             raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
         check_schedule(self._get_parsed("optimizer"), self._get_parsed("lr_scheduler"))
+        if self._get_parsed("optimizer") is not None and self.subcommand in (None, "fit"):
+            model = self._get(self.config, "model")
+            rates = check_rates(self.words, _import(model.class_path))
+            model.init_args.update(Namespace(**rates))
         trainer = self._get(self.config, "trainer")
         if trainer.get("logger") in (None, True):
             method = _import(self._get_parsed("data.class_path")).method

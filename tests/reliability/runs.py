@@ -99,12 +99,13 @@ def fit(
     seed: int = 1,
     ckpt_path: Path | None = None,
     model: dict[str, Any] | None = None,
+    kind: type[TinyModule] = TinyModule,
     data: TinyDataModule | None = None,
     **arguments: Any,
 ) -> Run:
     """Train and return what is left; the seed sets weights and every random number."""
     seed_everything(seed, verbose=False)
-    module = TinyModule(**(model or {}))
+    module = kind(**(model or {}))
     trainer = make_trainer(folder, *callbacks, **arguments)
     run = Run(module, trainer)
     if isinstance(trainer.logger, ListLogger):
