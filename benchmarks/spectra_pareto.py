@@ -49,7 +49,7 @@ def configuration(start: Path, given: argparse.Namespace, weights: dict[str, flo
     config = yaml.safe_load((start / "config.yaml").read_text())
     for name in ("optimizer", "lr_scheduler", "ckpt_path", "init_from"):
         config.pop(name, None)
-    config["model"]["init_args"].update(weights, lr=given.lr)
+    config["model"]["init_args"].update(weights, lr=given.lr, schedule="constant")
     report = {"class_path": "SpectraReport", "init_args": {"baselines": False, "max_boosting": 0}}
     place = {"save_dir": str(given.folder), "name": name_of(weights), "version": None}
     config["trainer"].update(

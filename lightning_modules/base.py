@@ -1,20 +1,29 @@
-"""The base of all LightningModules: one shared step, exact means, shape check, AdamW."""
+"""The base of all LightningModules: one step, exact means, shape check, AdamW and its schedule."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
 from lightning_modules.old_names import renew_callback_states, renew_hyper_parameters
+from lightning_modules.optimizers import (
+    Schedule,
+    StepSchedule,
+    is_flat,
+    parameter_groups,
+    rate_factor,
+    retune,
+)
 
 Batch = dict[str, Tensor]
 
@@ -28,18 +37,34 @@ class BaseModule(LightningModule, ABC):
 
     Args:
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss",)
     needs_checkpoint: bool = True
     """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    fused: ClassVar[bool] = True
     statistics_fitted: Tensor
 
-    def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
+    ) -> None:
         super().__init__()
-        self.lr = lr
-        self.weight_decay = weight_decay
+        if schedule not in get_args(Schedule) or warmup_steps < 0:
+            raise ValueError(
+                f"schedule={schedule!r} must be constant or cosine and "
+                f"warmup_steps={warmup_steps} must be >= 0"
+            )
+        self.lr, self.weight_decay = lr, weight_decay
+        self.schedule, self.warmup_steps = schedule, warmup_steps
+        self._one_group = False
         self.register_buffer("statistics_fitted", torch.tensor(False))
         self.means = nn.ModuleDict(
             {f"{stage}_means": NamedMeans(self.terms) for stage in ("train", "val", "test")}
@@ -80,6 +105,12 @@ class BaseModule(LightningModule, ABC):
         if stage == "fit" and not self.statistics_fitted:
             self.fit_statistics(datamodule.training_statistics())
             self.statistics_fitted.fill_(True)
+
+    def on_train_start(self) -> None:
+        """Set the rate of this step: a resumed run may be longer, a finder may have changed it."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, StepSchedule):
+                config.scheduler.follow(self.global_step, None if self.global_step else self.lr)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss, scaled to this rank's share of the global batch."""
@@ -126,7 +157,11 @@ class BaseModule(LightningModule, ABC):
         """Restore what `on_save_checkpoint` saved; this run's record wins."""
         if "callbacks" in checkpoint:  # which Lightning restores next
             checkpoint["callbacks"] = renew_callback_states(checkpoint["callbacks"])
-        self._retune_optimizers(checkpoint)
+        if self.has_trainer and self.trainer.state.fn == "fit":
+            retune(checkpoint, self._rates())
+            # A checkpoint of an optimizer without groups goes on without: all its weights decay.
+            states = checkpoint.get("optimizer_states", [])
+            self._one_group = [len(state["param_groups"]) for state in states] == [1]
         saved = checkpoint.get("astrolit")
         if saved is None:
             return
@@ -227,7 +262,7 @@ class BaseModule(LightningModule, ABC):
         """Whether other processes work at the same batch."""
         return self.has_trainer and self.trainer.world_size > 1
 
-    def warmup(self, stage: str, epochs: int) -> float:
+    def ramp(self, stage: str, epochs: int) -> float:
         """Return the share that a weight has reached at this optimizer step, rising from 0 to 1.
 
         Args:
@@ -240,23 +275,49 @@ class BaseModule(LightningModule, ABC):
         return min(1.0, self.global_step / (epochs * math.ceil(batches)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW; override, or use the command line's `--optimizer`, for another."""
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        """Return AdamW and its schedule; override, or use `--optimizer`, for another."""
+        # Lightning refuses to clip gradients of a fused optimizer in mixed precision.
+        mixed = self._trainer is not None and isinstance(
+            self.trainer.precision_plugin, MixedPrecision
+        )
+        optimizer = torch.optim.AdamW(
+            self.parameters() if self._one_group else parameter_groups(self),
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            fused=self.fused and not mixed,
+        )
+        if is_flat(self._rates()):
+            return optimizer
+        schedule = StepSchedule(optimizer, self._rate_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
-    def _retune_optimizers(self, checkpoint: dict[str, Any]) -> None:
-        """Put this run's learning rate and weight decay into the optimizer states to be restored.
+    def _rates(self) -> dict[str, Any]:
+        """Return what sets the learning rate and the decay."""
+        names = "lr", "weight_decay", "schedule", "warmup_steps"
+        return {name: getattr(self, name) for name in names}
 
-        What the user typed wins over what the checkpoint remembers; a group whose rate is not the
-        checkpoint's `lr` (a later phase, another optimizer) keeps its own.
+    def _rate_factor(self, step: int) -> float:
+        """Return the share of `lr` at an optimizer step.
+
+        The length of the training is asked for when it is needed first: before training starts,
+        Lightning would set up the loader for it, without the state that a resumed one has.
+
+        Raises:
+            ValueError: If a cosine has no last step.
         """
-        before = checkpoint.get("hyper_parameters", {})
-        for state in checkpoint.get("optimizer_states", []):
-            for group in state["param_groups"]:
-                if group.get("weight_decay") == before.get("weight_decay"):
-                    group["weight_decay"] = self.weight_decay
-                if before.get("lr") and group.get("initial_lr", group["lr"]) == before["lr"]:
-                    ratio = self.lr / before["lr"]
-                    group.update({k: group[k] * ratio for k in ("lr", "initial_lr") if k in group})
+        total = math.inf
+        if self.schedule == "cosine" and step > self.warmup_steps:
+            total = self.trainer.estimated_stepping_batches
+            if not 0 < total < math.inf:
+                raise ValueError(
+                    "model.schedule is cosine but the training has no last step; "
+                    "set trainer.max_epochs or trainer.max_steps, or model.schedule to constant"
+                )
+        return rate_factor(step, total, self.schedule, self.warmup_steps)
 
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""

@@ -1,6 +1,7 @@
 """The command `astrolit`: a LightningCLI over every model and every datamodule."""
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -46,6 +47,7 @@ from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
     MODE,
     AstroParser,
+    check_rates,
     check_schedule,
     one_line,
     prepare_parsing,
@@ -71,6 +73,7 @@ class AstroCLI(LightningCLI):
     """LightningCLI whose typed values win over a checkpoint's, with astrolit's defaults."""
 
     configs: Sequence[str] = ()
+    words: Sequence[str] = ()
     checkpoint: str | None = None
 
     @staticmethod
@@ -100,6 +103,7 @@ class AstroCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with three layers: what is typed, over the checkpoint's, over the defaults."""
         if isinstance(args, dict | Namespace):
+            self.words = ["-c", json.dumps(dict(args), default=str)]
             super().parse_arguments(parser, args)
         else:
             self._parse_words(parser, sys.argv[1:] if args is None else args)
@@ -110,6 +114,7 @@ class AstroCLI(LightningCLI):
     def _parse_words(self, parser: LightningArgumentParser, words: list[str]) -> None:
         """Parse a command line."""
         typed, self.configs = resolve_paths(words)
+        self.words = typed
         self.checkpoint = option_value(typed, "--ckpt_path")
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
@@ -123,6 +128,9 @@ class AstroCLI(LightningCLI):
         """Name the run after its configuration; what follows a fit goes into that run's folder."""
         self._set("ckpt_path", self._hidden_path)
         check_schedule(self._parsed("optimizer"), self._parsed("lr_scheduler"))
+        if self._parsed("optimizer") is not None and self.subcommand in (None, "fit"):
+            model = self._parsed("model")
+            model.init_args.update(Namespace(**check_rates(self.words, _import(model.class_path))))
         trainer = self._parsed("trainer")
         if trainer.get("logger") in (None, True):
             method = _import(self._parsed("data.class_path")).method

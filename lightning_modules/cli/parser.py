@@ -1,9 +1,12 @@
 """The parser of the command `astrolit`: a mistake is one line, not the usage of all options."""
 
+import inspect
 import os
 import re
 import sys
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import get_loader, set_loader, set_parsing_settings
@@ -37,6 +40,9 @@ WORDS = (
     (re.compile(r"Expected a dot import path string:"), "no class of this name or import path:"),
     (re.compile(r"Add the import path to .*"), f"{ALLOW_VARIABLE}=<package> allows it."),
 )
+
+RATES = ("lr", "weight_decay", "schedule", "warmup_steps")
+TYPED_RATE = re.compile(rf"--model\.(?:init_args\.)?({'|'.join(RATES)})(?:=|$)")
 
 
 class AstroParser(LightningArgumentParser):
@@ -81,8 +87,53 @@ def check_schedule(optimizer: object, lr_scheduler: object) -> None:
     if lr_scheduler is not None and optimizer is None:
         raise ValueError(
             "lr_scheduler is set but no optimizer, so it would have no effect; "
-            "add --optimizer AdamW --optimizer.lr 1e-3, or another"
+            "use --model.schedule cosine, or add --optimizer AdamW --optimizer.lr 1e-3, or another"
         )
+
+
+def check_rates(words: Sequence[str], model: type) -> dict[str, Any]:
+    """Refuse a learning rate of the model that an optimizer given before or beside it silences.
+
+    One of an earlier file gives way to an optimizer, and a saved configuration holds all defaults.
+
+    Args:
+        words: The command line.
+        model: The model's class.
+
+    Returns:
+        The model's own defaults, to put in place of what gives way.
+
+    Raises:
+        ValueError: If `model.lr`, or another of `RATES`, would have no effect.
+    """
+    known = inspect.signature(model).parameters
+    own = {name: known[name].default for name in RATES if name in known}
+    defaults = {name: value for name, value in own.items() if value is not inspect.Parameter.empty}
+    silenced = [match[1] for word in words if (match := TYPED_RATE.match(word))]
+    optimizer = False
+    for config in _files(words):
+        optimizer = config.get("optimizer", optimizer or None) is not None
+        settings = config.get("model")
+        given = settings.get("init_args", {}) if isinstance(settings, dict) else {}
+        changed = [name for name in defaults if given.get(name, defaults[name]) != defaults[name]]
+        silenced += changed if optimizer else []
+    if silenced:
+        raise ValueError(
+            f"model.{silenced[0]} has no effect beside optimizer; set --optimizer.lr, "
+            "--optimizer.weight_decay or --lr_scheduler, or leave both out: --optimizer null "
+            "--lr_scheduler null"
+        )
+    return defaults
+
+
+def _files(words: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the configuration files of a command line, in order."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in ("-c", "--config"):
+            text = value if equals else following
+            inline = text.lstrip().startswith("{")
+            yield get_loader("yaml")(text if inline else Path(text).read_text()) or {}
 
 
 def prepare_parsing() -> None:

@@ -21,6 +21,7 @@ from lightning_modules.clustering.progress import (
 from lightning_modules.clustering.targets import DECTargets, kmeans_centres
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.modes import evaluation
+from lightning_modules.optimizers import Schedule
 
 
 class DeepEmbeddedClustering(StellarAutoencoder):
@@ -65,7 +66,8 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         balance: Divide P by the cluster frequencies, as published; evens out cluster sizes and
             breaks rare clusters. False leaves it out.
         pretrain_epochs: Epochs of pretraining.
-        cluster_lr: Learning rate after pretraining; the optimizer starts afresh with it.
+        cluster_lr: Learning rate after pretraining; the optimizer starts afresh with it, the
+            schedule goes on.
         update_interval: Optimizer steps between refreshes of P.
         tolerance: Share of stars changing cluster below which clustering ends; 0 never ends it.
         finetune_epochs: Epochs of fine-tuning.
@@ -75,7 +77,9 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW in pretraining.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "reconstruction", "kl")
@@ -107,10 +111,12 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         compile: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
         super().__init__(
             num_features, hidden_dims, latent_dim, batch_norm, dropout, corruption, variant,
-            asinh, gradient_checkpointing, compile, lr, weight_decay,
+            asinh, gradient_checkpointing, compile, lr, weight_decay, schedule, warmup_steps,
         )  # fmt: skip
         self.save_hyperparameters()
         if num_clusters < 1 or update_interval < 1:
@@ -157,6 +163,7 @@ class DeepEmbeddedClustering(StellarAutoencoder):
 
     def on_train_start(self) -> None:
         """Bring the targets of a resumed run to the device, or forget those of another run."""
+        super().on_train_start()
         self.run_record.pop("stop_reason", None)
         if self.trainer.global_step == 0:
             self.targets = None

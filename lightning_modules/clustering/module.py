@@ -16,6 +16,7 @@ from lightning_modules.clustering.network import AutoencoderNet, VariationalNet
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.scaling import RobustScaler
+from lightning_modules.optimizers import Schedule
 
 
 class LatentModule(BaseModule):
@@ -31,7 +32,9 @@ class LatentModule(BaseModule):
         asinh: Compress the tails of the scaled features.
         compile: Compile encoder and decoder with `torch.compile`.
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     net: AutoencoderNet | VariationalNet
@@ -44,8 +47,10 @@ class LatentModule(BaseModule):
         compile: bool,
         lr: float,
         weight_decay: float,
+        schedule: Schedule,
+        warmup_steps: int,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.num_features = num_features
         self.scaler = RobustScaler(num_features, asinh)
         self.net = net
@@ -115,7 +120,9 @@ class StellarAutoencoder(LatentModule):
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     net: AutoencoderNet
@@ -134,12 +141,15 @@ class StellarAutoencoder(LatentModule):
         compile: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
         net = AutoencoderNet(
             num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
             gradient_checkpointing,
         )  # fmt: skip
-        super().__init__(num_features, net, asinh, compile, lr, weight_decay)
+        rates = lr, weight_decay, schedule, warmup_steps
+        super().__init__(num_features, net, asinh, compile, *rates)
         self.save_hyperparameters()
         self.corruption = corruption
 
@@ -183,7 +193,9 @@ class StellarVAE(LatentModule):
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "nll", "kl", "reconstruction")
@@ -204,12 +216,15 @@ class StellarVAE(LatentModule):
         compile: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
         net = VariationalNet(
             num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
             gradient_checkpointing,
         )  # fmt: skip
-        super().__init__(num_features, net, asinh, compile, lr, weight_decay)
+        rates = lr, weight_decay, schedule, warmup_steps
+        super().__init__(num_features, net, asinh, compile, *rates)
         self.save_hyperparameters()
         self.beta = beta
         self.warmup_epochs = warmup_epochs
@@ -221,7 +236,7 @@ class StellarVAE(LatentModule):
 
     def kl_weight(self, stage: str) -> float:
         """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.warmup(stage, self.warmup_epochs)
+        return self.beta * self.ramp(stage, self.warmup_epochs)
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the negative evidence lower bound and its parts."""

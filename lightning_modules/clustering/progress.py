@@ -7,6 +7,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+from lightning_modules.optimizers import StepSchedule
+
 
 class Phase(IntEnum):
     """The phases of deep embedded clustering."""
@@ -61,7 +63,9 @@ def restart_optimizers(trainer: Trainer, lr: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] = lr
     for config in trainer.lr_scheduler_configs:
-        if hasattr(config.scheduler, "base_lrs"):
+        if isinstance(config.scheduler, StepSchedule):
+            config.scheduler.follow(trainer.global_step, lr)
+        elif hasattr(config.scheduler, "base_lrs"):
             config.scheduler.base_lrs = [lr] * len(config.scheduler.base_lrs)
 
 

@@ -19,6 +19,7 @@ from lightning_modules.microlensing.network import (
     ReferenceNetwork,
 )
 from lightning_modules.microlensing.streaming import Stream
+from lightning_modules.optimizers import Schedule
 
 
 class LabelledAUROC(MulticlassAUROC):
@@ -62,7 +63,9 @@ class TimeDistributedCNN(BaseModule):
         class_weights: Weight of each class in the loss; alike if None.
         compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "final_loss", "accuracy")
@@ -83,8 +86,10 @@ class TimeDistributedCNN(BaseModule):
         compile: bool = False,
         lr: float = 3e-3,
         weight_decay: float = 1e-2,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
         self.classes = list(classes)
         self.early_weight = early_weight

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
+from lightning_modules.optimizers import Schedule
 from lightning_modules.spectra.losses import negative_log_likelihood, with_scatter
 from lightning_modules.spectra.moments import Population
 from lightning_modules.spectra.network import SpectraNetwork
@@ -50,8 +51,10 @@ class SpectraModule(BaseModule):
     Args:
         num_pixels: P.
         net: The network.
-        lr: Learning rate.
-        weight_decay: Decoupled weight decay.
+        lr: Learning rate of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     log_scatter: Tensor | None
@@ -59,9 +62,15 @@ class SpectraModule(BaseModule):
     continuum_degree: Tensor
 
     def __init__(
-        self, num_pixels: int, net: SpectraNetwork, lr: float, weight_decay: float
+        self,
+        num_pixels: int,
+        net: SpectraNetwork,
+        lr: float,
+        weight_decay: float,
+        schedule: Schedule,
+        warmup_steps: int,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.num_pixels, self.net = num_pixels, net
         self.population = Population(net.latent_dim + 1)
         self.log_scatter = None

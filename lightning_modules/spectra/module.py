@@ -1,7 +1,7 @@
 """The variational autoencoder of spectra: SpectraVAE."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from rich.progress import Progress
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_modules.base import Batch
 from lightning_modules.losses.divergence import gaussian_kl
+from lightning_modules.optimizers import Schedule
 from lightning_modules.spectra.base import Inputs, SpectraModule, chi2_per_pixel
 from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.labels import monomials
@@ -81,7 +82,9 @@ class SpectraVAE(SpectraModule):
         warm_start: Whether training of `skip` starts from a fitted linear model.
         compile: Compile the network's trunks with `torch.compile`.
         lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "nll", "chi2", "kl", "structure", "separability")
@@ -110,6 +113,8 @@ class SpectraVAE(SpectraModule):
         compile: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
         _check_shares(label_dropout, separability_momentum)
         sizes = num_pixels, num_labels, latent_dim
@@ -118,7 +123,7 @@ class SpectraVAE(SpectraModule):
             if network == "skip"
             else ReferenceNetwork(*sizes, hidden_dims)
         )
-        super().__init__(num_pixels, net, lr, weight_decay)
+        super().__init__(num_pixels, net, lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
         self.beta, self.warmup_epochs = beta, warmup_epochs
         self.structure, self.free_nats = structure, free_nats
@@ -142,13 +147,6 @@ class SpectraVAE(SpectraModule):
             scatter = INITIAL_SCATTER * statistics["flux_noise"] / statistics["flux_scale"]
             with torch.no_grad():
                 self.log_scatter.copy_(scatter.clamp_min(1e-4).log())
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW, on CPUs in its fused form: with millions of weights much of a step."""
-        fused = self.device.type == "cpu" or None
-        return torch.optim.AdamW(
-            self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=fused
-        )
 
     def star_terms(self, batch: Batch, sample: bool = False) -> dict[str, Tensor]:
         """Return `nll`, `chi2` per good pixel and `kl` of every star, each (B,).
@@ -185,7 +183,7 @@ class SpectraVAE(SpectraModule):
 
     def structure_weight(self, stage: str) -> float:
         """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.warmup(stage, self.warmup_epochs)
+        return self.beta * self.ramp(stage, self.warmup_epochs)
 
     def on_fit_start(self) -> None:
         """Fit the linear model that training starts from, once in the life of the weights.

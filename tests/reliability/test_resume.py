@@ -33,9 +33,18 @@ def check_every_stop(
     return len(saver.paths)
 
 
-def test_every_stop_with_dropout_noise_and_a_plateau_scheduler(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rates",
+    [
+        pytest.param({"plateau": True}, id="plateau"),
+        pytest.param({"schedule": "cosine", "warmup_steps": 3, "weight_decay": 0.1}, id="cosine"),
+    ],
+)
+def test_every_stop_with_dropout_noise_and_a_schedule(
+    tmp_path: Path, rates: dict[str, Any]
+) -> None:
     # 3 epochs of: epoch end, 4 batches, 3 stops of the validation; start and end
-    assert check_every_stop(tmp_path, model={**NOISY, "plateau": True}) == 3 * 8 + 2
+    assert check_every_stop(tmp_path, model={**NOISY, **rates}) == 3 * 8 + 2
 
 
 @pytest.mark.parametrize(

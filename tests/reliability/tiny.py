@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from datamodules.base import BaseDataModule, Source
 from datamodules.store import RowStore
 from lightning_modules.base import BaseModule, Batch
+from lightning_modules.optimizers import Schedule
 
 SCHEMA = "astrolit.tiny"
 
@@ -65,6 +66,9 @@ class TinyModule(BaseModule):
         batch_norm: Whether to normalise the hidden layer.
         plateau: Whether to lower the learning rate when `val/loss` does not improve.
         lr: Learning rate.
+        weight_decay: Weight decay.
+        schedule: Of the learning rate.
+        warmup_steps: Of the learning rate.
     """
 
     terms = ("loss", "spread")
@@ -76,8 +80,11 @@ class TinyModule(BaseModule):
         batch_norm: bool = False,
         plateau: bool = False,
         lr: float = 1e-2,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
     ) -> None:
-        super().__init__(lr)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
         self.noise = noise
         self.plateau = plateau

@@ -241,6 +241,59 @@ def test_a_schedule_without_an_optimizer_is_refused(capsys: pytest.CaptureFixtur
     assert "no optimizer" in error_of([*FIT, *schedule], capsys)
 
 
+OPTIMIZER = ["--optimizer", "SGD", "--optimizer.lr", "0.1"]
+BLOCK = "optimizer: {class_path: SGD, init_args: {lr: 0.1}}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["--model.lr", "1e-3", *OPTIMIZER], id="typed, even the default"),
+        pytest.param(["-c", "block.yaml", "--model.init_args.lr=0.5"], id="over a file"),
+        pytest.param(["-c", "block.yaml", "-c", "rate.yaml"], id="a later file"),
+        pytest.param(["-c", "both.yaml"], id="one file"),
+    ],
+)
+def test_a_rate_beside_an_optimizer_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = "model: {init_args: {lr: 5e-3}}\n"
+    files = {"block.yaml": BLOCK, "rate.yaml": rate, "both.yaml": rate + BLOCK}
+    for name, text in files.items():
+        Path(name).write_text(text)
+    message = error_of([*FIT, *words], capsys)
+    assert "model.lr has no effect beside optimizer; set --optimizer.lr" in message
+    assert not Path("runs").exists()
+
+
+def test_a_rate_beside_an_optimizer_is_refused_in_notebooks() -> None:
+    words = {
+        "model": {"class_path": "StellarAutoencoder", "init_args": {"warmup_steps": 3}},
+        "data": {"class_path": "ClusteringDataModule", "init_args": {"source": "SyntheticField"}},
+        "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1}},
+    }
+    with pytest.raises(ValueError, match=r"model\.warmup_steps has no effect beside optimizer"):
+        make_cli(words, run=False)
+
+
+def test_an_optimizer_replaces_the_rate_of_an_earlier_file_and_its_run_resumes() -> None:
+    Path("rate.yaml").write_text("model: {init_args: {lr: 5e-3, schedule: cosine}}\n")
+    main([*FIT, "-c", "rate.yaml", *OPTIMIZER])
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["lr"] == 1e-3  # not what had no effect
+    assert saved["model"]["init_args"]["schedule"] == "constant"
+    run = ["-c", str(RUN / "config.yaml"), "--ckpt_path", str(RUN)]
+    main(["validate", *run])
+    main(["fit", *run, "--trainer.max_epochs", "3"])
+    folder = RUN.with_name("version_1")
+    state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.1
+    assert state["epoch"] == 2
+    main([*FIT, "-c", str(RUN / "config.yaml"), "--optimizer", "null", "--model.lr", "0.5"])
+    state = torch.load(RUN.with_name("version_2") / "checkpoints/last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
+
+
 def test_cuts_on_the_truth_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     message = error_of([*FIT, "--data.cuts", "{true_radius: {max: 0.1}}"], capsys)
     assert "data.cuts.true_radius" in message
@@ -262,9 +315,12 @@ def test_learning_rate_finder_and_batch_size_finder_from_yaml() -> None:
         "    - class_path: BatchSizeFinder\n"
         "      init_args: {max_trials: 2, steps_per_trial: 1, init_val: 16}\n"
     )
-    main([*FIT, "-c", "find.yaml", "--data.batch_size", "4"])
+    words = ["--data.batch_size", "4", "--model.schedule", "cosine"]
+    main([*FIT, "-c", "find.yaml", *words])
     state = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["optimizer_states"][0]["param_groups"][0]["lr"] != 1e-3
+    group = state["optimizer_states"][0]["param_groups"][0]
+    assert group["initial_lr"] not in (1e-3, 1e-8)  # neither the default nor where the search began
+    assert group["lr"] == 0.0  # the cosine ends with the last step, whatever the batch size
 
 
 def test_another_distributions_callbacks_are_named() -> None:

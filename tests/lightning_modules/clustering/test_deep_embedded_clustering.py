@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -73,6 +74,18 @@ def test_phases_learning_rate_and_refreshes(make_data: MakeData, make_trainer: M
     assert watch.rates == [1e-3] * 2 * steps + [1e-4] * 3 * steps
     begun = [step for step in range(2 * steps, 4 * steps) if (step - 2 * steps) % 3 == 0]
     assert sorted(set(watch.refreshes) - {0}) == begun
+
+
+def test_the_schedule_goes_on_through_the_phases(
+    make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    watch = Watch()
+    trainer = make_trainer(4, callbacks=[watch])
+    trainer.fit(small(tolerance=0.0, cluster_lr=1e-4, schedule="cosine"), make_data())
+    total = trainer.global_step
+    falls = [0.5 * (1 + math.cos(math.pi * step / total)) for step in range(1, total + 1)]
+    bases = [1e-3] * (total // 2) + [1e-4] * (total - total // 2)
+    assert watch.rates == pytest.approx([a * b for a, b in zip(falls, bases, strict=True)])
 
 
 def test_targets_come_from_the_whole_split_in_eval_mode(
