@@ -277,9 +277,7 @@ class BaseModule(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and its schedule; override, or use `--optimizer`, for another."""
         # Lightning refuses to clip gradients of a fused optimizer in mixed precision.
-        mixed = self._trainer is not None and isinstance(
-            self.trainer.precision_plugin, MixedPrecision
-        )
+        mixed = self.has_trainer and isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = torch.optim.AdamW(
             self.parameters() if self._one_group else parameter_groups(self),
             lr=self.lr,
