@@ -2,9 +2,9 @@
 
 `python benchmarks/microlensing_real.py CHECKPOINT [FOLDER]` prints a line an event, then
 the AUC of certified anomalies against certified single lenses with its bootstrap interval, with
-and without the single lenses of strong parallax, beside the classical score, and what is missed.
+and without the single lenses of strong parallax, beside the baseline score, and what is missed.
 CHECKPOINT is a file or a run's folder; FOLDER holds `truth.csv` and the files that it names. The
-classical score needs no training: ln(1 + chi^2 excess of the best single lens) + ln(1 + largest
+baseline score needs no training: ln(1 + chi^2 excess of the best single lens) + ln(1 + largest
 windowed residual).
 """
 
@@ -41,7 +41,7 @@ class Result:
         num_epochs: Epochs of all telescopes.
         probability: Of two lenses, after the last epoch.
         highest: Of two lenses, the highest ever.
-        classical: The classical score.
+        baseline: The baseline score.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Result:
     num_epochs: int
     probability: float
     highest: float
-    classical: float
+    baseline: float
 
 
 def events(folder: Path) -> Iterator[tuple[str, str, str, Any]]:
@@ -71,7 +71,7 @@ def events(folder: Path) -> Iterator[tuple[str, str, str, Any]]:
 
 
 def judge(model: TimeDistributedCNN, name: str, kind: str, use: str, source: Any) -> Result:
-    """Return what model and classical score say of one event."""
+    """Return what model and baseline score say of one event."""
     with tempfile.TemporaryDirectory() as cache:
         data = MicrolensingDataModule(source, val_fraction=0.0, test_fraction=0.0, cache_dir=cache)
         data.prepare_data()
@@ -81,10 +81,10 @@ def judge(model: TimeDistributedCNN, name: str, kind: str, use: str, source: Any
             found = model.predict_step(batch)
         excess, window = data.anomaly_scores(np.arange(1), np.array([np.inf]))[0]
     binary = found["probability"][0, :, 1]
-    classical = np.log1p(max(excess, 0.0)) + np.log1p(window)
+    baseline = np.log1p(max(excess, 0.0)) + np.log1p(window)
     final = float(found["final_probability"][0, 1])
     highest = float(binary.nan_to_num(0.0).max())
-    return Result(name, kind, use, int(found["num_epochs"][0]), final, highest, float(classical))
+    return Result(name, kind, use, int(found["num_epochs"][0]), final, highest, float(baseline))
 
 
 def summary(results: list[Result]) -> None:
@@ -92,13 +92,13 @@ def summary(results: list[Result]) -> None:
     certified = [r for r in results if r.use == "ranking" and r.kind in (ANOMALY, *SINGLES)]
     quiet_ones = [result for result in certified if result.kind != PARALLAX]
     for name, chosen in (("all singles", certified), ("without parallax", quiet_ones)):
-        ours, theirs = (ranking(chosen, score) for score in ("probability", "classical"))
-        values, against = ([ours["auc"]], [theirs["auc"]]), "classical score"
+        ours, theirs = (ranking(chosen, score) for score in ("probability", "baseline"))
+        values, against = ([ours["auc"]], [theirs["auc"]]), "baseline score"
         more = {"interval": [ours["low"], ours["high"]],
                 "peer_interval": [theirs["low"], theirs["high"]]}  # fmt: skip
         report(f"microlensing/real {name}", "AUC", *values, against, "higher", **more)
     missed = {}
-    for score in ("probability", "classical"):
+    for score in ("probability", "baseline"):
         highest = max(getattr(r, score) for r in certified if r.kind != ANOMALY)
         missed[score] = [
             r.name for r in certified if r.kind == ANOMALY and getattr(r, score) <= highest
@@ -115,7 +115,7 @@ def ranking(results: list[Result], score: str) -> dict[str, float]:
 
     Args:
         results: Of certified events.
-        score: `probability` or `classical`.
+        score: `probability` or `baseline`.
     """
     values = np.array([getattr(result, score) for result in results])
     anomaly = np.array([result.kind == ANOMALY for result in results])
@@ -139,7 +139,7 @@ def main() -> None:
             record(f"microlensing/real {event[0]}", kind=event[1], refused=str(error))
             continue
         results.append(result)
-        shown = ("kind", "num_epochs", "probability", "highest", "classical")
+        shown = ("kind", "num_epochs", "probability", "highest", "baseline")
         record(f"microlensing/real {result.name}", **{key: getattr(result, key) for key in shown})
     summary(results)
 

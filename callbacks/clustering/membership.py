@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from astropy.table import Column
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.predictions.base import CatalogueData, MergedRows, Rows
+from callbacks.predictions.base import CatalogueData, MergedRows
 from callbacks.predictions.fits import header
 from callbacks.predictions.tables import Facts, Format, PredictionWriter, select
+from callbacks.report.gather import Rows
 
 ERROR = "Mean squared reconstruction error in scaled units"
 COLUMNS: dict[str, tuple[str, str, str | None]] = {

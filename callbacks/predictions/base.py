@@ -11,11 +11,11 @@ from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from callbacks.report.gather import Rows
 from callbacks.report.paths import log_folder, unused_stem
 from datamodules.files import atomic_path
 from datamodules.store import RowStore
 
-Rows = dict[str, NDArray[Any]]
 BLOCK_BYTES = 8 << 20
 
 

@@ -15,9 +15,9 @@ from astropy.table import Column, Table, vstack
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.predictions.base import MergedRows, NamedData, Rows, ShardWriter
+from callbacks.predictions.base import MergedRows, NamedData, ShardWriter
 from callbacks.predictions.fits import add_facts, as_text
-from callbacks.report.gather import whole_precision
+from callbacks.report.gather import Rows, whole_precision
 from callbacks.report.table import run_facts, to_plain
 from datamodules.store import RowStore
 
