@@ -237,14 +237,16 @@ class ReportCallback(Callback, ABC):
         if not trainer.is_global_zero:
             return
         check_finite(rows, self.outputs)
-        run = self._run(trainer, pl_module, rows, folder)
+        run = self._test_run(trainer, pl_module, rows, folder)
         with style():
             save_figures(trainer, folder, self.evaluate(run), prefix="test/")
         run.report.write(folder)
         run.report.print(self.shown)
         print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")
 
-    def _run(self, trainer: Trainer, module: LightningModule, rows: Rows, folder: Path) -> TestRun:
+    def _test_run(
+        self, trainer: Trainer, module: LightningModule, rows: Rows, folder: Path
+    ) -> TestRun:
         """Return the run with an empty report."""
         data = report_data(trainer, type(self).__name__)
         groups = None if data is None else data.groups(rows["index"])
