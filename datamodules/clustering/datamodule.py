@@ -9,13 +9,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.clustering.gaia_columns import CORRELATIONS, ERRORS, UNITS, Array
+from datamodules.clustering.gaia_columns import CORRELATIONS, ERRORS, UNITS
 from datamodules.clustering.quality import apply_cuts, check_cuts
 from datamodules.clustering.source import SCHEMA, VERSION, ClusteringSource
 from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
 from datamodules.store import RowStore
 from lightning_modules.physics import covariance as covariances
 from lightning_modules.physics import frames
+from lightning_modules.physics.arrays import Array
 
 ASTROMETRIC = ("x", "y", "parallax", "pmra", "pmdec")
 FEATURES = (*ASTROMETRIC, "magnitude", "colour")

@@ -4,11 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.covariance import AXES
-
-Array = npt.NDArray[Any]
 
 CORRELATIONS = tuple(
     f"{first}_{second}_corr" for i, first in enumerate(AXES) for second in AXES[i + 1 :]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 OBLIQUITY = np.radians(84381.41100 / 3600)
 """Of the ecliptic in the frame of Gaia, radians."""

@@ -1,13 +1,11 @@
 """Astrometric errors as covariance matrices: built, rotated into a frame, inflated (numpy)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 AXES = ("ra", "dec", "parallax", "pmra", "pmdec")
 """Order of the five astrometric parameters in every covariance matrix."""

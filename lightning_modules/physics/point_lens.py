@@ -1,12 +1,9 @@
 """How a point lens magnifies a point source, and how the size of a source smooths that (numpy)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ellipe, ellipk
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 TABLE_END = 10.0
 TABLE_STEP = 0.005

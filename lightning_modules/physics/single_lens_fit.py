@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.point_lens import blur, pspl, pspl_with_slope
-
-Array = NDArray[Any]
 
 CHUNK = 32
 """Curves fitted together: their arrays fit in the processor's cache."""

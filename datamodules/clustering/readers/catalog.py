@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import UNITS, Array, StarTable
+from datamodules.clustering.gaia_columns import UNITS, StarTable
 from datamodules.clustering.readers.tables import Format, read_raw
 from datamodules.clustering.readers.validation import Reading, find_column, standardise
 from datamodules.clustering.source import ClusteringSource
+from lightning_modules.physics.arrays import Array
 
 
 class CatalogFile(ClusteringSource):

@@ -4,7 +4,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Column
 
-from datamodules.clustering.gaia_columns import UNITS, Array
+from datamodules.clustering.gaia_columns import UNITS
+from lightning_modules.physics.arrays import Array
 
 EXACT_FLOAT = 2**53
 """Above this, not every integer has a float64."""

@@ -22,7 +22,7 @@ from astropy.io.misc.pyarrow.csv import convert_pa_table_to_astropy_table
 from astropy.table import MaskedColumn, Table
 from astropy.table.meta import get_header_from_yaml
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 Format = Literal["auto", "fits", "ecsv", "csv", "votable", "parquet", "text"]
 

@@ -14,11 +14,11 @@ from datamodules.clustering.gaia_columns import (
     OPTIONAL,
     REQUIRED,
     UNITS,
-    Array,
     StarTable,
     storage,
 )
 from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.covariance import correlation_matrix
 
 

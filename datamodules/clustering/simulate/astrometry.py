@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import CORRELATIONS, Array
+from datamodules.clustering.gaia_columns import CORRELATIONS
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.covariance import AXES
 
 ERROR_RATIOS = np.array([0.8, 0.7, 1.0, 1.03, 0.89])

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import ERRORS, Array, StarTable, storage
+from datamodules.clustering.gaia_columns import ERRORS, StarTable, storage
 from datamodules.clustering.simulate import astrometry, galaxy
 from datamodules.clustering.simulate.profiles import Profile, draw_radii, velocity_dispersion
 from datamodules.source import check_rules
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.covariance import MAS_PER_DEG
 from lightning_modules.physics.frames import frame_jacobian, inverse_tangent_plane
 

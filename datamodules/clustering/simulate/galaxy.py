@@ -7,7 +7,7 @@ reflex of its motion and shrink with distance as they do on the sky.
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 SUN_RADIUS, SUN_HEIGHT = 8.2, 0.02
 SUN_VELOCITY = np.array([11.1, 248.0, 7.3])

@@ -4,15 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.readers.text_files import TextTable, read_text_file
 from datamodules.microlensing.simulate.noise import MAG_TO_RELATIVE
+from lightning_modules.physics.arrays import Array
 
-Array = NDArray[Any]
 Unit = Literal["mag", "flux", "difference_flux"]
 UNITS: tuple[Unit, ...] = ("mag", "flux", "difference_flux")
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.simulate.presets import Range
 from datamodules.source import check_rules
-
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 TIME_ZERO = 2460676.5
 """Julian date of time 0 of simulated events: 2025 January 1, 0h."""

@@ -6,16 +6,16 @@ noise, errors and storage are the same calls on the same arrays.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.noise import PhotometricErrors
 from datamodules.microlensing.simulate.parallax import parallax_offsets
 from datamodules.microlensing.simulate.presets import BINARY_ONLY, NOT_OF_LENS, Priors
 from datamodules.microlensing.simulate.variables import variable_star
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.single_lens_fit import (
     Curves,
     SingleLensFit,
@@ -23,7 +23,6 @@ from lightning_modules.physics.single_lens_fit import (
     starting_points,
 )
 
-Array = NDArray[Any]
 SingleLensPrior = Literal["prior", "matched"]
 
 SINGLE, BINARY, FLAT, VARIABLE = 0, 1, 2, 3

@@ -13,17 +13,14 @@ t_0 and u_0 refer to the centre of mass. One function gives the path for single 
 
 from collections.abc import Mapping
 from itertools import repeat
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from VBMicrolensing import VBMicrolensing
 
 from datamodules.microlensing.simulate.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.simulate.parallax import parallax_offsets
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.point_lens import pspl
-
-Array = NDArray[Any]
 
 POINT_SOURCE = 1e-5
 """Radius of a source that has none, in Einstein radii."""

@@ -6,12 +6,10 @@ at the true flux, the error bars would be the light curve without noise.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 MAG_TO_RELATIVE = 0.4 * float(np.log(10.0))
 FAINTEST = 0.05

@@ -8,12 +8,9 @@ iterations contract. A whole block of epochs is solved at once, several times fa
 roots of the fifth-order polynomial; epochs that have not converged are left to the engine.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 REACH = 1.75
 """Least distance from both bodies, in Einstein radii."""

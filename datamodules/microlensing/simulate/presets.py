@@ -6,12 +6,12 @@ merely has no use for separation, mass ratio and angle.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
+
 Range = tuple[float, float]
 Preset = Literal["baseline", "distinct", "planetary", "stellar", "critical"]
 

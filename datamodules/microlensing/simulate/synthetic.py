@@ -10,10 +10,11 @@ import numpy as np
 from datamodules.microlensing.simulate.cadence import TIME_ZERO, Cadence, RegularCadence
 from datamodules.microlensing.simulate.events import Simulation, SingleLensPrior, simulate_block
 from datamodules.microlensing.simulate.noise import PhotometricErrors
-from datamodules.microlensing.simulate.presets import Array, Preset, Priors, make_ranges
+from datamodules.microlensing.simulate.presets import Preset, Priors, make_ranges
 from datamodules.microlensing.source import CHUNK_BYTES, SCHEMA, VERSION, MicrolensingSource
 from datamodules.parallel import ParallelOptions, StoreLayout, write_in_blocks
 from datamodules.source import check_rules
+from lightning_modules.physics.arrays import Array
 
 CADENCE, LABELS, BLOCK = 0, 1, 2
 """First numbers of the spawn keys of the seeds: each has its own stream."""
