@@ -62,15 +62,14 @@ def numbers(column: Column, name: str, origin: str, unit: str | None) -> Array:
     """
     values, mask = plain_values(column)
     if values.dtype.kind in "UO":
-        words = values.astype(str)
-        example = next((word for word in words[~mask] if not _is_number(word)), "")
-        if example:
-            raise ValueError(
-                f"{origin}: column '{name}' is not numeric (for example '{example[:40]}'); "
-                "map another column to it or mend the file"
-            )
-        values = np.where(mask, "nan", words)
-    result = np.where(mask, np.nan, values.astype(np.float64))
+        values = np.where(mask, "nan", values.astype(str))
+    try:
+        result = np.where(mask, np.nan, values.astype(np.float64))
+    except ValueError as error:
+        raise ValueError(
+            f"{origin}: column '{name}' is not numeric ({str(error)[:80]}); "
+            "map another column to it or mend the file"
+        ) from error
     infinite = int(np.isinf(result).sum())
     if infinite:
         raise ValueError(
@@ -79,15 +78,6 @@ def numbers(column: Column, name: str, origin: str, unit: str | None) -> Array:
         )
     stated = None if column.unit is None else str(column.unit)
     return result * _factor(name, unit or stated, origin)
-
-
-def _is_number(word: str) -> bool:
-    """Tell whether a word can be read as a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _factor(name: str, unit: str | None, origin: str) -> float:
