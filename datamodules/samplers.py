@@ -124,11 +124,6 @@ class ArrayDataset(Dataset[Batch]):
         return batch
 
 
-def as_is(batch: Batch) -> Batch:
-    """Hand a batch on unchanged (the loader's collate function)."""
-    return batch
-
-
 class WholeBatchLoader(DataLoader[Batch]):
     """A DataLoader of whole batches (`batch_size=None`) that says so when a worker dies.
 
@@ -221,7 +216,6 @@ def make_loader(
     arguments: dict[str, Any] = {
         "batch_size": None,
         "sampler": sampler,
-        "collate_fn": as_is,
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "generator": torch.Generator(),

@@ -78,10 +78,6 @@ class StarTable:
         """Return the number of stars."""
         return len(self.columns["source_id"])
 
-    def take(self, rows: Array) -> "StarTable":
-        """Return the table of the chosen rows (a mask or row numbers), attributes unchanged."""
-        return StarTable({name: v[rows] for name, v in self.columns.items()}, self.attributes)
-
 
 def storage(name: str, values: Array) -> Array:
     """Cast a column to the type in which the store keeps it."""

@@ -91,8 +91,7 @@ def observed_guesses(curves: Curves, kept: Array) -> Array:
 def _running_sums(values: Array, size: int) -> Array:
     """Sum `size` consecutive values, from each place on, shape (n, T - size + 1)."""
     total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
-    sums: Array = total[:, size:] - total[:, :-size]
-    return sums
+    return total[:, size:] - total[:, :-size]
 
 
 def _pack(time: Array, flux: Array, error: Array, good: Array) -> tuple[Curves, Array]:

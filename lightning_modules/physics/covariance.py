@@ -51,8 +51,7 @@ def rotate_covariance(covariance: Array, jacobian: Array) -> Array:
     full = np.zeros_like(covariance)
     full[:, :2, :2] = full[:, 3:, 3:] = jacobian
     full[:, 2, 2] = 1.0
-    rotated: Array = full @ covariance @ np.swapaxes(full, 1, 2)
-    return rotated
+    return full @ covariance @ np.swapaxes(full, 1, 2)
 
 
 def positions_to_degrees(covariance: Array) -> Array:

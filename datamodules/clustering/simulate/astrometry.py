@@ -48,16 +48,14 @@ def draw_correlations(rng: np.random.Generator, count: int) -> Array:
 def _correlations(vectors: Array) -> Array:
     """Normalise A A^T to a unit diagonal; `vectors` has shape (n, 5, freedom)."""
     unit = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
-    matrix: Array = unit @ np.swapaxes(unit, 1, 2)
-    return matrix
+    return unit @ np.swapaxes(unit, 1, 2)
 
 
 def draw_noise(rng: np.random.Generator, errors: Array, correlations: Array) -> Array:
     """Draw errors of measurement from their covariance, shape (n, 5)."""
     lower = np.linalg.cholesky(correlations)
     normal = rng.standard_normal((len(errors), 5))
-    noise: Array = errors * np.einsum("nij,nj->ni", lower, normal)
-    return noise
+    return errors * np.einsum("nij,nj->ni", lower, normal)
 
 
 def correlation_columns(correlations: Array) -> dict[str, Array]:
