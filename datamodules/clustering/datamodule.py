@@ -11,8 +11,9 @@ from torch import Tensor
 from datamodules.base import BaseDataModule
 from datamodules.clustering.gaia_columns import CORRELATIONS, ERRORS, UNITS
 from datamodules.clustering.quality import apply_cuts, check_cuts
-from datamodules.clustering.source import SCHEMA, VERSION, ClusteringSource
+from datamodules.clustering.source import SCHEMA, ClusteringSource
 from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
+from datamodules.source import check_rules
 from datamodules.store import RowStore
 from lightning_modules.physics import covariance as covariances
 from lightning_modules.physics import frames
@@ -70,7 +71,6 @@ class ClusteringDataModule(BaseDataModule):
 
     method: ClassVar[str] = "clustering"
     schema: ClassVar[str] = SCHEMA
-    version: ClassVar[int] = VERSION
     id_column: ClassVar[str] = "source_id"
     units: ClassVar[Mapping[str, str]] = {**UNITS, **TRUE_UNITS}
 
@@ -94,15 +94,14 @@ class ClusteringDataModule(BaseDataModule):
             source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
         )
         self.features = list(features or ASTROMETRIC)
-        unknown = sorted(set(self.features) - set(FEATURES))
-        if unknown or len(set(self.features)) < len(self.features):
-            raise ValueError(
-                f"data.features={self.features}: choose from {list(FEATURES)}, each at most once"
-            )
-        if centre is not None and (len(centre) != 2 or not -90 <= centre[1] <= 90):
-            raise ValueError(f"data.centre={centre} must be [ra, dec] in degrees")
-        if error_inflation <= 0:
-            raise ValueError(f"data.error_inflation={error_inflation} must be positive")
+        known = len(set(self.features) & set(FEATURES)) == len(self.features)
+        position = centre is None or (len(centre) == 2 and -90 <= centre[1] <= 90)
+        rules = {
+            f"data.features={self.features}: choose from {list(FEATURES)}, each at most once": known,
+            f"data.centre={centre} must be [ra, dec] in degrees": position,
+            f"data.error_inflation={error_inflation} must be positive": error_inflation > 0,
+        }
+        check_rules(type(self).__name__, rules)
         self.cuts = dict(cuts or {})
         check_cuts(self.cuts)
         self.zero_point = zero_point
