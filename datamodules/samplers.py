@@ -213,12 +213,12 @@ def make_loader(
         sampler: Which rows form which batch.
         num_workers: Worker processes; 0 reads in this process.
     """
-    arguments: dict[str, Any] = {
-        "batch_size": None,
-        "sampler": sampler,
-        "num_workers": num_workers,
-        "persistent_workers": num_workers > 0,
-        "generator": torch.Generator(),
-    }
     kind = ResumableDataLoader if isinstance(sampler, EpochBatchSampler) else WholeBatchLoader
-    return kind(ArrayDataset(columns, sampler), **arguments)
+    return kind(
+        ArrayDataset(columns, sampler),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),
+    )

@@ -6,12 +6,7 @@ from typing import Any
 import numpy as np
 
 from lightning_modules.physics.arrays import Array
-from lightning_modules.physics.covariance import AXES
-
-CORRELATIONS = tuple(
-    f"{first}_{second}_corr" for i, first in enumerate(AXES) for second in AXES[i + 1 :]
-)
-"""The ten correlation columns of Gaia, row by row of the upper triangle."""
+from lightning_modules.physics.covariance import AXES, CORRELATIONS
 
 REQUIRED_UNITS = {
     "ra": "deg",

@@ -8,7 +8,6 @@ import numpy as np
 from astropy.table import Column, Table
 
 from datamodules.clustering.gaia_columns import (
-    CORRELATIONS,
     DEFAULTS,
     ERRORS,
     OPTIONAL,
@@ -20,7 +19,7 @@ from datamodules.clustering.gaia_columns import (
 )
 from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
 from lightning_modules.physics.arrays import Array
-from lightning_modules.physics.covariance import correlation_matrix
+from lightning_modules.physics.covariance import CORRELATIONS, correlation_matrix
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import CORRELATIONS
 from lightning_modules.physics.arrays import Array
-from lightning_modules.physics.covariance import AXES
+from lightning_modules.physics.covariance import AXES, CORRELATIONS
 
 ERROR_RATIOS = np.array([0.8, 0.7, 1.0, 1.03, 0.89])
 """Mean errors of (ra, dec, parallax, pmra, pmdec) in units of the parallax error."""

@@ -95,15 +95,12 @@ class LightCurveFiles(MicrolensingSource):
             FileNotFoundError: A file does not exist.
             ValueError: A file is broken; the message names it.
         """
-        return [self._event(name, files) for name, files in self.files().items()]
-
-    def _event(self, name: str, files: Sequence[Path]) -> Event:
-        """Read and merge the files of one event."""
-        curves = [
-            read_light_curve(file, self.unit, self.columns, self.time_zero, self.reference_flux)
-            for file in files
-        ]
-        return merge(name, curves, self.reference, self.rescale_errors)
+        settings = (self.unit, self.columns, self.time_zero, self.reference_flux)
+        events = []
+        for name, files in self.files().items():
+            curves = [read_light_curve(file, *settings) for file in files]
+            events.append(merge(name, curves, self.reference, self.rescale_errors))
+        return events
 
     def prepare(self, path: Path, seed: int) -> None:
         """Write the events to a row store, padded to the longest; `seed` has no effect."""
@@ -119,12 +116,10 @@ class LightCurveFiles(MicrolensingSource):
             "good": np.isfinite(time),
             "label": np.array([(self.labels or {}).get(event.name, -1) for event in events]),
             "delta_chi2": np.full(len(events), np.nan, np.float32),
-            "reference_flux": np.array([event.reference_flux for event in events], np.float32),
-            "reference_flux_error": np.array(
-                [event.reference_flux_error for event in events], np.float32
-            ),
             "field": np.arange(len(events), dtype=np.int32),
         }
+        for name in ("reference_flux", "reference_flux_error"):
+            columns[name] = np.array([getattr(event, name) for event in events], np.float32)
         with RowStore.writer(path, SCHEMA, 1, attributes, {"time": time}, CHUNK_BYTES) as writer:
             writer.append(columns)
 

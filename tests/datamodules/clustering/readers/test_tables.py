@@ -11,8 +11,8 @@ import pytest
 from astropy.table import MaskedColumn, Table, vstack
 
 from datamodules import CatalogFile
-from datamodules.clustering.gaia_columns import CORRELATIONS
 from datamodules.store import RowStore
+from lightning_modules.physics.covariance import CORRELATIONS
 from lightning_modules.physics.frames import tangent_plane
 
 SUFFIXES = [".fits", ".ecsv", ".csv", ".vot", ".parquet", ".txt"]

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import kstest
 
 from datamodules import StarCluster, SyntheticField
-from datamodules.clustering.gaia_columns import AXES, CORRELATIONS, Array
 from datamodules.clustering.simulate import astrometry, galaxy, profiles
 from datamodules.clustering.simulate.field import (
     ISOCHRONE,
@@ -16,7 +15,13 @@ from datamodules.clustering.simulate.field import (
     draw_cluster,
     draw_field,
 )
-from lightning_modules.physics.covariance import correlation_matrix, covariance_matrix
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import (
+    AXES,
+    CORRELATIONS,
+    correlation_matrix,
+    covariance_matrix,
+)
 from lightning_modules.physics.frames import frame_jacobian, rotate_proper_motions, tangent_plane
 
 SKY = Sky(radius=5.0)
