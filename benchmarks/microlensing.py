@@ -68,7 +68,7 @@ def naive_seconds(preset: str, repetition: int, folder: Path) -> float:
     curves = []
     for number, label in enumerate(source.labels(repetition)):
         rng = np.random.default_rng([repetition, number])
-        event = {name: float(v[0]) for name, v in source.priors.draw(rng, 1).items()}
+        event = {name: float(v[0]) for name, v in source.draw(rng, 1).items()}
         engine = VBMicrolensing()
         engine.Tol = engine.RelTol = 1e-3
         curves.append(naive_event(engine, event, bool(label), grid, rng))
@@ -134,7 +134,7 @@ def binary_milliseconds(preset: str, repetition: int, delta_chi2: bool) -> float
         delta_chi2: Whether a single lens is fitted to each.
     """
     source = SimulatedEvents(preset, 0, EVENTS, delta_chi2=delta_chi2)
-    arguments = (source.simulation(0), source.labels(0))
+    arguments = (source, source.times(0), source.labels(0))
     seeds = np.random.SeedSequence(repetition)
     return 1e3 * timed(lambda: simulate_block(*arguments, seeds))() / EVENTS
 

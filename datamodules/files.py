@@ -1,10 +1,12 @@
 """Files: written whole or not at all, and the keys of what is made of them."""
 
 import glob
+import gzip
 import hashlib
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,26 @@ def fingerprint(path: Path) -> str:
         raise FileNotFoundError(f"{path}: no such file; set data.source")
     status = path.stat()
     return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes, decompressed if it is gzip by its first two.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is gzip, but truncated or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; set data.source.path")
+    content = path.read_bytes()
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{path}: the gzip file is truncated or damaged ({error}); fetch it again"
+        ) from error
 
 
 def cache_key(texts: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from numpy.typing import NDArray
-from rich.progress import Progress, TextColumn
+from rich.progress import MofNCompleteColumn, Progress
 
 from datamodules.files import make_folder
 from datamodules.store import CHUNK_BYTES, RowStore
@@ -100,9 +99,9 @@ def write_in_blocks(
     text = json.dumps(layout.attributes, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = path.with_name(f".{path.stem}-{digest}.blocks")
-    task = partial(_write_block, compute, num_rows, block_size, layout.schema, layout.version)
+    task = partial(_write_block, compute, num_rows, block_size)
     num_blocks = -(-num_rows // block_size)
-    lost = run_blocks(task, num_blocks, block_size, folder, options, layout.unit)
+    lost = run_blocks(task, num_blocks, folder, options, layout.unit)
     lost_blocks = {str(number): times for number, times in lost.items()}
     attributes = {**layout.attributes, "lost_blocks": lost_blocks}
     for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
@@ -119,37 +118,24 @@ def write_in_blocks(
 
 
 def _write_block(
-    compute: Compute,
-    num_rows: int,
-    block_size: int,
-    schema: str,
-    version: int,
-    number: int,
-    lost: int,
-    path: Path,
+    compute: Compute, num_rows: int, block_size: int, number: int, lost: int, path: Path
 ) -> int:
     """Compute a block and write its file; return its number of rows."""
     first = number * block_size
     rows = np.arange(first, min(first + block_size, num_rows))
     columns, counts = compute(rows, number, lost)
-    RowStore.write(path, columns, schema, version, counts)
+    RowStore.write(path, columns, "astrolit.block", attributes=counts)
     return len(rows)
 
 
 def run_blocks(
-    task: BlockTask,
-    num_blocks: int,
-    rows_per_block: int,
-    folder: Path,
-    options: ParallelOptions,
-    unit: str = "rows",
+    task: BlockTask, num_blocks: int, folder: Path, options: ParallelOptions, unit: str = "rows"
 ) -> dict[int, int]:
     """Compute every block whose file is missing or broken.
 
     Args:
         task: What computes a block; it must be a pure function of its arguments.
         num_blocks: Number of blocks.
-        rows_per_block: Rows of a full block, for the display.
         folder: Where the blocks' files are.
         options: Where to compute.
         unit: What a row is, for the display.
@@ -161,40 +147,30 @@ def run_blocks(
         ValueError: A block was lost `ATTEMPTS` times.
     """
     make_folder(folder)
-    lost: dict[int, int] = {}
-    with _progress() as progress:
-        bar = progress.add_task("simulating", total=num_blocks * rows_per_block, rate="")
-        pending = [number for number in range(num_blocks) if not _exists(folder, number)]
-        done = resumed = num_blocks - len(pending)
-        start = time.monotonic()
+    lost: Counter[int] = Counter()
+    pending = [number for number in range(num_blocks) if not _exists(folder, number)]
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), transient=True) as shown:
+        bar = shown.add_task(f"simulating blocks of {unit}", total=num_blocks)
         while pending:
+            shown.update(bar, completed=num_blocks - len(pending))
             problem: Exception = ValueError("its file is not there, or broken, when it is done")
             try:
                 for _ in _compute(task, pending, lost, folder, options):
-                    done += 1
-                    speed = (done - resumed) * rows_per_block / (time.monotonic() - start)
-                    text = f"{speed:.0f} {unit}/s"
-                    progress.update(bar, completed=done * rows_per_block, rate=text)
+                    shown.advance(bar)
             except (TimeoutError, multiprocessing.TimeoutError, BrokenProcessPool) as error:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
                 problem = error
             pending = [number for number in pending if not _exists(folder, number)]
             _count_lost(lost, pending, folder, options, problem)
-            done = num_blocks - len(pending)
-    return lost
+    return dict(lost)
 
 
 def _compute(
-    task: BlockTask,
-    pending: list[int],
-    lost: dict[int, int],
-    folder: Path,
-    options: ParallelOptions,
+    task: BlockTask, pending: list[int], lost: Counter[int], folder: Path, options: ParallelOptions
 ) -> Iterator[int]:
     """Yield once for each block computed, in any order."""
     calls = (
-        joblib.delayed(task)(number, lost.get(number, 0), block_path(folder, number))
-        for number in pending
+        joblib.delayed(task)(number, lost[number], block_path(folder, number)) for number in pending
     )
     parallel = joblib.Parallel(
         n_jobs=options.workers,
@@ -208,7 +184,7 @@ def _compute(
 
 
 def _count_lost(
-    lost: dict[int, int],
+    lost: Counter[int],
     pending: list[int],
     folder: Path,
     options: ParallelOptions,
@@ -216,7 +192,7 @@ def _count_lost(
 ) -> None:
     """Count the blocks that workers may have had in hand; give up on one lost too often."""
     for number in pending[: 2 * joblib.effective_n_jobs(options.workers)]:
-        lost[number] = lost.get(number, 0) + 1
+        lost[number] += 1
         if lost[number] >= ATTEMPTS:
             raise ValueError(
                 f"{block_path(folder, number)}: lost {ATTEMPTS} times ({error!r}); "
@@ -235,9 +211,3 @@ def _exists(folder: Path, number: int) -> bool:
         path.unlink()
         return False
     return True
-
-
-def _progress() -> Progress:
-    """Make the progress bar: the time left and rows a second."""
-    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[rate]}"))
-    return Progress(*columns, transient=True)

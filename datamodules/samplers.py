@@ -124,11 +124,6 @@ class ArrayDataset(Dataset[Batch]):
         return batch
 
 
-def as_is(batch: Batch) -> Batch:
-    """Hand a batch on unchanged (the loader's collate function)."""
-    return batch
-
-
 class WholeBatchLoader(DataLoader[Batch]):
     """A DataLoader of whole batches (`batch_size=None`) that says so when a worker dies.
 
@@ -218,13 +213,12 @@ def make_loader(
         sampler: Which rows form which batch.
         num_workers: Worker processes; 0 reads in this process.
     """
-    arguments: dict[str, Any] = {
-        "batch_size": None,
-        "sampler": sampler,
-        "collate_fn": as_is,
-        "num_workers": num_workers,
-        "persistent_workers": num_workers > 0,
-        "generator": torch.Generator(),
-    }
     kind = ResumableDataLoader if isinstance(sampler, EpochBatchSampler) else WholeBatchLoader
-    return kind(ArrayDataset(columns, sampler), **arguments)
+    return kind(
+        ArrayDataset(columns, sampler),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),
+    )

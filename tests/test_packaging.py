@@ -34,6 +34,12 @@ def test_every_config_is_inside(wheel: zipfile.ZipFile) -> None:
     assert {f"lightning_modules/{name}" for name in configs} <= set(wheel.namelist())
 
 
+def test_every_table_is_inside(wheel: zipfile.ZipFile) -> None:
+    tables = {path.relative_to(ROOT).as_posix() for path in (ROOT / "datamodules").rglob("*.csv")}
+    assert "datamodules/clustering/zero_point.csv" in tables
+    assert tables <= set(wheel.namelist())
+
+
 def test_versions_agree() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()

@@ -9,13 +9,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.clustering.gaia_columns import CORRELATIONS, ERRORS, UNITS, Array
+from datamodules.clustering.gaia_columns import ERRORS, UNITS
 from datamodules.clustering.quality import apply_cuts, check_cuts
-from datamodules.clustering.source import SCHEMA, VERSION, ClusteringSource
+from datamodules.clustering.source import SCHEMA, ClusteringSource
 from datamodules.clustering.zero_point import ecliptic_latitude, parallax_zero_point
+from datamodules.source import check_rules
 from datamodules.store import RowStore
 from lightning_modules.physics import covariance as covariances
 from lightning_modules.physics import frames
+from lightning_modules.physics.arrays import Array
 
 ASTROMETRIC = ("x", "y", "parallax", "pmra", "pmdec")
 FEATURES = (*ASTROMETRIC, "magnitude", "colour")
@@ -69,7 +71,6 @@ class ClusteringDataModule(BaseDataModule):
 
     method: ClassVar[str] = "clustering"
     schema: ClassVar[str] = SCHEMA
-    version: ClassVar[int] = VERSION
     id_column: ClassVar[str] = "source_id"
     units: ClassVar[Mapping[str, str]] = {**UNITS, **TRUE_UNITS}
 
@@ -93,15 +94,14 @@ class ClusteringDataModule(BaseDataModule):
             source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
         )
         self.features = list(features or ASTROMETRIC)
-        unknown = sorted(set(self.features) - set(FEATURES))
-        if unknown or len(set(self.features)) < len(self.features):
-            raise ValueError(
-                f"data.features={self.features}: choose from {list(FEATURES)}, each at most once"
-            )
-        if centre is not None and (len(centre) != 2 or not -90 <= centre[1] <= 90):
-            raise ValueError(f"data.centre={centre} must be [ra, dec] in degrees")
-        if error_inflation <= 0:
-            raise ValueError(f"data.error_inflation={error_inflation} must be positive")
+        known = len(set(self.features) & set(FEATURES)) == len(self.features)
+        position = centre is None or (len(centre) == 2 and -90 <= centre[1] <= 90)
+        rules = {
+            f"data.features={self.features}: choose from {list(FEATURES)}, once each": known,
+            f"data.centre={centre} must be [ra, dec] in degrees": position,
+            f"data.error_inflation={error_inflation} must be positive": error_inflation > 0,
+        }
+        check_rules(type(self).__name__, rules)
         self.cuts = dict(cuts or {})
         check_cuts(self.cuts)
         self.zero_point = zero_point
@@ -117,7 +117,8 @@ class ClusteringDataModule(BaseDataModule):
         keep, cuts = apply_cuts(raw, self.cuts, str(store.path))
         stars = {name: values[keep] for name, values in raw.items()}
         absent = np.full(len(stars["ra"]), np.nan, dtype=np.float32)
-        self.centre = self._find_centre(stars)
+        centre = self.trained_centre if self.given_centre is None else self.given_centre
+        self.centre = frames.centre_of(stars["ra"], stars["dec"]) if centre is None else centre
         parallax, correction = self._corrected_parallax(stars)
         jacobian = frames.frame_jacobian(stars["ra"], stars["dec"], self.centre)
         x, y = frames.tangent_plane(stars["ra"], stars["dec"], self.centre)
@@ -128,9 +129,9 @@ class ClusteringDataModule(BaseDataModule):
         features = np.stack([values[name] for name in self.features], axis=1)
         self.record = {
             "centre": self.centre.tolist(),
-            "origin": store.attributes.get("origin", []),
             "num_stars": {"prepared": len(keep), "kept": int(keep.sum())},
             "cuts": cuts,
+            "origin": store.attributes.get("origin", []),
             "dropped": store.attributes.get("dropped", {}),
             "repeated_stars": store.attributes.get("repeated_stars", 0),
             "label_conflicts": store.attributes.get("label_conflicts", 0),
@@ -202,14 +203,6 @@ class ClusteringDataModule(BaseDataModule):
             self.columns, self.rows = {}, {}
             self.setup()
 
-    def _find_centre(self, stars: dict[str, Array]) -> Array:
-        """Choose the tangent point: the user's, else the checkpoint's, else the middle."""
-        if self.given_centre is not None:
-            return self.given_centre
-        if self.trained_centre is not None:
-            return self.trained_centre
-        return frames.centre_of(stars["ra"], stars["dec"])
-
     def _corrected_parallax(self, stars: dict[str, Array]) -> tuple[Array, str]:
         """Subtract the zero point where it is known; say for how many stars."""
         parallax = stars["parallax"].astype(np.float64)
@@ -228,7 +221,7 @@ class ClusteringDataModule(BaseDataModule):
 
     def _covariance(self, stars: dict[str, Array], jacobian: Array, x: Array, y: Array) -> Array:
         """Build the covariance of the features' frame, inflated, positions in degrees."""
-        used = {name: stars[name] for name in (*ERRORS, *CORRELATIONS)}
+        used = {name: stars[name] for name in (*ERRORS, *covariances.CORRELATIONS)}
         rotated = covariances.rotate_covariance(covariances.covariance_matrix(used), jacobian)
         factor = np.full(len(x), self.error_inflation)
         if self.density_slope:

@@ -4,16 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lightning_modules.physics.covariance import AXES
-
-Array = npt.NDArray[Any]
-
-CORRELATIONS = tuple(
-    f"{first}_{second}_corr" for i, first in enumerate(AXES) for second in AXES[i + 1 :]
-)
-"""The ten correlation columns of Gaia, row by row of the upper triangle."""
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import AXES, CORRELATIONS
 
 REQUIRED_UNITS = {
     "ra": "deg",
@@ -79,10 +72,6 @@ class StarTable:
     def __len__(self) -> int:
         """Return the number of stars."""
         return len(self.columns["source_id"])
-
-    def take(self, rows: Array) -> "StarTable":
-        """Return the table of the chosen rows (a mask or row numbers), attributes unchanged."""
-        return StarTable({name: v[rows] for name, v in self.columns.items()}, self.attributes)
 
 
 def storage(name: str, values: Array) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 Cuts = Mapping[str, Mapping[str, float]]
 TRUTH = ("label", "membership")

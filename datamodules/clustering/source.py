@@ -10,7 +10,6 @@ from datamodules.source import Source
 from datamodules.store import RowStore
 
 SCHEMA = "astrolit.clustering"
-VERSION = 1
 
 
 class ClusteringSource(Source):
@@ -31,4 +30,4 @@ class ClusteringSource(Source):
         optional = {*OPTIONAL_UNITS, "membership"} & set(table.columns)
         empty = {name for name in optional if np.isnan(table.columns[name]).all()}
         columns = {name: values for name, values in table.columns.items() if name not in empty}
-        RowStore.write(path, columns, SCHEMA, VERSION, table.attributes)
+        RowStore.write(path, columns, SCHEMA, attributes=table.attributes)

@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.lazy_arrays import StoredColumn
-from datamodules.microlensing.source import SCHEMA, VERSION, MicrolensingSource
-from datamodules.microlensing.time_column import TimeColumn
+from datamodules.lazy_arrays import LazyColumn, StoredColumn
+from datamodules.microlensing.source import SCHEMA, MicrolensingSource
 from datamodules.store import RowStore
 from lightning_modules.physics.anomaly import anomaly_scores
+from lightning_modules.physics.arrays import Array
 
 WIDE = ("flux", "flux_error", "good")
 NUM_CLASSES = 2
@@ -30,6 +30,23 @@ UNITS = {
 
 FITTED_TOGETHER = 512
 """Light curves that are read for their fits at a time."""
+
+
+class TimeColumn(LazyColumn):
+    """Times of the epochs of each event, looked up in those of its field.
+
+    Args:
+        times: Of the fields, shape (F, T) float64.
+        field: Field of each event, shape (N,).
+    """
+
+    def __init__(self, times: Array, field: Array) -> None:
+        self.times = torch.from_numpy(times)
+        self.field = torch.from_numpy(field.astype(np.int64))
+        self.shape = (len(field), times.shape[1])
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.times[self.field[rows]]
 
 
 class MicrolensingDataModule(BaseDataModule):
@@ -67,7 +84,6 @@ class MicrolensingDataModule(BaseDataModule):
 
     method: ClassVar[str] = "microlensing"
     schema: ClassVar[str] = SCHEMA
-    version: ClassVar[int] = VERSION
     units: ClassVar[Mapping[str, str]] = UNITS
     evaluation_only: ClassVar[tuple[str, ...]] = ()
 
@@ -117,9 +133,7 @@ class MicrolensingDataModule(BaseDataModule):
         labels = self.columns["label"][self.rows["train"]]
         return {"class_count": torch.bincount(labels[labels >= 0], minlength=NUM_CLASSES)}
 
-    def anomaly_scores(
-        self, index: Tensor | np.ndarray[Any, Any], cutoff_time: Tensor | np.ndarray[Any, Any]
-    ) -> np.ndarray[Any, Any]:
+    def anomaly_scores(self, index: Tensor | Array, cutoff_time: Tensor | Array) -> Array:
         """Return how badly a single lens fits each curve as seen so far; see `physics.anomaly`.
 
         Args:

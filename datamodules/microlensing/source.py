@@ -3,7 +3,6 @@
 from datamodules.source import Source
 
 SCHEMA = "astrolit.microlensing"
-VERSION = 1
 CHUNK_BYTES = 1 << 16
 """Small chunks: training on a large file reads single events in random order."""
 

@@ -6,14 +6,10 @@ of (sum r / sigma)^2 / size, the Delta chi^2 that a constant offset in the windo
 second is the idea of KMTNet's AnomalyFinder (Zang et al. 2021, arXiv:2103.11880).
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.single_lens_fit import Curves, fit_single_lens
-
-Array = NDArray[Any]
 
 WINDOWS = (1, 3, 10, 30, 100)
 """Sizes of windows in kept epochs."""
@@ -95,8 +91,7 @@ def observed_guesses(curves: Curves, kept: Array) -> Array:
 def _running_sums(values: Array, size: int) -> Array:
     """Sum `size` consecutive values, from each place on, shape (n, T - size + 1)."""
     total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
-    sums: Array = total[:, size:] - total[:, :-size]
-    return sums
+    return total[:, size:] - total[:, :-size]
 
 
 def _pack(time: Array, flux: Array, error: Array, good: Array) -> tuple[Curves, Array]:

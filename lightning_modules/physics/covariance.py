@@ -1,16 +1,18 @@
 """Astrometric errors as covariance matrices: built, rotated into a frame, inflated (numpy)."""
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 AXES = ("ra", "dec", "parallax", "pmra", "pmdec")
 """Order of the five astrometric parameters in every covariance matrix."""
+
+CORRELATIONS = tuple(f"{first}_{second}_corr" for first, second in combinations(AXES, 2))
+"""The ten correlation columns of Gaia, row by row of the upper triangle."""
 
 MAS_PER_DEG = 3.6e6
 
@@ -22,11 +24,9 @@ def correlation_matrix(columns: Mapping[str, Array]) -> Array:
         Shape (n, 5, 5), float64.
     """
     matrix = np.tile(np.eye(5), (len(columns["parallax_error"]), 1, 1))
-    for i, first in enumerate(AXES):
-        for j, second in enumerate(AXES[i + 1 :], start=i + 1):
-            name = f"{first}_{second}_corr"
-            if name in columns:
-                matrix[:, i, j] = matrix[:, j, i] = columns[name]
+    for (i, j), name in zip(combinations(range(5), 2), CORRELATIONS, strict=True):
+        if name in columns:
+            matrix[:, i, j] = matrix[:, j, i] = columns[name]
     return matrix
 
 
@@ -53,8 +53,7 @@ def rotate_covariance(covariance: Array, jacobian: Array) -> Array:
     full = np.zeros_like(covariance)
     full[:, :2, :2] = full[:, 3:, 3:] = jacobian
     full[:, 2, 2] = 1.0
-    rotated: Array = full @ covariance @ np.swapaxes(full, 1, 2)
-    return rotated
+    return full @ covariance @ np.swapaxes(full, 1, 2)
 
 
 def positions_to_degrees(covariance: Array) -> Array:

@@ -4,12 +4,9 @@ Angles are in degrees, computed in float64. The frame is the tangent plane at a 
 (alpha_0, delta_0), x to the east and y to the north.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 
 def tangent_plane(ra: Array, dec: Array, centre: Array) -> tuple[Array, Array]:

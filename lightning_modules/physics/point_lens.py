@@ -1,12 +1,9 @@
 """How a point lens magnifies a point source, and how the size of a source smooths that (numpy)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ellipe, ellipk
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 TABLE_END = 10.0
 TABLE_STEP = 0.005
@@ -15,8 +12,7 @@ TABLE_STEP = 0.005
 def pspl(u: Array) -> Array:
     """Magnify a point source by a single lens: (u^2 + 2) / (u sqrt(u^2 + 4)) (Paczynski 1986)."""
     square = np.maximum(u * u, np.finfo(u.dtype).tiny)
-    amplification: Array = (square + 2) / np.sqrt(square * (square + 4))
-    return amplification
+    return (square + 2) / np.sqrt(square * (square + 4))
 
 
 def pspl_with_slope(square: Array) -> tuple[Array, Array]:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.point_lens import blur, pspl, pspl_with_slope
-
-Array = NDArray[Any]
 
 CHUNK = 32
 """Curves fitted together: their arrays fit in the processor's cache."""
@@ -52,16 +50,8 @@ class Curves:
 
     def take(self, rows: Array, epochs: Any = slice(None)) -> "Curves":
         """Select curves and epochs."""
-        matrices = [
-            None if values is None else values[rows][:, epochs]
-            for values in (self.time, self.flux, self.weight, self.along, self.across)
-        ]
-        time, flux, weight, along, across = matrices
-        assert time is not None
-        assert flux is not None
-        assert weight is not None
-        crossing = None if self.crossing_time is None else self.crossing_time[rows]
-        return Curves(time, flux, weight, along, across, crossing)
+        given = {name: values[rows] for name, values in vars(self).items() if values is not None}
+        return Curves(**{name: v[:, epochs] if v.ndim > 1 else v for name, v in given.items()})
 
 
 @dataclass
@@ -92,8 +82,7 @@ class SingleLensFit:
     def residuals(self, curves: Curves) -> Array:
         """Return observed minus fitted flux in units of the errors, shape (n, T)."""
         model = self.source_flux[:, None] * self.magnification(curves.time)
-        residuals: Array = (curves.flux - model - self.blend_flux[:, None]) * curves.weight
-        return residuals
+        return (curves.flux - model - self.blend_flux[:, None]) * curves.weight
 
 
 def fit_single_lens(curves: Curves, starts: Array) -> SingleLensFit:

@@ -51,7 +51,7 @@ def test_a_worker_that_dies_or_hangs_costs_only_its_blocks(tmp_path: Path, kind:
     task = make_task(template, tmp_path / "trouble", kind)
     folder = tmp_path / "blocks"
     start = time.monotonic()
-    lost = run_blocks(task, 6, 1, folder, ParallelOptions(workers=2, timeout=4.0))
+    lost = run_blocks(task, 6, folder, ParallelOptions(workers=2, timeout=4.0))
     assert time.monotonic() - start < 60
     assert lost[1] == 1
     assert 0 not in lost or kind == "dies"
@@ -65,7 +65,7 @@ def test_a_block_that_never_comes_is_an_error_that_names_it(tmp_path: Path) -> N
         os._exit(1)
 
     with pytest.raises(ValueError, match=r"000000\.h5.*lost 4 times"):
-        run_blocks(task, 1, 1, tmp_path, ParallelOptions(workers=2, timeout=30.0))
+        run_blocks(task, 1, tmp_path, ParallelOptions(workers=2, timeout=30.0))
 
 
 def test_a_truncated_block_is_computed_again(tmp_path: Path) -> None:
@@ -73,7 +73,6 @@ def test_a_truncated_block_is_computed_again(tmp_path: Path) -> None:
     block_path(tmp_path, 0).write_bytes(good.read_bytes()[:-700])
     run_blocks(
         lambda number, lost, path: bool(shutil.copy(good, path)),
-        1,
         1,
         tmp_path,
         ParallelOptions(workers=1),
@@ -117,4 +116,4 @@ def test_a_killed_run_resumes_and_is_the_same(
 
 def test_a_task_that_writes_nothing_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not there"):
-        run_blocks(lambda number, lost, path: 0, 2, 1, tmp_path, ParallelOptions(workers=1))
+        run_blocks(lambda number, lost, path: 0, 2, tmp_path, ParallelOptions(workers=1))

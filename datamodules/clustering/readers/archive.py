@@ -11,8 +11,8 @@ from datamodules.clustering.readers.validation import Reading, standardise
 from datamodules.clustering.source import ClusteringSource
 
 ESAC = "https://gea.esac.esa.int/tap-server/tap"
-ABSENT = ("source_density",)
-"""Optional columns that Gaia's table does not have."""
+COLUMNS = ", ".join(name for name in (*REQUIRED, *OPTIONAL) if name != "source_density")
+"""What is fetched: all but the density on the sky, which Gaia's table does not have."""
 
 
 class GaiaArchive(ClusteringSource):
@@ -58,7 +58,7 @@ class GaiaArchive(ClusteringSource):
 
     def parameters(self) -> dict[str, Any]:
         """Return the query and the address, which determine the stars."""
-        return {"url": self.url, "query": self.query(", ".join(self._names()))}
+        return {"url": self.url, "query": self.query(COLUMNS)}
 
     def query(self, selection: str) -> str:
         """Write the ADQL query for a selection of columns."""
@@ -87,7 +87,7 @@ class GaiaArchive(ClusteringSource):
                 f"{self.url}: no star matches; enlarge data.source.radius or loosen the condition: "
                 f"{self.query('...')}"
             )
-        rows = self._run(self.query(", ".join(self._names())), maxrec=number + 1)
+        rows = self._run(self.query(COLUMNS), maxrec=number + 1)
         if len(rows) != number:
             raise ValueError(
                 f"{self.url}: the archive counted {number} stars but returned {len(rows)} (a row "
@@ -95,12 +95,8 @@ class GaiaArchive(ClusteringSource):
                 "or magnitude_limit"
             )
         stars = standardise(rows, self.url, Reading())
-        stars.attributes |= {"query": self.query(", ".join(self._names())), "counted": number}
+        stars.attributes |= {"query": self.query(COLUMNS), "counted": number}
         return stars
-
-    def _names(self) -> list[str]:
-        """List the columns to fetch."""
-        return [name for name in (*REQUIRED, *OPTIONAL) if name not in ABSENT]
 
     def _run(self, query: str, maxrec: int) -> Table:
         """Run one asynchronous job and give its whole result."""
@@ -117,15 +113,10 @@ class GaiaArchive(ClusteringSource):
                     self._wait(job.run())
                     job.raise_if_error()
                     result = job.fetch_result()
-        except (pyvo.dal.DALAccessError, OSError, IndexError) as error:
+        except (pyvo.dal.DALAccessError, OSError, LookupError, ValueError, EOFError) as error:
             reason = " ".join(str(error).split())[:400]
-            raise ValueError(f"{self.url}: the query failed: {reason}; it was: {query}") from error
-        except (ValueError, EOFError) as error:
-            if str(error).startswith(self.url):
-                raise
-            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{self.url}: the result is broken or truncated ({reason}); try again"
+                f"{self.url}: the query failed: {reason}; mend it or try again; it was: {query}"
             ) from error
         if result.status[0].lower() == "overflow":
             raise ValueError(
@@ -139,9 +130,9 @@ class GaiaArchive(ClusteringSource):
         start, pause = time.monotonic(), 0.05
         while job.phase not in ("COMPLETED", "ERROR", "ABORTED"):
             if time.monotonic() - start > self.timeout:
-                raise ValueError(
-                    f"{self.url}: the job did not end within {self.timeout:g} s; raise "
-                    "data.source.timeout or ask for less by data.source.radius or magnitude_limit"
+                raise TimeoutError(
+                    f"the job did not end within {self.timeout:g} s; raise data.source.timeout or "
+                    "ask for less by data.source.radius or magnitude_limit"
                 )
             time.sleep(pause)
             pause = min(1.5 * pause, 10.0)

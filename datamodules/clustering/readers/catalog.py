@@ -1,16 +1,21 @@
 """Catalogue files as a source of stars, with labels from one file or one cluster a file."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import UNITS, Array, StarTable
+from datamodules.clustering.gaia_columns import UNITS, StarTable
 from datamodules.clustering.readers.tables import Format, read_raw
 from datamodules.clustering.readers.validation import Reading, find_column, standardise
 from datamodules.clustering.source import ClusteringSource
+from datamodules.files import fingerprint
+from datamodules.source import check_rules
+from lightning_modules.physics.arrays import Array
 
 
+@dataclass
 class CatalogFile(ClusteringSource):
     """Star catalogues in FITS, ECSV, CSV, VOTable, parquet or whitespace columns, gzipped or not.
 
@@ -36,51 +41,35 @@ class CatalogFile(ClusteringSource):
             refuses them.
     """
 
-    def __init__(
-        self,
-        path: str | list[str],
-        column_map: dict[str, str] | None = None,
-        units: dict[str, str] | None = None,
-        format: Format = "auto",
-        label_column: str | None = None,
-        label_threshold: float = 0.5,
-        extra_columns: list[str] | None = None,
-        missing: Literal["error", "drop"] = "error",
-    ) -> None:
-        self.paths = [Path(p).expanduser().resolve() for p in _listed(path)]
-        if not self.paths:
-            raise ValueError("data.source.path is empty; name at least one catalogue file")
-        if len(set(self.paths)) < len(self.paths):
-            raise ValueError(f"data.source.path names a file twice: {_listed(path)}")
-        if not 0.0 <= label_threshold < 1.0:
-            raise ValueError(f"data.source.label_threshold={label_threshold} must be in [0, 1)")
-        reserved = sorted(set(extra_columns or []) & {*UNITS, "source_id", "label", "membership"})
-        if reserved:
-            raise ValueError(f"data.source.extra_columns: {reserved} are kept anyway; remove them")
-        self.format: Format = format
-        self.label_threshold = label_threshold
+    path: str | list[str]
+    column_map: dict[str, str] | None = None
+    units: dict[str, str] | None = None
+    format: Format = "auto"
+    label_column: str | None = None
+    label_threshold: float = 0.5
+    extra_columns: list[str] | None = None
+    missing: Literal["error", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        """Find the files; refuse what makes no sense."""
+        listed = [self.path] if isinstance(self.path, str) else list(self.path)
+        self.paths = [Path(path).expanduser().resolve() for path in listed]
+        extra, threshold = tuple(self.extra_columns or ()), self.label_threshold
+        reserved = sorted(set(extra) & {*UNITS, "source_id", "label", "membership"})
+        rules = {
+            "path is empty; name at least one catalogue file": bool(listed),
+            f"path names a file twice: {listed}": len(set(self.paths)) == len(listed),
+            f"label_threshold={threshold} must be in [0, 1)": 0 <= threshold < 1,
+            f"extra_columns: {reserved} are kept anyway; remove them": not reserved,
+        }
+        check_rules("data.source", rules)
         self.reading = Reading(
-            column_map or {}, units or {}, missing, tuple(extra_columns or ()), label_column
+            self.column_map or {}, self.units or {}, self.missing, extra, self.label_column
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Return the settings and the identity (path, size, time) of every file."""
-        files = []
-        for path in self.paths:
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such file; set data.source.path")
-            status = path.stat()
-            files.append({"path": str(path), "size": status.st_size, "mtime": status.st_mtime_ns})
-        return {
-            "files": files,
-            "format": self.format,
-            "column_map": dict(self.reading.column_map),
-            "units": dict(self.reading.units),
-            "label_column": self.reading.label_column,
-            "label_threshold": self.label_threshold,
-            "extra_columns": list(self.reading.extra_columns),
-            "missing": self.reading.missing,
-        }
+        """Return the settings, with the place, size and time of every file."""
+        return {**asdict(self), "path": [fingerprint(path) for path in self.paths]}
 
     def table(self, seed: int = 0) -> StarTable:
         """Read, check and join the files; `seed` has no effect.
@@ -123,22 +112,13 @@ class CatalogFile(ClusteringSource):
         return np.where(np.isnan(given), -1, label), given
 
 
-def _listed(path: str | list[str]) -> list[str]:
-    """Return a list of files, whatever was given."""
-    return [path] if isinstance(path, str) else list(path)
-
-
 def _whole_labels(given: Array, where: str) -> tuple[Array, Array]:
     """Check integer labels; the membership of a labelled star is 1, of a field star 0."""
     label = np.where(np.isnan(given), -1, given)
-    if label.min() < -1:
+    low, high = label.min(), label.max()
+    if low < -1 or high >= max(len(label), 2):
         raise ValueError(
-            f"{where} has the label {label.min():g}; "
-            "labels are 0 (field), 1..K (clusters) and -1 (unknown)"
-        )
-    if label.max() >= max(len(label), 2):
-        raise ValueError(
-            f"{where} has the label {label.max():g} for {len(label)} stars; "
+            f"{where} has the label {low if low < -1 else high:g} for {len(label)} stars; "
             "number the clusters 1..K (0 is the field, -1 unknown)"
         )
     return label, np.where(label < 0, np.nan, label > 0)
@@ -158,11 +138,10 @@ def _join(tables: list[StarTable]) -> StarTable:
     ids = columns["source_id"][best]
     top = best[np.r_[True, ids[1:] != ids[:-1]]]
     first = np.unique(columns["source_id"], return_index=True)[1]
-    columns["label"], columns["membership"] = label.copy(), columns["membership"].copy()
-    for name in ("label", "membership"):
-        columns[name][first] = columns[name][top]
     pairs = np.unique(np.stack([columns["source_id"], label])[:, label > 0], axis=1)
     conflicts = int(np.sum(np.unique(pairs[0], return_counts=True)[1] > 1))
+    for name in ("label", "membership"):
+        columns[name][first] = columns[name][top]
     attributes = {
         "origin": [origin for table in tables for origin in table.attributes["origin"]],
         "defaults": sorted({line for table in tables for line in table.attributes["defaults"]}),

@@ -4,7 +4,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Column
 
-from datamodules.clustering.gaia_columns import UNITS, Array
+from datamodules.clustering.gaia_columns import UNITS
+from lightning_modules.physics.arrays import Array
 
 EXACT_FLOAT = 2**53
 """Above this, not every integer has a float64."""
@@ -61,15 +62,14 @@ def numbers(column: Column, name: str, origin: str, unit: str | None) -> Array:
     """
     values, mask = plain_values(column)
     if values.dtype.kind in "UO":
-        words = values.astype(str)
-        example = next((word for word in words[~mask] if not _is_number(word)), "")
-        if example:
-            raise ValueError(
-                f"{origin}: column '{name}' is not numeric (for example '{example[:40]}'); "
-                "map another column to it or mend the file"
-            )
-        values = np.where(mask, "nan", words)
-    result = np.where(mask, np.nan, values.astype(np.float64))
+        values = np.where(mask, "nan", values.astype(str))
+    try:
+        result = np.where(mask, np.nan, values.astype(np.float64))
+    except ValueError as error:
+        raise ValueError(
+            f"{origin}: column '{name}' is not numeric ({str(error)[:80]}); "
+            "map another column to it or mend the file"
+        ) from error
     infinite = int(np.isinf(result).sum())
     if infinite:
         raise ValueError(
@@ -78,15 +78,6 @@ def numbers(column: Column, name: str, origin: str, unit: str | None) -> Array:
         )
     stated = None if column.unit is None else str(column.unit)
     return result * _factor(name, unit or stated, origin)
-
-
-def _is_number(word: str) -> bool:
-    """Tell whether a word can be read as a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _factor(name: str, unit: str | None, origin: str) -> float:

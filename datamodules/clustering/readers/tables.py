@@ -4,11 +4,9 @@ Nothing here knows what a column means; see `validation` for that. No reader sen
 through a float, so that 64-bit source ids stay exact beside masked values.
 """
 
-import gzip
 import io
 import re
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -22,7 +20,8 @@ from astropy.io.misc.pyarrow.csv import convert_pa_table_to_astropy_table
 from astropy.table import MaskedColumn, Table
 from astropy.table.meta import get_header_from_yaml
 
-from datamodules.clustering.gaia_columns import Array
+from datamodules.files import read_bytes
+from lightning_modules.physics.arrays import Array
 
 Format = Literal["auto", "fits", "ecsv", "csv", "votable", "parquet", "text"]
 
@@ -50,9 +49,7 @@ def read_raw(path: Path, kind: Format = "auto") -> Table:
         FileNotFoundError: There is no such file.
         ValueError: The format is unknown or the file is truncated or broken.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; set data.source.path to a catalogue")
-    content = _content(path)
+    content = read_bytes(path)
     kind = _kind(path, content) if kind == "auto" else kind
     try:
         with warnings.catch_warnings():
@@ -66,19 +63,6 @@ def read_raw(path: Path, kind: Format = "auto") -> Table:
     if len(table) == 0:
         raise ValueError(f"{path}: the table is empty; it needs at least one row")
     return table
-
-
-def _content(path: Path) -> bytes:
-    """Read the whole file, decompressed if it is gzip by its first bytes."""
-    content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{path}: the gzip file is truncated or damaged ({error}); fetch it again"
-        ) from error
 
 
 def _kind(path: Path, content: bytes) -> Format:
@@ -106,9 +90,7 @@ def _read_fits(content: bytes) -> Table:
 
 def _read_ecsv(content: bytes) -> Table:
     """Read an ECSV table, types and units from its header."""
-    content = content.replace(
-        b"datatype: float128", b"datatype: float64"
-    )  # Arrow has no longer one
+    content = content.replace(b"datatype: float128", b"datatype: float64")  # Arrow's longest
     return Table.read(io.BytesIO(content), format="ecsv", engine="pyarrow", null_values=MISSING)
 
 

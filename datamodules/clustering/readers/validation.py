@@ -2,24 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from astropy.table import Column, Table
 
 from datamodules.clustering.gaia_columns import (
-    CORRELATIONS,
     DEFAULTS,
     ERRORS,
     OPTIONAL,
     REQUIRED,
+    REQUIRED_UNITS,
     UNITS,
-    Array,
     StarTable,
     storage,
 )
 from datamodules.clustering.readers.conversion import check_ids, identifiers, numbers
-from lightning_modules.physics.covariance import correlation_matrix
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import CORRELATIONS, correlation_matrix
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,22 @@ def standardise(raw: Table, origin: str, reading: Reading) -> StarTable:
     """
     single = [n for n in raw.colnames if isinstance(raw[n], Column) and raw[n].ndim == 1]
     found = _find(raw[single], origin, reading)
-    ids, absent = identifiers(found.pop("source_id"), origin)
-    columns = {
-        name: numbers(column, name, origin, reading.units.get(name))
-        for name, column in found.items()
-    }
-    gaps = {"source_id": absent} | {n: np.isnan(columns[n]) for n in REQUIRED if n in columns}
-    keep, dropped = _complete(gaps, origin, reading.missing)
-    ids, columns = ids[keep], {name: values[keep] for name, values in columns.items()}
-    check_ids(ids, origin)
+    ids, no_id = identifiers(found.pop("source_id"), origin)
+    columns = {n: numbers(c, n, origin, reading.units.get(n)) for n, c in found.items()}
+    gaps = {"source_id": no_id} | {n: np.isnan(columns[n]) for n in REQUIRED_UNITS}
+    absent = ", ".join(name for name, gap in gaps.items() if gap.any())
+    incomplete = np.logical_or.reduce(list(gaps.values()))
+    columns["source_id"] = ids
+    columns, dropped = _without(columns, incomplete, f"{origin}: no value of {absent}", reading)
+    check_ids(columns["source_id"], origin)
     _check_values(columns, origin)
     columns, defaults = _fill_defaults(columns)
-    keep, improper = _proper_covariance(columns, origin, reading.missing)
-    ids, columns = ids[keep], {name: values[keep] for name, values in columns.items()}
+    improper = np.linalg.eigvalsh(correlation_matrix(columns))[:, 0] <= 0.0
+    text = f"{origin}: correlations are not positive definite"
+    columns, more = _without(columns, improper, text, reading)
     columns["ra"] = np.mod(columns["ra"], 360.0)
-    kept = {name: storage(name, values) for name, values in columns.items()}
-    attributes: dict[str, Any] = {
-        "origin": [origin],
-        "defaults": defaults,
-        "dropped": dropped | improper,
-    }
-    return StarTable({"source_id": ids, **kept}, attributes)
+    attributes = {"origin": [origin], "defaults": defaults, "dropped": dropped | more}
+    return StarTable({name: storage(name, v) for name, v in columns.items()}, attributes)
 
 
 def _find(raw: Table, origin: str, reading: Reading) -> dict[str, Column]:
@@ -129,23 +124,19 @@ def find_column(raw: Table, name: str) -> Column | None:
     return raw[name if name in same else same[0]] if same else None
 
 
-def _complete(
-    gaps: dict[str, Array], origin: str, missing: Literal["error", "drop"]
-) -> tuple[Array, dict[str, int]]:
-    """Find the rows that have every required value; refuse or count the others."""
-    counts = {name: int(gap.sum()) for name, gap in gaps.items() if gap.any()}
-    bad = np.logical_or.reduce(list(gaps.values()))
-    if not counts:
-        return ~bad, {}
-    listed = ", ".join(f"{name} in {count}" for name, count in counts.items())
-    if missing == "error":
+def _without(
+    columns: dict[str, Array], wrong: Array, text: str, reading: Reading
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Leave out the rows that are wrong, and say how many, or refuse them."""
+    number = int(wrong.sum())
+    if number and wrong.all():
+        raise ValueError(f"{text} in every row; nothing is left")
+    if number and reading.missing == "error":
         raise ValueError(
-            f"{origin}: required values are missing: {listed} of {len(bad)} rows; "
-            "set data.source.missing: drop to leave these rows out"
+            f"{text} in {number} of {len(wrong)} rows; set data.source.missing: drop to leave "
+            "these rows out"
         )
-    if bad.all():
-        raise ValueError(f"{origin}: every row lacks a required value ({listed}); nothing is left")
-    return ~bad, {f"{origin}: rows without {', '.join(counts)}": int(bad.sum())}
+    return {name: v[~wrong] for name, v in columns.items()}, {text: number} if number else {}
 
 
 def _check_values(columns: Mapping[str, Array], origin: str) -> None:
@@ -193,20 +184,3 @@ def _fill_defaults(columns: dict[str, Array]) -> tuple[dict[str, Array], list[st
     said += [f"0 taken for {', '.join(zero)}"] if zero else []
     said += [f"absent: {', '.join(absent)}"] if absent else []
     return filled, said
-
-
-def _proper_covariance(
-    columns: dict[str, Array], origin: str, missing: Literal["error", "drop"]
-) -> tuple[Array, dict[str, int]]:
-    """Find the rows whose ten correlations can belong to a covariance matrix."""
-    smallest = np.linalg.eigvalsh(correlation_matrix(columns))[:, 0]
-    wrong = smallest <= 0.0
-    if not wrong.any():
-        return ~wrong, {}
-    text = f"{origin}: correlations are not positive definite"
-    if missing == "error" or wrong.all():
-        raise ValueError(
-            f"{text} in {int(wrong.sum())} of {len(wrong)} rows (columns {CORRELATIONS[0]} to "
-            f"{CORRELATIONS[-1]}); set data.source.missing: drop to leave them out"
-        )
-    return ~wrong, {text: int(wrong.sum())}

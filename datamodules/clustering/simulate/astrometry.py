@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import CORRELATIONS, Array
-from lightning_modules.physics.covariance import AXES
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import AXES, CORRELATIONS
 
 ERROR_RATIOS = np.array([0.8, 0.7, 1.0, 1.03, 0.89])
 """Mean errors of (ra, dec, parallax, pmra, pmdec) in units of the parallax error."""
@@ -47,16 +47,14 @@ def draw_correlations(rng: np.random.Generator, count: int) -> Array:
 def _correlations(vectors: Array) -> Array:
     """Normalise A A^T to a unit diagonal; `vectors` has shape (n, 5, freedom)."""
     unit = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
-    matrix: Array = unit @ np.swapaxes(unit, 1, 2)
-    return matrix
+    return unit @ np.swapaxes(unit, 1, 2)
 
 
 def draw_noise(rng: np.random.Generator, errors: Array, correlations: Array) -> Array:
     """Draw errors of measurement from their covariance, shape (n, 5)."""
     lower = np.linalg.cholesky(correlations)
     normal = rng.standard_normal((len(errors), 5))
-    noise: Array = errors * np.einsum("nij,nj->ni", lower, normal)
-    return noise
+    return errors * np.einsum("nij,nj->ni", lower, normal)
 
 
 def correlation_columns(correlations: Array) -> dict[str, Array]:

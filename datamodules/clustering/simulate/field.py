@@ -1,14 +1,14 @@
 """A simulated field with star clusters, as Gaia DR3 would list it, truth included (numpy only)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import ERRORS, Array, StarTable, storage
+from datamodules.clustering.gaia_columns import ERRORS, storage
 from datamodules.clustering.simulate import astrometry, galaxy
 from datamodules.clustering.simulate.profiles import Profile, draw_radii, velocity_dispersion
 from datamodules.source import check_rules
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.covariance import MAS_PER_DEG
 from lightning_modules.physics.frames import frame_jacobian, inverse_tangent_plane
 
@@ -81,46 +81,41 @@ class StarCluster:
         check_rules(f"a cluster of data.source.clusters: {self}", rules)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sky:
     """Where and how deep to look.
 
-    Attributes:
-        centre: Field centre (ra, dec) in degrees.
-        radius: Of the field in degrees.
+    Args:
+        centre: Middle of the field, (ra, dec) in degrees.
+        radius: Radius of the field in degrees.
         magnitudes: Range of apparent G.
         zero_point: Parallax zero point in mas, added to every measured parallax.
     """
 
-    centre: tuple[float, float]
-    radius: float
-    magnitudes: tuple[float, float]
-    zero_point: float
+    centre: tuple[float, float] = (245.9, -26.5)
+    radius: float = 0.5
+    magnitudes: tuple[float, float] = (13.0, 20.5)
+    zero_point: float = -0.03
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        (_, dec), (bright, faint) = self.centre, self.magnitudes
+        rules = {
+            f"radius={self.radius} must be in (0, 45)": 0 < self.radius < 45,
+            f"centre={list(self.centre)} must be (ra, dec) in degrees": -90 <= dec <= 90,
+            f"magnitudes={list(self.magnitudes)} must be [bright, faint]": bright < faint,
+        }
+        check_rules("data.source", rules)
 
 
-@dataclass
-class Truth:
-    """True values of one population; angles in the tangent frame of the field.
+Truth = dict[str, Array]
+"""True values of one population, first axis the star; angles in the tangent frame of the field.
 
-    Attributes:
-        x: East of the centre, degrees.
-        y: North of the centre, degrees.
-        parallax: mas.
-        motion: (mu_x, mu_y) in mas/yr for clusters, (mu_alpha*, mu_delta) for the field, (n, 2).
-        magnitude: G.
-        colour: BP-RP.
-        label: 0 field, 1..K clusters.
-        radius: Projected radius within the cluster's profile in degrees, NaN in tails and field.
-    """
-
-    x: Array
-    y: Array
-    parallax: Array
-    motion: Array
-    magnitude: Array
-    colour: Array
-    label: Array
-    radius: Array
+`x` and `y` (degrees east and north of the centre), `parallax` (mas), `motion` ((mu_x, mu_y) in
+mas/yr for clusters, (mu_alpha*, mu_delta) for the field, shape (n, 2)), `magnitude` G, `colour`
+BP-RP, `label` (0 field, 1..K clusters), and `radius` (projected, within the cluster's profile, in
+degrees; NaN in tails and field).
+"""
 
 
 def draw_cluster(rng: np.random.Generator, cluster: StarCluster, label: int, sky: Sky) -> Truth:
@@ -131,16 +126,16 @@ def draw_cluster(rng: np.random.Generator, cluster: StarCluster, label: int, sky
     motion = np.array(cluster.proper_motion) + sigma[:, None] * rng.standard_normal((len(x), 2))
     modulus = galaxy.distance_modulus(np.array(1.0 / cluster.parallax))
     magnitude, colour = _draw_photometry(rng, len(x), modulus, sky.magnitudes)
-    return Truth(
-        x=x,
-        y=y,
-        parallax=np.full(len(x), cluster.parallax),
-        motion=motion,
-        magnitude=magnitude,
-        colour=colour + cluster.colour_offset,
-        label=np.full(len(x), label),
-        radius=radius,
-    )
+    return {
+        "x": x,
+        "y": y,
+        "parallax": np.full(len(x), cluster.parallax),
+        "motion": motion,
+        "magnitude": magnitude,
+        "colour": colour + cluster.colour_offset,
+        "label": np.full(len(x), label),
+        "radius": radius,
+    }
 
 
 def _draw_positions(
@@ -211,73 +206,51 @@ def draw_field(rng: np.random.Generator, count: int, sky: Sky) -> Truth:
     centre = np.array(sky.centre)
     distance, component, absolute, g = galaxy.draw_distances(rng, count, centre, sky.magnitudes)
     directions = np.stack(inverse_tangent_plane(x, y, centre), axis=1)
-    return Truth(
-        x=x,
-        y=y,
-        parallax=1.0 / distance,
-        motion=np.stack(galaxy.draw_proper_motions(rng, distance, component, directions), axis=1),
-        magnitude=g,
-        colour=galaxy.draw_colours(rng, absolute, distance),
-        label=np.zeros(count, dtype=np.int64),
-        radius=np.full(count, np.nan),
-    )
-
-
-def simulate(num_field: int, clusters: Sequence[StarCluster], sky: Sky, seed: int) -> StarTable:
-    """Draw a field and its clusters and observe them.
-
-    Each population has its own stream of random numbers, so that changing one leaves the true
-    values of the others as they were.
-
-    Args:
-        num_field: Number of field stars.
-        clusters: The clusters; labels 1..K in this order.
-        sky: Where and how deep.
-        seed: Fixes everything.
-
-    Returns:
-        The stars in random order, with `true_*` columns beside the measurements.
-    """
-    parts = [
-        draw_cluster(np.random.default_rng([seed, k]), cluster, k, sky)
-        for k, cluster in enumerate(clusters, start=1)
-    ]
-    if num_field:
-        parts.append(draw_field(np.random.default_rng([seed, 0]), num_field, sky))
-    names = vars(parts[0])
-    rng = np.random.default_rng([seed, len(clusters) + 1])
-    order = rng.permutation(sum(len(part.x) for part in parts))
-    truth = Truth(**{n: np.concatenate([getattr(p, n) for p in parts])[order] for n in names})
-    return StarTable(observe(rng, truth, sky))
+    motion = galaxy.draw_proper_motions(rng, distance, component, directions)
+    return {
+        "x": x,
+        "y": y,
+        "parallax": 1.0 / distance,
+        "motion": np.stack(motion, axis=1),
+        "magnitude": g,
+        "colour": galaxy.draw_colours(rng, absolute, distance),
+        "label": np.zeros(count, dtype=np.int64),
+        "radius": np.full(count, np.nan),
+    }
 
 
 def observe(rng: np.random.Generator, truth: Truth, sky: Sky) -> dict[str, Array]:
-    """Turn true values into a catalogue: errors, correlations, noise, zero point."""
-    count, centre = len(truth.x), np.array(sky.centre)
-    ra, dec = inverse_tangent_plane(truth.x, truth.y, centre)
-    motion = truth.motion.copy()
-    member = truth.label > 0
+    """Turn true values into a catalogue: errors, correlations, noise, zero point.
+
+    Args:
+        rng: Random numbers.
+        truth: Of all populations.
+        sky: Where they are.
+    """
+    count, centre = len(truth["x"]), np.array(sky.centre)
+    ra, dec = inverse_tangent_plane(truth["x"], truth["y"], centre)
+    motion, member = truth["motion"].copy(), truth["label"] > 0
     inverse = np.linalg.inv(frame_jacobian(ra[member], dec[member], centre))
-    motion[member] = np.einsum("nij,nj->ni", inverse, truth.motion[member])
-    errors = astrometry.draw_errors(rng, truth.magnitude)
+    motion[member] = np.einsum("nij,nj->ni", inverse, motion[member])
+    errors = astrometry.draw_errors(rng, truth["magnitude"])
     correlations = astrometry.draw_correlations(rng, count)
     noise = astrometry.draw_noise(rng, errors, correlations)
-    error_g, error_colour = astrometry.photometric_errors(truth.magnitude)
+    error_g, error_colour = astrometry.photometric_errors(truth["magnitude"])
     columns = {
         "source_id": FIRST_ID + ID_STEP * rng.permutation(4 * count)[:count],
         "ra": np.mod(ra + noise[:, 0] / MAS_PER_DEG / np.cos(np.radians(dec)), 360.0),
         "dec": dec + noise[:, 1] / MAS_PER_DEG,
-        "parallax": truth.parallax + noise[:, 2] + sky.zero_point,
+        "parallax": truth["parallax"] + noise[:, 2] + sky.zero_point,
         "pmra": motion[:, 0] + noise[:, 3],
         "pmdec": motion[:, 1] + noise[:, 4],
         **dict(zip(ERRORS, errors.T, strict=True)),
         **astrometry.correlation_columns(correlations),
-        "phot_g_mean_mag": truth.magnitude + error_g * rng.standard_normal(count),
-        "bp_rp": truth.colour + error_colour * rng.standard_normal(count),
-        "label": truth.label,
-        "true_parallax": truth.parallax,
+        "phot_g_mean_mag": truth["magnitude"] + error_g * rng.standard_normal(count),
+        "bp_rp": truth["colour"] + error_colour * rng.standard_normal(count),
+        "label": truth["label"],
+        "true_parallax": truth["parallax"],
         "true_pmra": motion[:, 0],
         "true_pmdec": motion[:, 1],
-        "true_radius": truth.radius,
+        "true_radius": truth["radius"],
     }
     return {name: storage(name, values) for name, values in columns.items()}

@@ -7,7 +7,7 @@ reflex of its motion and shrink with distance as they do on the sky.
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 SUN_RADIUS, SUN_HEIGHT = 8.2, 0.02
 SUN_VELOCITY = np.array([11.1, 248.0, 7.3])
@@ -33,12 +33,7 @@ MAIN_SEQUENCE = np.array(
         [0.0, 0.2, 0.55, 0.82, 1.1, 1.8, 2.5, 3.2, 4.6],
     ]
 )
-GIANTS = np.array(
-    [
-        [-3.0, -1.0, 0.5, 3.0],
-        [1.9, 1.5, 1.25, 1.05],
-    ]
-)
+GIANTS = np.array([[-3.0, -1.0, 0.5, 3.0], [1.9, 1.5, 1.25, 1.05]])
 """Absolute magnitude M_G (first row) and colour BP-RP (second row) of the nearby field."""
 
 TO_GALACTIC = np.array(
@@ -117,15 +112,8 @@ def density(distance: Array, centre: Array) -> Array:
 
 def galactocentric(distance: Array, directions: Array) -> Array:
     """Return positions in kpc along (from centre to Sun, rotation, north pole), shape (n, 3)."""
-    heliocentric = distance[:, None] * _axes(directions)[2] @ TO_GALACTIC.T
-    return np.stack(
-        [
-            SUN_RADIUS - heliocentric[:, 0],
-            heliocentric[:, 1],
-            heliocentric[:, 2] + SUN_HEIGHT,
-        ],
-        axis=1,
-    )
+    x, y, z = (distance[:, None] * _axes(directions)[2] @ TO_GALACTIC.T).T
+    return np.stack([SUN_RADIUS - x, y, z + SUN_HEIGHT], axis=1)
 
 
 def draw_proper_motions(

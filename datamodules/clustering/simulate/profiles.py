@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import Array
+from lightning_modules.physics.arrays import Array
 
 Profile = Literal["plummer", "king", "eff"]
 

@@ -1,11 +1,19 @@
 """A simulated Gaia field as a source of stars."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from datamodules.clustering.gaia_columns import StarTable
-from datamodules.clustering.simulate.field import Sky, StarCluster, simulate
+from datamodules.clustering.simulate.field import (
+    Sky,
+    StarCluster,
+    draw_cluster,
+    draw_field,
+    observe,
+)
 from datamodules.clustering.source import ClusteringSource
 
 CLUSTERS = (
@@ -23,7 +31,8 @@ CLUSTERS = (
 """A nearby globular cluster like M 4, and a distant one hidden in the field's proper motions."""
 
 
-class SyntheticField(ClusteringSource):
+@dataclass
+class SyntheticField(Sky, ClusteringSource):
     """Star clusters in a Galactic field, with the errors of Gaia DR3 and the truth kept.
 
     The field has thin disc, thick disc and halo along the line of sight, seen from the moving Sun.
@@ -35,50 +44,48 @@ class SyntheticField(ClusteringSource):
         num_field: Number of field stars.
         clusters: The clusters, each a mapping of settings (see `StarCluster`); by default one like
             M 4 (2000 stars) and a distant one of 800.
-        centre: Of the field: (ra, dec) in degrees.
-        radius: Of the field in degrees.
-        magnitudes: Range of apparent G.
-        zero_point: Parallax zero point in mas, added to every measured parallax.
     """
 
-    def __init__(
-        self,
-        num_field: int = 6000,
-        clusters: list[StarCluster] | None = None,
-        centre: tuple[float, float] = (245.9, -26.5),
-        radius: float = 0.5,
-        magnitudes: tuple[float, float] = (13.0, 20.5),
-        zero_point: float = -0.03,
-    ) -> None:
-        given = CLUSTERS if clusters is None else clusters
+    num_field: int = 6000
+    clusters: list[StarCluster] | None = None
+
+    def __post_init__(self) -> None:
+        """Take the clusters from mappings of their settings; refuse a field without stars."""
+        super().__post_init__()
+        given = CLUSTERS if self.clusters is None else self.clusters
         self.clusters = [_cluster(entry, k) for k, entry in enumerate(given, start=1)]
-        if num_field < 0 or num_field + len(self.clusters) == 0:
-            raise ValueError(f"data.source.num_field={num_field} with no clusters gives no stars")
-        if not 0 < radius < 45 or not -90 <= centre[1] <= 90:
+        if self.num_field < 0 or self.num_field + len(self.clusters) == 0:
             raise ValueError(
-                f"data.source: radius={radius} must be in (0, 45) and centre={list(centre)} "
-                "(ra, dec) in degrees"
+                f"data.source.num_field={self.num_field} with no clusters gives no stars"
             )
-        if magnitudes[0] >= magnitudes[1]:
-            raise ValueError(f"data.source.magnitudes={list(magnitudes)} must be [bright, faint]")
-        self.num_field = num_field
-        self.sky = Sky((centre[0], centre[1]), radius, (magnitudes[0], magnitudes[1]), zero_point)
 
     def parameters(self) -> dict[str, Any]:
         """Return every setting."""
-        clusters = [asdict(cluster) for cluster in self.clusters]
-        return {"num_field": self.num_field, "clusters": clusters, **asdict(self.sky)}
+        return asdict(self)
 
     def table(self, seed: int) -> StarTable:
-        """Draw the stars; the same seed gives the same stars."""
-        table = simulate(self.num_field, self.clusters, self.sky, seed)
-        table.attributes |= {
+        """Draw field and clusters, in random order, and observe them.
+
+        Each population has its own stream of random numbers, so that changing one leaves the true
+        values of the others as they were.
+        """
+        clusters = self.clusters or []
+        parts = [
+            draw_cluster(np.random.default_rng([seed, k]), cluster, k, self)
+            for k, cluster in enumerate(clusters, start=1)
+        ]
+        if self.num_field:
+            parts.append(draw_field(np.random.default_rng([seed, 0]), self.num_field, self))
+        rng = np.random.default_rng([seed, len(clusters) + 1])
+        order = rng.permutation(sum(len(part["x"]) for part in parts))
+        truth = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+        attributes = {
             "origin": [f"SyntheticField(seed={seed})"],
             "defaults": [],
             "dropped": {},
-            "clusters": [asdict(cluster) for cluster in self.clusters],
+            "clusters": [asdict(cluster) for cluster in clusters],
         }
-        return table
+        return StarTable(observe(rng, truth, self), attributes)
 
 
 def _cluster(entry: StarCluster | Mapping[str, Any], number: int) -> StarCluster:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.files import cache_key, fingerprint
 from datamodules.microlensing.readers.light_curves import TIME_ZERO, Unit, read_light_curve
 from datamodules.microlensing.readers.merging import Event, Reference, merge
-from datamodules.microlensing.source import CHUNK_BYTES, SCHEMA, VERSION, MicrolensingSource
+from datamodules.microlensing.source import CHUNK_BYTES, SCHEMA, MicrolensingSource
 from datamodules.store import RowStore
+from lightning_modules.physics.arrays import Array
 
 Paths = str | list[str] | dict[str, str | list[str]]
 IGNORED = ("readme", ".md", ".json", ".yaml", ".yml", ".pdf", ".png", "truth.csv")
@@ -95,43 +95,32 @@ class LightCurveFiles(MicrolensingSource):
             FileNotFoundError: A file does not exist.
             ValueError: A file is broken; the message names it.
         """
-        return [self._event(name, files) for name, files in self.files().items()]
-
-    def _event(self, name: str, files: Sequence[Path]) -> Event:
-        """Read and merge the files of one event."""
-        curves = [
-            read_light_curve(file, self.unit, self.columns, self.time_zero, self.reference_flux)
-            for file in files
-        ]
-        return merge(name, curves, self.reference, self.rescale_errors)
+        settings = (self.unit, self.columns, self.time_zero, self.reference_flux)
+        events = []
+        for name, files in self.files().items():
+            curves = [read_light_curve(file, *settings) for file in files]
+            events.append(merge(name, curves, self.reference, self.rescale_errors))
+        return events
 
     def prepare(self, path: Path, seed: int) -> None:
         """Write the events to a row store, padded to the longest; `seed` has no effect."""
         events = self.events()
         longest = max(len(event.time) for event in events)
         problems = [text for event in events for text in event.problems]
-        for text in problems:
-            rank_zero_info(text)
-        attributes = {
-            "source": self.parameters(),
-            "time_zero_jd": TIME_ZERO,
-            "problems": problems,
-        }
-        shared = {"time": np.stack([_padded(event.time, longest) for event in events])}
+        attributes = {"source": self.parameters(), "time_zero_jd": TIME_ZERO, "problems": problems}
+        time = _padded([event.time for event in events], longest)
         columns = {
             "name": np.array([event.name for event in events]),
-            "flux": _stacked([event.flux for event in events], longest),
-            "flux_error": _stacked([event.error for event in events], longest),
-            "good": np.isfinite(shared["time"]),
+            "flux": _padded([event.flux for event in events], longest).astype(np.float32),
+            "flux_error": _padded([event.error for event in events], longest).astype(np.float32),
+            "good": np.isfinite(time),
             "label": np.array([(self.labels or {}).get(event.name, -1) for event in events]),
             "delta_chi2": np.full(len(events), np.nan, np.float32),
-            "reference_flux": np.array([event.reference_flux for event in events], np.float32),
-            "reference_flux_error": np.array(
-                [event.reference_flux_error for event in events], np.float32
-            ),
             "field": np.arange(len(events), dtype=np.int32),
         }
-        with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
+        for name in ("reference_flux", "reference_flux_error"):
+            columns[name] = np.array([getattr(event, name) for event in events], np.float32)
+        with RowStore.writer(path, SCHEMA, 1, attributes, {"time": time}, CHUNK_BYTES) as writer:
             writer.append(columns)
 
 
@@ -188,11 +177,6 @@ def _matching(given: str | list[str]) -> list[Path]:
     return found
 
 
-def _padded(values: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
-    """Pad with NaN at the end."""
-    return np.pad(values, (0, length - len(values)), constant_values=np.nan)
-
-
-def _stacked(rows: Sequence[np.ndarray[Any, Any]], length: int) -> np.ndarray[Any, Any]:
-    """Pad and stack as float32."""
-    return np.stack([_padded(row, length) for row in rows]).astype(np.float32)
+def _padded(rows: Sequence[Array], length: int) -> Array:
+    """Stack rows of unequal length, NaN beyond their ends."""
+    return np.stack([np.pad(r, (0, length - len(r)), constant_values=np.nan) for r in rows])

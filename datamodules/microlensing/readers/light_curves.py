@@ -4,15 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.readers.text_files import TextTable, read_text_file
 from datamodules.microlensing.simulate.noise import MAG_TO_RELATIVE
+from lightning_modules.physics.arrays import Array
 
-Array = NDArray[Any]
 Unit = Literal["mag", "flux", "difference_flux"]
 UNITS: tuple[Unit, ...] = ("mag", "flux", "difference_flux")
 
@@ -98,47 +97,28 @@ def _find_columns(
     """Find unit, places of time, value and error, and the name of the time."""
     if unit is not None and unit not in UNITS:
         raise ValueError(f"data.source.unit={unit!r}: choose from {list(UNITS)}")
-    if table.names is None or columns is not None:
-        return _bare_columns(table, unit, columns)
-    names = table.names
+    names = columns or table.names or (unit and ["time", unit, "error"])
+    if not names:
+        raise ValueError(
+            f"{table.path}: has no header, so its unit is unknown; set data.source.unit to one of "
+            f"{list(UNITS)}"
+        )
     time = next((i for i, name in enumerate(names) if IS_TIME.match(name)), None)
     found: dict[Unit, tuple[int, int]] = {}
     for place, name in enumerate(names):
         kind = _unit_of(name)
-        if kind is not None and kind not in found:
-            error = _error_of(names, place, kind)
-            if error is not None:
-                found[kind] = (place, error)
+        error = kind and _error_of(names, place, kind)
+        if kind is not None and error is not None:
+            found.setdefault(kind, (place, error))
     chosen = unit or next((kind for kind in UNITS if kind in found), None)
     if time is None or chosen is None or chosen not in found:
         wanted = f"'{unit}'" if unit else "magnitude or flux"
         raise ValueError(
-            f"{table.path}: no columns for time, {wanted} and its error among {names}; name them "
-            "in order by data.source.columns (time, mag, flux, difference_flux, error, - to skip)"
+            f"{table.path}: no columns for time, {wanted} and its error among {list(names)}; name "
+            "them in order by data.source.columns (time, mag, flux, difference_flux, error, - to "
+            "skip)"
         )
     return chosen, (time, *found[chosen]), names[time]
-
-
-def _bare_columns(
-    table: TextTable, unit: Unit | None, columns: Sequence[str] | None
-) -> tuple[Unit, tuple[int, int, int], str]:
-    """Find the columns of a file without names."""
-    if columns is None:
-        if unit is None:
-            raise ValueError(
-                f"{table.path}: has no header, so its unit is unknown; set data.source.unit to one "
-                f"of {list(UNITS)}"
-            )
-        columns = ["time", unit, "error"]
-    kinds = [kind for kind in UNITS if kind in columns]
-    if len(kinds) != 1 or "time" not in columns or "error" not in columns:
-        raise ValueError(
-            f"data.source.columns={list(columns)} must name time, error and one of {list(UNITS)}"
-        )
-    if unit is not None and unit != kinds[0]:
-        raise ValueError(f"data.source.unit={unit!r}, but data.source.columns has {kinds[0]!r}")
-    order = list(columns)
-    return kinds[0], (order.index("time"), order.index(kinds[0]), order.index("error")), "time"
 
 
 def _unit_of(name: str) -> Unit | None:
@@ -153,7 +133,7 @@ def _unit_of(name: str) -> Unit | None:
     return None
 
 
-def _error_of(names: list[str], value: int, kind: Unit) -> int | None:
+def _error_of(names: Sequence[str], value: int, kind: Unit) -> int | None:
     """Find the error of a column: of the same quantity, or else the only error there is."""
     errors = [place for place, name in enumerate(names) if IS_ERROR.search(name)]
     word = "mag" if kind == "mag" else "flux"

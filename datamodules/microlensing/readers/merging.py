@@ -7,16 +7,15 @@ scaled up to the scatter between successive epochs, which a slow change of flux 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.readers.light_curves import LightCurve
 from datamodules.microlensing.simulate.events import FIRST_EPOCHS
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.single_lens_fit import Curves, SingleLensFit, fit_single_lens
 
-Array = NDArray[Any]
 Reference = Literal["quiet", "first"]
 
 CLIP = 3.0

@@ -4,11 +4,12 @@ Read are IPAC tables (`\` keywords, `|` header), CSV, whitespace columns with or
 (the last `#` line, or a first row of words), and ECSV through astropy.
 """
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
 from astropy.table import Table
+
+from datamodules.files import read_bytes
 
 
 @dataclass
@@ -35,15 +36,10 @@ def read_text_file(path: Path) -> TextTable:
         FileNotFoundError: There is no such file.
         ValueError: The file has no rows or is not text.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; set data.source.path")
-    content = path.read_bytes()
     try:
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8-sig")
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a text file, or damaged ({error})") from error
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error}); set data.source.path") from error
     table = _read_ecsv(path, text) if text.startswith("# %ECSV") else _read_lines(path, text)
     if not table.rows:
         raise ValueError(f"{path}: no rows; a light curve has at least time, flux or mag, error")

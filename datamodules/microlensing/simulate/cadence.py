@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.simulate.presets import Range
 from datamodules.source import check_rules
-
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 TIME_ZERO = 2460676.5
 """Julian date of time 0 of simulated events: 2025 January 1, 0h."""
@@ -74,10 +72,8 @@ class RegularCadence(Cadence):
 
     def __post_init__(self) -> None:
         """Refuse fewer than two epochs."""
-        holds = self.num_epochs >= 2
-        check_rules(
-            "data.source.cadence", {f"num_epochs={self.num_epochs} must be at least 2": holds}
-        )
+        rule = f"num_epochs={self.num_epochs} must be at least 2"
+        check_rules("data.source.cadence", {rule: self.num_epochs >= 2})
 
     def draw(self, rng: np.random.Generator, window: Range) -> Array:
         """Spread the epochs from the window's first day to its last."""
@@ -101,11 +97,11 @@ class GroundCadence(Cadence):
         num_fields: Number of different lists of epochs.
     """
 
-    interval: float
-    season: float
-    lost: float
-    spell: float
-    num_fields: int
+    interval: float = 1.0
+    season: float = 260.0
+    lost: float = 0.25
+    spell: float = 3.0
+    num_fields: int = 64
     sites: ClassVar[tuple[float, ...]] = (0.196,)
     """Middle of the night at each site, as the fraction of a UT day: Chile."""
 
@@ -132,10 +128,9 @@ class GroundCadence(Cadence):
     def _site(self, rng: np.random.Generator, days: Array, middle: float) -> Array:
         """Draw the epochs at one site."""
         offset = (days - BULGE_MIDDLE + YEAR / 2) % YEAR - YEAR / 2  # days from the season's middle
-        nights = days[(np.abs(offset) <= self.season / 2) & self._clear(rng, len(days))]
-        offset = (nights - BULGE_MIDDLE + YEAR / 2) % YEAR - YEAR / 2
+        kept = (np.abs(offset) <= self.season / 2) & self._clear(rng, len(days))
         # The bulge culminates 24 h / year earlier each night; it is up for 9 h, the night lasts 9.
-        shift = -offset / YEAR
+        nights, shift = days[kept], -offset[kept] / YEAR
         start = nights + middle + np.maximum(-0.1875, shift - 0.1875)
         length = np.maximum(0.3750 - np.abs(shift), 0.04)
         return self._visits(rng, start, length)
@@ -171,12 +166,6 @@ class GroundCadence(Cadence):
 class OGLECadence(GroundCadence):
     """OGLE-IV from Las Campanas: a visit every night or every few, in a season of 260 days."""
 
-    interval: float = 1.0
-    season: float = 260.0
-    lost: float = 0.25
-    spell: float = 3.0
-    num_fields: int = 64
-
 
 @dataclass
 class KMTNetCadence(GroundCadence):
@@ -185,7 +174,6 @@ class KMTNetCadence(GroundCadence):
     interval: float = 0.0417
     season: float = 240.0
     lost: float = 0.3
-    spell: float = 3.0
     num_fields: int = 16
     sites: ClassVar[tuple[float, ...]] = (0.196, 0.942, 0.586)
 
@@ -197,8 +185,6 @@ class LSSTCadence(GroundCadence):
     interval: float = 3.0
     season: float = 210.0
     lost: float = 0.2
-    spell: float = 3.0
-    num_fields: int = 64
 
 
 @dataclass

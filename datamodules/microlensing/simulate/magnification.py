@@ -13,17 +13,14 @@ t_0 and u_0 refer to the centre of mass. One function gives the path for single 
 
 from collections.abc import Mapping
 from itertools import repeat
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from VBMicrolensing import VBMicrolensing
 
 from datamodules.microlensing.simulate.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.simulate.parallax import parallax_offsets
+from lightning_modules.physics.arrays import Array
 from lightning_modules.physics.point_lens import pspl
-
-Array = NDArray[Any]
 
 POINT_SOURCE = 1e-5
 """Radius of a source that has none, in Einstein radii."""
@@ -47,25 +44,18 @@ class MagnificationEngine:
         self.finite_source = finite_source
         self.engine = VBMicrolensing()
 
-    def path(self, events: Mapping[str, Array], time: Array) -> tuple[Array, Array]:
-        """Return tau and u of the (first) source, parallax included.
+    def parallax(self, events: Mapping[str, Array], time: Array) -> tuple[Array, Array] | None:
+        """Return what parallax adds to tau and u, shape (n, T), or None if no event has any.
 
         Args:
             events: Parameters, each of shape (n,).
             time: Days, shape (n, T) or (1, T) float64.
-
-        Returns:
-            tau and u in Einstein radii; u has shape (n, 1) if no event has parallax.
         """
-        column = {name: values[:, None] for name, values in events.items()}
-        tau = (time - column["peak_time"]) / column["einstein_time"]
-        north, east = column["parallax_north"], column["parallax_east"]
+        north, east = events["parallax_north"][:, None], events["parallax_east"][:, None]
         if not (north.any() or east.any()):
-            return tau, column["impact_parameter"]
-        along, across = parallax_offsets(
-            time, column["parallax_time"], north, east, self.ra, self.dec
-        )
-        return tau + along, column["impact_parameter"] + across
+            return None
+        at_rest = events["parallax_time"][:, None]
+        return parallax_offsets(time, at_rest, north, east, self.ra, self.dec)
 
     def magnify(
         self, events: Mapping[str, Array], binary: Array, time: Array, good: Array, tolerance: Array
@@ -101,8 +91,10 @@ class MagnificationEngine:
         self, events: Mapping[str, Array], binary: Array, time: Array, good: Array, tolerance: Array
     ) -> Array:
         """Magnify one source each."""
-        tau, across = self.path(events, time)
-        across = np.broadcast_to(across, tau.shape)
+        tau = (time - events["peak_time"][:, None]) / events["einstein_time"][:, None]
+        along, across = self.parallax(events, time) or (0.0, 0.0)
+        tau = tau + along
+        across = np.broadcast_to(events["impact_parameter"][:, None] + across, tau.shape)
         result = np.ones(good.shape, dtype=np.float32)
         single = np.flatnonzero(~binary)
         distance = np.hypot(tau[single].astype(np.float32), across[single].astype(np.float32))

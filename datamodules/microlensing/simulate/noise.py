@@ -6,12 +6,11 @@ at the true flux, the error bars would be the light curve without noise.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from datamodules.source import check_rules
+from lightning_modules.physics.arrays import Array
 
 MAG_TO_RELATIVE = 0.4 * float(np.log(10.0))
 FAINTEST = 0.05
@@ -44,11 +43,12 @@ class PhotometricErrors:
 
     def __post_init__(self) -> None:
         """Refuse an error that is not positive."""
-        if not self.sigma_mag > 0 or self.floor < 0 or self.scatter < 0:
-            raise ValueError(
-                f"data.source.photometry: sigma_mag={self.sigma_mag} must be positive, floor="
-                f"{self.floor} and scatter={self.scatter} not negative"
-            )
+        rules = {
+            f"sigma_mag={self.sigma_mag} must be positive": self.sigma_mag > 0,
+            f"floor={self.floor} must not be negative": self.floor >= 0,
+            f"scatter={self.scatter} must not be negative": self.scatter >= 0,
+        }
+        check_rules("data.source.photometry", rules)
 
     def sigma(self, flux: Array, baseline_magnitude: Array) -> Array:
         """Return the error of fluxes, both in units of the baseline.
@@ -68,12 +68,6 @@ class PhotometricErrors:
         variance = one * (light + np.float32(sky)) + np.float32(floor**2) * light**2
         return np.sqrt(variance) / unit
 
-    def factors(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array | None:
-        """Draw each epoch's error over the mean one, or None if all are alike."""
-        if self.scatter == 0:
-            return None
-        return np.exp(self.scatter * rng.standard_normal(shape, dtype=np.float32))
-
     def measure(
         self, rng: np.random.Generator, flux: Array, baseline_magnitude: Array
     ) -> tuple[Array, Array]:
@@ -87,12 +81,12 @@ class PhotometricErrors:
         Returns:
             Measured flux and its error, the latter from the measured flux.
         """
-        factors = self.factors(rng, flux.shape)
+        factors = np.ones((), np.float32)  # each epoch's error over the mean one
+        if self.scatter:
+            factors = np.exp(self.scatter * rng.standard_normal(flux.shape, dtype=np.float32))
         noise = rng.standard_normal(flux.shape, dtype=np.float32)
-        sigma = self.sigma(flux, baseline_magnitude)
-        measured = flux + noise * (sigma if factors is None else sigma * factors)
-        error = self.sigma(measured, baseline_magnitude)
-        return measured, error if factors is None else error * factors
+        measured = flux + noise * (self.sigma(flux, baseline_magnitude) * factors)
+        return measured, self.sigma(measured, baseline_magnitude) * factors
 
     def tolerance(self, peak: Array, baseline_magnitude: Array) -> Array:
         """Return the relative tolerance that noise hides: 0.1 sigma (mag) at the peak, up to 0.01.

@@ -8,12 +8,9 @@ iterations contract. A whole block of epochs is solved at once, several times fa
 roots of the fifth-order polynomial; epochs that have not converged are left to the engine.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 REACH = 1.75
 """Least distance from both bodies, in Einstein radii."""
@@ -38,8 +35,7 @@ def is_outer(s: Array, q: Array, radius: Array, y1: Array, y2: Array, tolerance:
     first, second = -q * s / (1 + q), s / (1 + q)
     across = y2 * y2
     near = np.minimum((y1 - first) ** 2, (y1 - second) ** 2) + across
-    outer: Array = (near > reach**2) & (s >= CLOSEST)
-    return outer
+    return (near > reach**2) & (s >= CLOSEST)
 
 
 def outer_magnification(s: Array, q: Array, y1: Array, y2: Array) -> Array:
@@ -68,18 +64,17 @@ def _magnify(s: Array, q: Array, y1: Array, y2: Array) -> Array:
     heavy = 1 - light
     places = ((-light * s).astype(np.float32), (heavy * s).astype(np.float32))
     masses = (heavy, light)
-    image, moved = source, np.zeros(len(s), np.float32)
-    for step in range(MAIN_STEPS):
-        new = source + _deflection(image, places[0], heavy) + _deflection(image, places[1], light)
-        if step == MAIN_STEPS - 1:
-            moved = np.abs(new - image)
-        image = new
+    image = before = source
+    for _ in range(MAIN_STEPS):
+        before = image
+        image = source + _inverse(before - places[0], heavy) + _inverse(before - places[1], light)
+    moved = np.abs(image - before)
     total = 1 / (1 - _squared_shear(image, places, masses))
     for body in (0, 1):
         place, mass = places[body], masses[body]
         image = place.astype(np.complex64)
         for _ in range(FAINT_STEPS):
-            other = _deflection(image, places[1 - body], masses[1 - body])
+            other = _inverse(image - places[1 - body], masses[1 - body])
             image = place + _inverse(image - source - other, mass)
         shear = _squared_shear(image, places, masses)
         total = total + 1 / (shear - 1)
@@ -87,15 +82,9 @@ def _magnify(s: Array, q: Array, y1: Array, y2: Array) -> Array:
 
 
 def _inverse(value: Array, mass: Array) -> Array:
-    """Return mass / conj(value)."""
+    """Return mass / conj(value): the deflection by a body, from the image's place beside it."""
     square = value.real**2 + value.imag**2
-    inverse: Array = value * (mass / square)
-    return inverse
-
-
-def _deflection(image: Array, place: Array, mass: Array) -> Array:
-    """Return the deflection m / (conj(z) - x)."""
-    return _inverse(image - place, mass)
+    return value * (mass / square)
 
 
 def _squared_shear(image: Array, places: tuple[Array, Array], masses: tuple[Array, Array]) -> Array:
@@ -103,5 +92,4 @@ def _squared_shear(image: Array, places: tuple[Array, Array], masses: tuple[Arra
     one = np.ones(1, dtype=np.float32)
     first, second = (_inverse(image - place, one) ** 2 for place in places)
     shear = masses[0] * first + masses[1] * second
-    squared: Array = shear.real**2 + shear.imag**2
-    return squared
+    return shear.real**2 + shear.imag**2

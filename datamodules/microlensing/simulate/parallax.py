@@ -1,13 +1,9 @@
 """Annual parallax: how the Earth's orbit bends the path of the source (numpy only)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.microlensing.simulate.cadence import TIME_ZERO
-
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 J2000 = 2451545.0
 OBLIQUITY = np.radians(23.439)

@@ -1,11 +1,8 @@
 """Stars that vary by themselves, which a survey takes for lensed ones (numpy only)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_modules.physics.arrays import Array
 
 PERIODS = (0.3, 500.0)
 AMPLITUDES = (0.05, 1.5)

@@ -11,6 +11,7 @@ from astropy.table import Table
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules import CatalogFile, ClusteringDataModule, GaiaArchive, StarCluster, SyntheticField
+from datamodules.files import fingerprint
 from lightning_modules.physics.covariance import covariance_matrix
 from lightning_modules.physics.frames import frame_jacobian, tangent_plane
 
@@ -224,7 +225,7 @@ def test_provenance_is_plain_and_tells_defaults(stars: Table, write: Write, tmp_
     again = json.loads(json.dumps(provenance))
     assert again["origin"] == [path]
     assert "ra_error: 0.8 x parallax_error" in again["defaults"]
-    assert again["parameters"]["files"][0]["size"] == Path(path).stat().st_size
+    assert again["parameters"]["path"] == [fingerprint(Path(path))]
 
 
 def test_what_was_done_is_printed(

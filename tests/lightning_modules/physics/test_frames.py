@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from datamodules.clustering.gaia_columns import AXES, Array
 from lightning_modules.physics import covariance as covariances
 from lightning_modules.physics import frames
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import AXES
 
 CENTRES = [(0.0, 0.0), (359.9, 30.0), (0.05, -77.0), (130.0, 89.9), (200.0, -89.95), (50.0, 90.0)]
 

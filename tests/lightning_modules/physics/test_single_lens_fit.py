@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from datamodules.microlensing.simulate.magnification import MagnificationEngine
-from datamodules.microlensing.simulate.presets import Priors, make_ranges
+from datamodules.microlensing.simulate.presets import EventSettings
 from lightning_modules.physics.point_lens import pspl
 from lightning_modules.physics.single_lens_fit import Curves, fit_single_lens, starting_points
 
@@ -38,10 +38,10 @@ def test_blend_stays_within_its_bounds() -> None:
 
 def test_chi2_is_no_worse_than_that_of_scipy_from_the_truth() -> None:
     count = 24
-    window, ranges = make_ranges("distinct", None, {"blend": [0.0, 0.5]})
+    settings = EventSettings("distinct", ranges={"blend": [0.0, 0.5]})
     rng = np.random.default_rng(5)
-    events = Priors(ranges).draw(rng, count)
-    time = np.linspace(*window, 600)[None].repeat(count, axis=0)
+    events = settings.draw(rng, count)
+    time = np.linspace(*settings.days, 600)[None].repeat(count, axis=0)
     good = rng.random(time.shape) > 0.2
     lens = MagnificationEngine(268.0, -29.0, finite_source=False)
     flux = lens.magnify(events, np.ones(count, bool), time, good, np.full(count, 1e-2)).astype(
@@ -77,23 +77,17 @@ def test_a_finite_source_and_parallax_are_no_deviation_from_a_single_lens() -> N
     rng = np.random.default_rng(2)
     count = 16
     ranges = {"source_radius": [0.05, 0.1], "impact_parameter": [0.001, 0.1]}
-    window, box = make_ranges("baseline", None, {**ranges, "parallax": [0.1, 0.3]})
-    events = Priors(box).draw(rng, count)
-    time = np.linspace(*window, 800)[None].repeat(count, axis=0)
+    settings = EventSettings(ranges={**ranges, "parallax": [0.1, 0.3]})
+    events = settings.draw(rng, count)
+    time = np.linspace(*settings.days, 800)[None].repeat(count, axis=0)
     good = np.ones(time.shape, dtype=bool)
     lens = MagnificationEngine(268.0, -29.0, finite_source=True)
     single = np.zeros(count, dtype=bool)
     flux = lens.magnify(events, single, time, good, np.full(count, 1e-3)).astype(float)
-    tau, across = lens.path(events, time)
-    straight = (time - events["peak_time"][:, None]) / events["einstein_time"][:, None]
-    curves = Curves(
-        time,
-        flux,
-        1 / (0.0921 * flux),
-        tau - straight,
-        across - events["impact_parameter"][:, None],
-        events["source_radius"] * events["einstein_time"],
-    )
+    parallax = lens.parallax(events, time)
+    assert parallax is not None
+    crossing_time = events["source_radius"] * events["einstein_time"]
+    curves = Curves(time, flux, 1 / (0.0921 * flux), *parallax, crossing_time)
     start = [events["peak_time"], events["impact_parameter"], np.log(events["einstein_time"])]
     fit = fit_single_lens(curves, np.stack(start, axis=1)[:, None])
     assert fit.chi2.max() < 0.5

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from datamodules import ClusteringDataModule, GaiaArchive
-from datamodules.clustering.gaia_columns import CORRELATIONS
 from datamodules.store import RowStore
+from lightning_modules.physics.covariance import CORRELATIONS
 
 pytest.importorskip("pyvo", reason="the archive needs the extra `archive`")
 

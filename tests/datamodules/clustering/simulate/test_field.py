@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import kstest
 
 from datamodules import StarCluster, SyntheticField
-from datamodules.clustering.gaia_columns import AXES, CORRELATIONS, Array
 from datamodules.clustering.simulate import astrometry, galaxy, profiles
 from datamodules.clustering.simulate.field import (
     ISOCHRONE,
@@ -16,16 +15,22 @@ from datamodules.clustering.simulate.field import (
     draw_cluster,
     draw_field,
 )
-from lightning_modules.physics.covariance import correlation_matrix, covariance_matrix
+from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.covariance import (
+    AXES,
+    CORRELATIONS,
+    correlation_matrix,
+    covariance_matrix,
+)
 from lightning_modules.physics.frames import frame_jacobian, rotate_proper_motions, tangent_plane
 
-SKY = Sky((245.9, -26.5), 5.0, (13.0, 20.5), -0.03)
+SKY = Sky(radius=5.0)
 BASE = StarCluster(num_stars=20000, scale=0.1, tidal_radius=2.0, slope=3.5)
 
 
 def draw(cluster: StarCluster, seed: int = 0) -> dict[str, Array]:
     """Draw one cluster in a wide field."""
-    return vars(draw_cluster(np.random.default_rng(seed), cluster, 1, SKY))
+    return draw_cluster(np.random.default_rng(seed), cluster, 1, SKY)
 
 
 @pytest.mark.parametrize("profile", ["plummer", "king", "eff"])
@@ -172,7 +177,8 @@ def test_photometry_follows_the_isochrone() -> None:
 
 
 def test_field_is_uniform_and_galactic() -> None:
-    truth = vars(draw_field(np.random.default_rng(0), 20000, Sky((57.0, 24.0), 1.0, (13, 20.5), 0)))
+    sky = Sky(centre=(57.0, 24.0), radius=1.0)
+    truth = draw_field(np.random.default_rng(0), 20000, sky)
     radius = np.hypot(truth["x"], truth["y"])
     assert kstest(radius**2, "uniform").pvalue > 0.01
     speed = galaxy.KMS_PER_MASYR_KPC * np.linalg.norm(truth["motion"], axis=1) / truth["parallax"]

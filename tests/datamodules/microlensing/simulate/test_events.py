@@ -20,7 +20,7 @@ def simulate(seed: int = 0, **settings: Any) -> Columns:
     """Simulate one block of events in memory."""
     source = SimulatedEvents(**{"delta_chi2": False, **settings})
     columns, _ = simulate_block(
-        source.simulation(seed), source.labels(seed), np.random.SeedSequence(seed)
+        source, source.times(seed), source.labels(seed), np.random.SeedSequence(seed)
     )
     return columns
 
@@ -166,7 +166,7 @@ def test_delta_chi2_and_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (columns["delta_chi2"][binary] < 10).any()
     source = SimulatedEvents(**settings, cadence=cadence, min_delta_chi2=10.0)
     limited, counts = simulate_block(
-        source.simulation(9), source.labels(9), np.random.SeedSequence(9)
+        source, source.times(9), source.labels(9), np.random.SeedSequence(9)
     )
     assert (limited["delta_chi2"][limited["label"] == 1] >= 10).all()
     assert counts["below_min_delta_chi2"] > 0
@@ -174,7 +174,7 @@ def test_delta_chi2_and_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datamodules.microlensing.simulate.events.MAX_DRAWS", 3)
     low = SimulatedEvents("planetary", 0, 2, cadence=RegularCadence(50), min_delta_chi2=1e12)
     with pytest.raises(ValueError, match="min_delta_chi2"):
-        simulate_block(low.simulation(0), low.labels(0), np.random.SeedSequence(0))
+        simulate_block(low, low.times(0), low.labels(0), np.random.SeedSequence(0))
 
 
 def test_matched_singles_are_the_best_fits_of_binaries() -> None:
@@ -208,7 +208,7 @@ def test_a_failed_binary_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPa
         "critical", 6, 12, cadence=RegularCadence(60), missing_fraction=0.0, delta_chi2=False
     )
     columns, counts = simulate_block(
-        source.simulation(0), source.labels(0), np.random.SeedSequence(0)
+        source, source.times(0), source.labels(0), np.random.SeedSequence(0)
     )
     assert counts["failed"] == len(calls) - 12 > 0
     assert np.isfinite(columns["flux"][columns["good"]]).all()

@@ -7,7 +7,7 @@ from VBMicrolensing import VBMicrolensing
 from datamodules.microlensing.simulate.magnification import MagnificationEngine
 from datamodules.microlensing.simulate.outer_images import is_outer, outer_magnification
 from datamodules.microlensing.simulate.parallax import parallax_offsets, sun_position
-from datamodules.microlensing.simulate.presets import PRESETS, Priors, make_ranges
+from datamodules.microlensing.simulate.presets import PRESETS, EventSettings
 from lightning_modules.physics.point_lens import DISC, TABLE_STEP, pspl
 
 RA, DEC = (17 + 51 / 60 + 40 / 3600) * 15, -(29 + 53 / 60 + 26 / 3600)
@@ -198,11 +198,12 @@ def test_a_failing_engine_gives_nan_and_a_low_magnification_is_a_failure(
 
 
 def test_presets_are_those_of_the_reference() -> None:
-    assert PRESETS["planetary"].ranges["mass_ratio"] == (1e-4, 0.01)
-    assert PRESETS["critical"].window == (-100.0, 100.0)
-    window, ranges = make_ranges("baseline", [0, 500], {"mass_ratio": [1e-5, 1e-2]})
-    assert ranges["peak_time"] == window == (0.0, 500.0)
-    events = Priors(ranges, log=("mass_ratio",)).draw(np.random.default_rng(0), 20000)
+    assert PRESETS["planetary"]["mass_ratio"] == (1e-4, 0.01)
+    assert PRESETS["critical"]["window"] == (-100.0, 100.0)
+    ranges = {"mass_ratio": [1e-5, 1e-2]}
+    settings = EventSettings(ranges=ranges, window=[0, 500], log_mass_ratio=True)
+    assert settings.limits["peak_time"] == settings.days == (0.0, 500.0)
+    events = settings.draw(np.random.default_rng(0), 20000)
     assert np.median(np.log10(events["mass_ratio"])) == pytest.approx(-3.5, abs=0.05)
     assert np.median(events["separation"]) == pytest.approx(5.05, abs=0.1)
 
@@ -219,4 +220,4 @@ def test_presets_are_those_of_the_reference() -> None:
 )
 def test_wrong_ranges_are_refused_by_name(ranges: dict[str, list[float]], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        make_ranges("baseline", None, ranges)
+        EventSettings(ranges=ranges)
