@@ -4,7 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import entropy, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.metrics import mutual_info_score
+from sklearn.preprocessing import scale
 
 Array = NDArray[Any]
 NUM_BINS = 20
@@ -35,10 +38,7 @@ def equal_count_bins(values: Array, num_bins: int = NUM_BINS) -> NDArray[np.int6
     Returns:
         Numbers 0..B-1, shape (n, d).
     """
-    ranks = np.empty(values.shape, dtype=np.int64)
-    for column, own in enumerate(np.asarray(values).T):
-        order = np.sort(own)
-        ranks[:, column] = np.searchsorted(order, own)  # equal values share the lowest rank
+    ranks = rankdata(values, "min", axis=0).astype(np.int64) - 1  # equal values share the lowest
     return ranks * num_bins // len(values)
 
 
@@ -63,10 +63,9 @@ def binned_information(
     result = np.empty((latent.shape[1], factor.shape[1]))
     for (row, column), _ in np.ndenumerate(result):
         cells = bins_latent[:, row] * num_bins + bins_factor[:, column]
-        joint = np.bincount(cells, minlength=num_bins**2).reshape(num_bins, num_bins) / len(cells)
-        own = _entropy(joint.sum(1)) + _entropy(joint.sum(0)) - _entropy(joint)
-        result[row, column] = max(own - bias, 0.0)
-    return result
+        joint = np.bincount(cells, minlength=num_bins**2).reshape(num_bins, num_bins)
+        result[row, column] = mutual_info_score(None, None, contingency=joint) - bias
+    return result.clip(0)
 
 
 def mutual_information_gap(
@@ -81,10 +80,9 @@ def mutual_information_gap(
         factor: Shape (n, k).
         num_bins: Bins of each variable.
     """
-    bins = equal_count_bins(factor, num_bins)
-    entropy = [_entropy(np.bincount(own) / len(own)) for own in bins.T]
+    whole = [entropy(np.bincount(own)) for own in equal_count_bins(factor, num_bins).T]
     best = np.sort(information, 0)[::-1]
-    return (best[0] - best[1]) / np.maximum(entropy, np.finfo(float).tiny)
+    return (best[0] - best[1]) / np.maximum(whole, np.finfo(float).tiny)
 
 
 def modularity(information: Array) -> float:
@@ -129,7 +127,7 @@ def correlations(first: Array, second: Array) -> NDArray[np.float64]:
     Returns:
         Shape (d, k).
     """
-    a, b = (_standardise(np.asarray(x, dtype=np.float64)) for x in (first, second))
+    a, b = (scale(np.asarray(x, dtype=np.float64)) for x in (first, second))
     return np.asarray(a.T @ b / len(a))
 
 
@@ -159,7 +157,7 @@ def dci(latent: Array, factor: Array, fitted: Array, seed: int = 0) -> DCI:
     """
     importance = np.zeros((latent.shape[1], factor.shape[1]))
     scores = np.zeros(factor.shape[1])
-    for column, own in enumerate(_standardise(np.asarray(factor, dtype=np.float64)).T):
+    for column, own in enumerate(scale(np.asarray(factor, dtype=np.float64)).T):
         trees = GradientBoostingRegressor(
             n_estimators=NUM_TREES, max_depth=3, subsample=0.5, learning_rate=0.2, random_state=seed
         ).fit(latent[fitted], own[fitted])
@@ -172,19 +170,5 @@ def dci(latent: Array, factor: Array, fitted: Array, seed: int = 0) -> DCI:
 
 def _concentration(importance: Array) -> float:
     """Return the weighted mean over rows of 1 - entropy / ln(number of columns)."""
-    share = importance / importance.sum(1, keepdims=True)
-    entropy = np.array([_entropy(row) for row in share]) / np.log(max(importance.shape[1], 2))
-    return float(np.average(1 - entropy, weights=importance.sum(1)))
-
-
-def _entropy(probability: Array) -> float:
-    """Return the entropy in nats."""
-    positive = probability[probability > 0]
-    return float(-(positive * np.log(positive)).sum())
-
-
-def _standardise(values: Array) -> NDArray[np.float64]:
-    """Return columns with mean 0 and deviation 1; constant ones become 0."""
-    centred = values - values.mean(0)
-    scale = centred.std(0)
-    return np.asarray(centred / np.where(scale > 0, scale, np.inf))
+    spread = entropy(importance, axis=1) / np.log(max(importance.shape[1], 2))
+    return float(np.average(1 - spread, weights=importance.sum(1)))

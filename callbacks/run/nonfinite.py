@@ -30,11 +30,7 @@ class NonFiniteGuard(Callback):
         self._bad_validation: tuple[int, Batch] | None = None
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch, to name its objects."""
         self._batch, self._batch_idx = batch, batch_idx
@@ -64,7 +60,7 @@ class NonFiniteGuard(Callback):
         outputs: STEP_OUTPUT,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        *args: Any,
     ) -> None:
         """Keep the first batch with a non-finite term."""
         if self._bad_validation is None:

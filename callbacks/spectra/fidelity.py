@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
+from callbacks.metrics.ranking import divide
 from callbacks.report.gather import all_gather
-from callbacks.report.scope import Scope, divide
+from callbacks.report.scope import Scope
 
 Array = NDArray[Any]
 Spectra = Mapping[str, Array]
