@@ -4,8 +4,9 @@ import pytest
 from callbacks.report.bootstrap import Bootstrap
 from callbacks.report.scope import Scope
 from callbacks.report.table import Report
-from callbacks.spectra.drawings import recovery_figure
+from callbacks.spectra.drawings import recovery_figure, target_name
 from callbacks.spectra.fidelity import PixelSums
+from callbacks.spectra.figures import meanings
 from callbacks.spectra.latent_drawings import make_groups, make_track
 from callbacks.spectra.predictions import Predictions
 from callbacks.spectra.recovery import (
@@ -13,8 +14,6 @@ from callbacks.spectra.recovery import (
     add_factors,
     add_recovery,
     make_targets,
-    meanings,
-    target_name,
 )
 
 LABELS = ("teff", "logg")
