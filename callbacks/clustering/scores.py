@@ -11,7 +11,12 @@ from sklearn.metrics import silhouette_score
 
 from callbacks.clustering.alignment import Clustering, StarSample, Subset, align_columns, event
 from callbacks.clustering.physics import contrasts
-from callbacks.metrics.contingency import accuracy, adjusted_rand, normalized_mutual_information
+from callbacks.metrics.contingency import (
+    accuracy,
+    adjusted_rand,
+    contingency,
+    normalized_mutual_information,
+)
 from callbacks.metrics.ranking import divide
 from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import subsample
@@ -98,8 +103,8 @@ def add_label_scores(scope: Scope, clustering: Clustering, label: Array, alignme
     # The columns may stand for classes that none of these objects has.
     classes = max(2, int(label.max(initial=0)) + 1, int(alignment.max()) + 1)
     shape = (classes, clustering.num_columns)
+    table = contingency(label, clustering.assignment, *shape)
     cells = label * clustering.num_columns + clustering.assignment
-    table = np.bincount(cells, minlength=classes * clustering.num_columns).reshape(shape)
     draws = scope.bootstrap.counts(cells, table.size).reshape(-1, *shape)
     scores: dict[str, Callable[[Array], Array]] = {
         "ari": adjusted_rand,

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from scipy.stats import entropy, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.metrics import mutual_info_score
-from sklearn.preprocessing import scale
 
 Array = NDArray[Any]
 NUM_BINS = 20
@@ -127,7 +126,7 @@ def correlations(first: Array, second: Array) -> NDArray[np.float64]:
     Returns:
         Shape (d, k).
     """
-    a, b = (scale(np.asarray(x, dtype=np.float64)) for x in (first, second))
+    a, b = (_standardise(np.asarray(x, dtype=np.float64)) for x in (first, second))
     return np.asarray(a.T @ b / len(a))
 
 
@@ -157,7 +156,7 @@ def dci(latent: Array, factor: Array, fitted: Array, seed: int = 0) -> DCI:
     """
     importance = np.zeros((latent.shape[1], factor.shape[1]))
     scores = np.zeros(factor.shape[1])
-    for column, own in enumerate(scale(np.asarray(factor, dtype=np.float64)).T):
+    for column, own in enumerate(_standardise(np.asarray(factor, dtype=np.float64)).T):
         trees = GradientBoostingRegressor(
             n_estimators=NUM_TREES, max_depth=3, subsample=0.5, learning_rate=0.2, random_state=seed
         ).fit(latent[fitted], own[fitted])
@@ -172,3 +171,10 @@ def _concentration(importance: Array) -> float:
     """Return the weighted mean over rows of 1 - entropy / ln(number of columns)."""
     spread = entropy(importance, axis=1) / np.log(max(importance.shape[1], 2))
     return float(np.average(1 - spread, weights=importance.sum(1)))
+
+
+def _standardise(values: Array) -> NDArray[np.float64]:
+    """Return columns with mean 0 and deviation 1; constant ones become 0."""
+    centred = values - values.mean(0)
+    scale = centred.std(0)
+    return np.asarray(centred / np.where(scale > 0, scale, np.inf))

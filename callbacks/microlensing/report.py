@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from lightning.pytorch import LightningModule
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.microlensing.baselines import PSPLFit
@@ -30,7 +29,6 @@ from callbacks.microlensing.scores import (
 from callbacks.report.base import ReportCallback, ReportData, TestRun
 from callbacks.report.bootstrap import subsample
 
-Array = NDArray[Any]
 NUM_EXAMPLES = 3
 
 
@@ -81,10 +79,16 @@ class MicrolensingReport(ReportCallback):
 
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
         """Fill the report and return the figures."""
-        classes = list(getattr(run.module, "classes", ())) or _names(run)
-        reported = np.flatnonzero(run.held_out() & (run.rows["label"] >= 0))
-        model = _model(run, reported)
-        run.report.note(_counts(model.label, classes))
+        p, label = run.rows["at_fraction"].astype(np.float64), run.rows["label"]
+        unnamed = [f"class_{number}" for number in range(p.shape[-1])]
+        classes = list(getattr(run.module, "classes", ())) or unnamed
+        reported = np.flatnonzero(run.held_out() & (label >= 0))
+        p, label = p[reported], label[reported]
+        model = Predictions("model", reported, label, p[..., BINARY], p.argmax(-1), True)
+        counts = [f"{(label == number).sum()} {name}" for number, name in enumerate(classes)]
+        run.report.note(
+            f"held-out events with a label: {', '.join(counts)}; fractions are {list(FRACTIONS)}"
+        )
         figures = self._draw_examples(run, classes)
         if not 0 < model.binary.sum() < len(reported):
             run.report.note("scores need held-out events of one lens and of two: they are left out")
@@ -128,20 +132,3 @@ class MicrolensingReport(ReportCallback):
         named = [replace(example, name=name) for (_, example), name in pairs]
         named = sorted(named, key=lambda example: example.label)
         return {"examples": example_figure(named, classes)}
-
-
-def _model(run: TestRun, rows: Array) -> Predictions:
-    """Return the model's own answers for the events at some positions."""
-    p = run.rows["at_fraction"][rows].astype(np.float64)
-    return Predictions("model", rows, run.rows["label"][rows], p[..., BINARY], p.argmax(-1), True)
-
-
-def _counts(label: Array, classes: Sequence[str]) -> str:
-    """Say how many held-out events of each class there are."""
-    parts = [f"{int((label == number).sum())} {name}" for number, name in enumerate(classes)]
-    return f"held-out events with a label: {', '.join(parts)}; fractions are {list(FRACTIONS)}"
-
-
-def _names(run: TestRun) -> list[str]:
-    """Name the classes of a module that does not."""
-    return [f"class_{number}" for number in range(run.rows["at_fraction"].shape[-1])]

@@ -11,6 +11,7 @@ from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from callbacks.metrics.calibration import reliability_table
+from callbacks.metrics.contingency import contingency
 from callbacks.metrics.ranking import Ranking
 from callbacks.report.figures import COLOURS
 from callbacks.report.scope import NUM_BINS
@@ -91,7 +92,7 @@ def confusion(panel: Axes, predicted: Array, true: Array, names: Sequence[str]) 
         names: Of the C classes.
     """
     count, ticks = len(names), range(len(names))
-    table = np.bincount(true * count + predicted, minlength=count**2).reshape(count, count)
+    table = contingency(true, predicted, count, count)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     heatmap(panel, share, "Blues", (0, 1))
     for (row, column), value in np.ndenumerate(share):

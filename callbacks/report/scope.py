@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
 from callbacks.metrics.calibration import ReliabilityTable, reliability_table
+from callbacks.metrics.contingency import contingency
 from callbacks.metrics.ranking import (
     Ranking,
     area_under_roc,
@@ -153,7 +154,7 @@ class Scope:
             names: Of the C classes.
         """
         count = len(names)
-        table = np.bincount(true * count + predicted, minlength=count**2).reshape(count, count)
+        table = contingency(true, predicted, count, count)
         for row, name in enumerate(names):
             scope = self.where(**{"class": name})
             found, own, right = table[:, row].sum(), table[row].sum(), table[row, row]
