@@ -162,14 +162,22 @@ def bin_figure(report: Report) -> Figure:
     return figure
 
 
-def example_figure(examples: Sequence[Example], classes: Sequence[str]) -> Figure:
-    """Return light curves with the probability of two lenses after each epoch below them."""
+def example_figure(
+    examples: Sequence[Example], names: Sequence[str], classes: Sequence[str]
+) -> Figure:
+    """Return light curves with the probability of two lenses after each epoch below them.
+
+    Args:
+        examples: Events.
+        names: Theirs.
+        classes: Names of the classes.
+    """
     count = min(3, len(examples))
     lines = -(-len(examples) // count)
     figure, axes = new_figure(2 * lines, count, panel=(4.2, 2.0))
     for panel in axes:
         panel.set_visible(False)
-    for number, example in enumerate(examples):
+    for number, (example, name) in enumerate(zip(examples, names, strict=True)):
         line, column = divmod(number, count)
         top, bottom = (axes[(2 * line + half) * count + column] for half in (0, 1))
         colour = COLOURS[1] if example.label == BINARY else COLOURS[0]
@@ -178,7 +186,7 @@ def example_figure(examples: Sequence[Example], classes: Sequence[str]) -> Figur
             color=colour,
         )  # fmt: skip
         kind = classes[example.label] if 0 <= example.label < len(classes) else "unknown"
-        top.set(title=f"{example.name} · {kind}", ylabel="flux / reference")
+        top.set(title=f"{name} · {kind}", ylabel="flux / reference")
         top.set_yscale("asinh")
         bottom.plot(example.time, example.probability, color=colour, linewidth=1.2)
         bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)

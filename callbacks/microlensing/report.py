@@ -1,7 +1,6 @@
 """The report of the microlensing method: scores while events unfold, calibration, decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,7 +63,7 @@ class MicrolensingReport(ReportCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(baselines, num_resamples, max_fit, seed)
-        self._examples: list[tuple[int, Example]] = []
+        self._examples: list[Example] = []
         self._counts: dict[int, int] = {}
 
     def begin(self, module: LightningModule, data: ReportData | None) -> None:
@@ -127,8 +126,6 @@ class MicrolensingReport(ReportCallback):
         """Return the figure of the example events, if there are any."""
         if not self._examples:
             return {}
-        names = run.names(np.array([number for number, _ in self._examples]))
-        pairs = zip(self._examples, names, strict=True)
-        named = [replace(example, name=name) for (_, example), name in pairs]
-        named = sorted(named, key=lambda example: example.label)
-        return {"examples": example_figure(named, classes)}
+        examples = sorted(self._examples, key=lambda example: example.label)
+        names = run.names(np.array([example.index for example in examples]))
+        return {"examples": example_figure(examples, names, classes)}

@@ -147,7 +147,9 @@ def chi2_figure(subjects: Sequence[Predictions], colours: Mapping[str, str]) -> 
 
 
 def recovery_figure(report: Report, metric: str = "r2_ridge") -> Figure | None:
-    """Return R^2 of labels from latents and of abundances from latents and labels.
+    """Return R^2 of labels from latents and of abundances from latents and labels, if there is any.
+
+    Values below 0 tell nothing; those below -0.05 are out of view.
 
     Args:
         report: Filled.
