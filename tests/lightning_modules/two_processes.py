@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_modules.base import BaseModule, Batch
 from tests.lightning_modules.mixture import BlobsData, Mixture
+from tests.reliability.processes import leave_process_group
 from tests.reliability.runs import Run, Saver, assert_same_from, fit
 
 FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
@@ -114,3 +115,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

@@ -8,8 +8,16 @@ import sys
 import threading
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).parents[2]
 OWN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+def leave_process_group() -> None:
+    """End what torch's processes share; gloo's threads may abort a process that exits without."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class Job:

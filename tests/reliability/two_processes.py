@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from callbacks.report.gather import RowGatherer
+from tests.reliability.processes import leave_process_group
 from tests.reliability.runs import Run, Saver, assert_same_from, fit, make_data, make_trainer
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
@@ -133,3 +134,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

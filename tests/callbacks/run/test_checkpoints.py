@@ -50,6 +50,6 @@ def test_the_learning_rate_is_logged_where_there_is_a_logger(
 ) -> None:
     options = {"max_epochs": 2, "log_every_n_steps": 1}
     run = fit(tmp_path, LearningRateMonitor(interval), **options, model={"plateau": True})
-    assert (0, "lr-AdamW") in run.logged
+    assert (0, "lr-AdamW/decayed") in run.logged
     without = fit(tmp_path, LearningRateMonitor(interval), **options, logger=False)
     assert without.trainer.current_epoch == 2

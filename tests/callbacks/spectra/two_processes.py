@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from callbacks import SpectraReport, SpectrumWriter
 from datamodules import SpectraDataModule, SyntheticSpectra
 from lightning_modules import SpectraVAE
+from tests.reliability.processes import leave_process_group
 
 NUM = 130
 
@@ -54,3 +55,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_process_group()

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_modules import SpectraVAE
 from tests.lightning_modules.spectra.conftest import StarData, Stars
 from tests.lightning_modules.spectra.stars import SMALL
+from tests.reliability.processes import leave_process_group
 
 VAL_FRACTIONS = {"gaussian_mi": 0.25, "cross_correlation": 0.0}
 """Separability to share of stars for validation; without any, training stars are the population."""
@@ -58,3 +59,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()
