@@ -76,11 +76,8 @@ class StarSample:
 
 def pick_astrometry(features: Array, names: Sequence[str]) -> Array:
     """Return the columns of `ASTROMETRY`, NaN where the features lack one, shape (n, 5)."""
-    result = np.full((len(features), len(ASTROMETRY)), np.nan)
-    for i, name in enumerate(ASTROMETRY):
-        if name in names:
-            result[:, i] = features[:, list(names).index(name)]
-    return result
+    columns, absent = dict(zip(names, features.T, strict=False)), np.full(len(features), np.nan)
+    return np.stack([columns.get(name, absent) for name in ASTROMETRY], 1)
 
 
 def scale_features(features: Array, run: TestRun) -> Array:
@@ -138,12 +135,23 @@ class Clustering:
         probability: Soft membership in each column, shape (n, K); None for a hard clustering.
         num_columns: K.
         field_column: The column that means "no cluster" by construction (HDBSCAN's noise).
+        subject: Its name in the report.
+        alignment: Class of each column, shape (K,); None without labels.
     """
 
     assignment: Array
     probability: Array | None
     num_columns: int
     field_column: int | None = None
+    subject: str = ""
+    alignment: Array | None = None
+
+    @property
+    def strength(self) -> Array:
+        """Probability of each object's own column, shape (n,); 1 for a hard clustering."""
+        if self.probability is None:
+            return np.ones(len(self.assignment))
+        return np.take_along_axis(self.probability, self.assignment[:, None], 1)[:, 0]
 
     def take(self, rows: Array) -> "Clustering":
         """Return the answer for some of the objects."""
@@ -197,21 +205,5 @@ def event(
     """
     if has_field:
         return membership(clustering, alignment), label > 0
-    assert clustering.probability is not None
-    chosen = np.take_along_axis(clustering.probability, clustering.assignment[:, None], 1)[:, 0]
-    return np.clip(chosen.astype(np.float64), 0, 1), alignment[clustering.assignment] == label
-
-
-@dataclass(frozen=True)
-class AlignedClustering:
-    """A clustering and what its columns mean.
-
-    Args:
-        subject: Its name in the report.
-        clustering: For all objects.
-        alignment: Class of each column, shape (K,); None without labels.
-    """
-
-    subject: str
-    clustering: Clustering
-    alignment: Array | None
+    chosen = clustering.strength.astype(np.float64).clip(0, 1)
+    return chosen, alignment[clustering.assignment] == label

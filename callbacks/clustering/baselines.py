@@ -7,6 +7,7 @@ outliers and sees them whole.
 """
 
 import warnings
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ Array = NDArray[Any]
 CLIP = 5.0
 
 
+@dataclass
 class KMeansBaseline:
     """K-means with 20 starts: a hard clustering.
 
@@ -34,14 +36,10 @@ class KMeansBaseline:
     """
 
     name: ClassVar[str] = "kmeans"
-
-    def __init__(
-        self, num_clusters: int, seed: int, key: str = "scaled", clip: float = CLIP
-    ) -> None:
-        self.num_clusters = num_clusters
-        self.seed = seed
-        self.key = key
-        self.clip = clip
+    num_clusters: int
+    seed: int
+    key: str = "scaled"
+    clip: float = CLIP
 
     def fit(self, rows: Rows) -> Self:
         """Fit the centres."""
@@ -60,6 +58,7 @@ class KMeansBaseline:
         return data.clip(-self.clip, self.clip)
 
 
+@dataclass
 class GaussianMixtureBaseline:
     """A Gaussian mixture with full covariances and 5 starts.
 
@@ -69,10 +68,8 @@ class GaussianMixtureBaseline:
     """
 
     name: ClassVar[str] = "gmm"
-
-    def __init__(self, num_clusters: int, seed: int) -> None:
-        self.num_clusters = num_clusters
-        self.seed = seed
+    num_clusters: int
+    seed: int
 
     def fit(self, rows: Rows) -> Self:
         """Fit by EM."""

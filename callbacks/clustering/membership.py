@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from astropy.table import Column
-from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.predictions.base import CatalogueData, MergedRows
-from callbacks.predictions.fits import header
-from callbacks.predictions.tables import Facts, Format, PredictionWriter, select
+from callbacks.predictions.tables import Format, PredictionWriter, select
 from callbacks.report.gather import Rows
 
 ERROR = "Mean squared reconstruction error in scaled units"
@@ -69,10 +67,6 @@ class MembershipTable(PredictionWriter):
             if key in rows:
                 meta = {"ucd": ucd} if ucd else {}
                 yield Column(rows[key], name, description=description, meta=meta)
-
-    def facts(self, trainer: Trainer, module: LightningModule) -> Facts:
-        """Return software, model and what else made the table."""
-        return header(trainer, module)
 
     def title(self, rows: MergedRows) -> str:
         """Return how many objects there are, and whether they are in clusters."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callbacks.clustering.alignment import Clustering
+from callbacks.metrics.ranking import divide
 
 Array = NDArray[Any]
 CONTRASTS = ("spatial_compactness", "kinematic_coherence", "distance_homogeneity")
@@ -45,9 +46,7 @@ def contrasts(clustering: Clustering, features: Array, parallax_error: Array) ->
     for group in groups:
         inside = clustering.assignment == group
         d = _distances(features, parallax_error, inside)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = _medians(d[:, inside]) / _medians(d[:, outside])
-        total += inside.sum() * (1 - ratio)
+        total += inside.sum() * (1 - divide(_medians(d[:, inside]), _medians(d[:, outside])))
         stars += inside.sum()
     return dict(zip(CONTRASTS, (total / stars).tolist(), strict=True))
 
@@ -73,13 +72,8 @@ def _spread(features: Array) -> float:
 def _distances(features: Array, parallax_error: Array, inside: Array) -> Array:
     """Return the three distances of all stars from the centre of some, shape (3, n)."""
     offset = features - _medians(features[inside].T)
-    return np.stack(
-        [
-            np.linalg.norm(offset[:, :2], axis=1),
-            np.linalg.norm(offset[:, 3:5], axis=1),
-            np.abs(offset[:, 2]) / parallax_error,
-        ]
-    )
+    place, motion = (np.linalg.norm(offset[:, part], axis=1) for part in ([0, 1], [3, 4]))
+    return np.stack([place, motion, np.abs(offset[:, 2]) / parallax_error])
 
 
 def _medians(values: Array) -> Array:

@@ -1,19 +1,14 @@
 """The report of the clustering method: scores, calibration, physics, baselines, figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.clustering.alignment import (
-    AlignedClustering,
-    Clustering,
-    StarSample,
-    Subset,
-    make_subsets,
-)
+from callbacks.clustering.alignment import Clustering, StarSample, Subset, make_subsets
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
     HDBSCANBaseline,
@@ -88,11 +83,12 @@ class ClusteringReport(ReportCallback):
         sample, subsets = StarSample.of_run(run), make_subsets(run)
         run.report.covers(",".join(subset.split for subset in subsets), len(run.rows["index"]))
         run.rows["scaled"] = sample.scaled  # what the baselines see
-        answers: dict[str, list[AlignedClustering]] = {}
+        answers: dict[str, list[Clustering]] = {}
         for subset in subsets:
             found = answers.setdefault(subset.split, [])
             for subject, clustering in self._subjects(run, sample, subset):
-                found.append(add_subject(run, subject, clustering, sample, subset))
+                named = replace(clustering, subject=subject)
+                found.append(add_subject(run, named, sample, subset))
                 add_silhouette(run, found[-1], sample.scaled, subset, self.max_silhouette)
             if "reconstruction_error" in run.rows:  # in squares of the network's scaled units
                 errors = run.rows["reconstruction_error"][subset.scored].astype(np.float64)

@@ -1,6 +1,7 @@
 """What the clustering report measures of each subject, with uncertainties."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from callbacks.clustering.alignment import (
-    AlignedClustering,
-    Clustering,
-    StarSample,
-    Subset,
-    align_columns,
-    event,
-)
+from callbacks.clustering.alignment import Clustering, StarSample, Subset, align_columns, event
 from callbacks.clustering.physics import contrasts
-from callbacks.metrics.contingency import accuracy, adjusted_rand, normalized_mutual_information
+from callbacks.metrics.contingency import (
+    accuracy,
+    adjusted_rand,
+    contingency,
+    normalized_mutual_information,
+)
+from callbacks.metrics.ranking import divide
 from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.scope import Scope
@@ -27,57 +27,52 @@ THRESHOLDS = np.arange(1, 10) / 10
 
 
 def add_subject(
-    run: TestRun, subject: str, clustering: Clustering, sample: StarSample, subset: Subset
-) -> AlignedClustering:
+    run: TestRun, clustering: Clustering, sample: StarSample, subset: Subset
+) -> Clustering:
     """Add what one subject scores on one subset; return it with the class of each column.
 
     Args:
         run: With the report.
-        subject: Its name.
-        clustering: Its answer for all objects.
+        clustering: The subject's answer for all objects.
         sample: What is known of them.
         subset: Which of them count.
     """
     scored = subset.scored
-    scope = run.scope(subject, scored, split=subset.split)
+    scope = run.scope(clustering.subject, scored, split=subset.split)
     found = np.unique(clustering.assignment[scored])
     count = int((found != clustering.field_column).sum())
     scope.add("num_clusters", count, n=int(scored.sum()))
-    aligned = AlignedClustering(subject, clustering, None)
-    if sample.label is not None:
-        aligned = add_labelled(run, aligned, sample, subset)
     if sample.astrometry is not None and sample.parallax_error is not None:
         stars, errors = sample.astrometry[scored], sample.parallax_error[scored]
         for name, value in contrasts(clustering.take(scored), stars, errors).items():
             scope.add(name, value, n=len(errors))
-    return aligned
+    return clustering if sample.label is None else add_labelled(run, clustering, sample, subset)
 
 
 def add_labelled(
-    run: TestRun, found: AlignedClustering, sample: StarSample, subset: Subset
-) -> AlignedClustering:
+    run: TestRun, clustering: Clustering, sample: StarSample, subset: Subset
+) -> Clustering:
     """Add the scores that need labels; see `add_subject`."""
     assert sample.label is not None
-    clustering, known = found.clustering, sample.label >= 0
-    scored, aligned = subset.scored & known, subset.aligned & known
-    if not aligned.any() or not scored.any():
-        run.report.note(f"split={subset.split}: too few labels to score {found.subject}")
-        return found
+    scored = subset.scored & (sample.label >= 0)
+    scope, label = run.scope(clustering.subject, scored, split=subset.split), sample.label[scored]
+    if not len(label) or not (sample.label[subset.aligned] >= 0).any():
+        run.report.note(f"{scope.slice}: too few labels to score {scope.subject}")
+        return clustering
     alignment = align_columns(
         clustering.take(subset.aligned), sample.label[subset.aligned], sample.has_field
     )
-    scope = run.scope(found.subject, scored, split=subset.split)
-    answer, label = clustering.take(scored), sample.label[scored]
+    answer = clustering.take(scored)
     add_label_scores(scope, answer, label, alignment)
     if clustering.probability is not None:
         scope.probability(*event(answer, label, alignment, sample.has_field))
     if sample.has_field:
         add_rates(scope, *event(answer, label, alignment, has_field=True))
-    return AlignedClustering(found.subject, clustering, alignment)
+    return replace(clustering, alignment=alignment)
 
 
 def add_silhouette(
-    run: TestRun, found: AlignedClustering, space: Array, subset: Subset, size: int
+    run: TestRun, found: Clustering, space: Array, subset: Subset, size: int
 ) -> None:
     """Add the mean silhouette (Rousseeuw 1987) of a subsample in a common space.
 
@@ -90,9 +85,9 @@ def add_silhouette(
     """
     rows = np.flatnonzero(subset.scored)
     rows = rows[subsample(len(rows), size, run.bootstrap.seed)]
-    columns = found.clustering.assignment[rows]
+    columns = found.assignment[rows]
     defined = 1 < len(np.unique(columns)) < len(columns)
-    value = float(silhouette_score(space[rows], columns)) if defined else float("nan")
+    value = silhouette_score(space[rows], columns) if defined else np.nan
     run.scope(found.subject, split=subset.split).add("silhouette", value, n=len(rows))
 
 
@@ -108,8 +103,8 @@ def add_label_scores(scope: Scope, clustering: Clustering, label: Array, alignme
     # The columns may stand for classes that none of these objects has.
     classes = max(2, int(label.max(initial=0)) + 1, int(alignment.max()) + 1)
     shape = (classes, clustering.num_columns)
+    table = contingency(label, clustering.assignment, *shape)
     cells = label * clustering.num_columns + clustering.assignment
-    table = np.bincount(cells, minlength=classes * clustering.num_columns).reshape(shape)
     draws = scope.bootstrap.counts(cells, table.size).reshape(-1, *shape)
     scores: dict[str, Callable[[Array], Array]] = {
         "ari": adjusted_rand,
@@ -117,7 +112,7 @@ def add_label_scores(scope: Scope, clustering: Clustering, label: Array, alignme
         "accuracy": partial(accuracy, alignment=alignment),
     }
     for name, score in scores.items():
-        scope.add(name, float(score(table)), float(score(draws).std()), len(label))
+        scope.add(name, score(table), score(draws).std(), len(label))
 
 
 def rates(p: Array, y: Array, thresholds: Array) -> tuple[Array, Array]:
@@ -148,7 +143,7 @@ def add_rates(scope: Scope, p: Array, y: Array) -> None:
     names = ("completeness", "contamination")
     for name, values, errors in zip(names, rates(p, y, THRESHOLDS), stds, strict=True):
         for threshold, value, std in zip(THRESHOLDS.tolist(), values, errors, strict=True):
-            error = float(std) if np.isfinite(value) else None
+            error = std if np.isfinite(value) else None
             scope.where(threshold=threshold).add(name, value, error, len(p))
 
 
@@ -162,5 +157,4 @@ def _rates(sums: Array) -> Array:
     """Return completeness and contamination, (r, 2 t), from sums of `_rate_terms`."""
     count = (sums.shape[1] - 1) // 2
     right, chosen, members = sums[:, :count], sums[:, count:-1], sums[:, -1:]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.concatenate([right / members, 1 - right / chosen], 1)
+    return np.concatenate([divide(right, members), 1 - divide(right, chosen)], 1)

@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import entropy, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.metrics import mutual_info_score
 
 Array = NDArray[Any]
 NUM_BINS = 20
@@ -35,10 +37,7 @@ def equal_count_bins(values: Array, num_bins: int = NUM_BINS) -> NDArray[np.int6
     Returns:
         Numbers 0..B-1, shape (n, d).
     """
-    ranks = np.empty(values.shape, dtype=np.int64)
-    for column, own in enumerate(np.asarray(values).T):
-        order = np.sort(own)
-        ranks[:, column] = np.searchsorted(order, own)  # equal values share the lowest rank
+    ranks = rankdata(values, "min", axis=0).astype(np.int64) - 1  # equal values share the lowest
     return ranks * num_bins // len(values)
 
 
@@ -63,10 +62,9 @@ def binned_information(
     result = np.empty((latent.shape[1], factor.shape[1]))
     for (row, column), _ in np.ndenumerate(result):
         cells = bins_latent[:, row] * num_bins + bins_factor[:, column]
-        joint = np.bincount(cells, minlength=num_bins**2).reshape(num_bins, num_bins) / len(cells)
-        own = _entropy(joint.sum(1)) + _entropy(joint.sum(0)) - _entropy(joint)
-        result[row, column] = max(own - bias, 0.0)
-    return result
+        joint = np.bincount(cells, minlength=num_bins**2).reshape(num_bins, num_bins)
+        result[row, column] = mutual_info_score(None, None, contingency=joint) - bias
+    return result.clip(0)
 
 
 def mutual_information_gap(
@@ -81,10 +79,9 @@ def mutual_information_gap(
         factor: Shape (n, k).
         num_bins: Bins of each variable.
     """
-    bins = equal_count_bins(factor, num_bins)
-    entropy = [_entropy(np.bincount(own) / len(own)) for own in bins.T]
+    whole = [entropy(np.bincount(own)) for own in equal_count_bins(factor, num_bins).T]
     best = np.sort(information, 0)[::-1]
-    return (best[0] - best[1]) / np.maximum(entropy, np.finfo(float).tiny)
+    return (best[0] - best[1]) / np.maximum(whole, np.finfo(float).tiny)
 
 
 def modularity(information: Array) -> float:
@@ -172,15 +169,8 @@ def dci(latent: Array, factor: Array, fitted: Array, seed: int = 0) -> DCI:
 
 def _concentration(importance: Array) -> float:
     """Return the weighted mean over rows of 1 - entropy / ln(number of columns)."""
-    share = importance / importance.sum(1, keepdims=True)
-    entropy = np.array([_entropy(row) for row in share]) / np.log(max(importance.shape[1], 2))
-    return float(np.average(1 - entropy, weights=importance.sum(1)))
-
-
-def _entropy(probability: Array) -> float:
-    """Return the entropy in nats."""
-    positive = probability[probability > 0]
-    return float(-(positive * np.log(positive)).sum())
+    spread = entropy(importance, axis=1) / np.log(max(importance.shape[1], 2))
+    return float(np.average(1 - spread, weights=importance.sum(1)))
 
 
 def _standardise(values: Array) -> NDArray[np.float64]:

@@ -8,6 +8,28 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 
 
+def divide(part: Any, whole: Any) -> Array:
+    """Divide numbers or arrays; NaN where nothing is divided by nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.true_divide(part, whole))
+
+
+def paired(truth: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:
+    """Return what happened and what was said of it in double precision, shape (n,) each.
+
+    Raises:
+        ValueError: If they are empty, differ in shape, or the prediction is not finite.
+    """
+    first, second = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise ValueError(
+            f"expected two arrays of one non-zero length, got shapes {first.shape}, {second.shape}"
+        )
+    if not np.isfinite(second).all():
+        raise ValueError("the predictions hold NaN or infinite values; leave those objects out")
+    return first, second
+
+
 class RankingCurve(NamedTuple):
     """What is selected as the threshold on the score falls, one entry for each distinct score.
 
@@ -22,19 +44,19 @@ class RankingCurve(NamedTuple):
     false_positives: NDArray[np.float64]
 
     @property
-    def recall(self) -> NDArray[np.float64]:
+    def recall(self) -> Array:
         """Share of the positive objects selected (completeness, true-positive rate)."""
-        return _ratio(self.true_positives, self.true_positives[-1])
+        return divide(self.true_positives, self.true_positives[-1])
 
     @property
-    def false_positive_rate(self) -> NDArray[np.float64]:
+    def false_positive_rate(self) -> Array:
         """Share of the other objects selected."""
-        return _ratio(self.false_positives, self.false_positives[-1])
+        return divide(self.false_positives, self.false_positives[-1])
 
     @property
-    def precision(self) -> NDArray[np.float64]:
+    def precision(self) -> Array:
         """Share of the selected objects that are positive (purity)."""
-        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+        return divide(self.true_positives, self.true_positives + self.false_positives)
 
 
 class Ranking:
@@ -51,13 +73,7 @@ class Ranking:
     """
 
     def __init__(self, positive: ArrayLike, score: ArrayLike) -> None:
-        truth, values = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
-        if truth.shape != values.shape or truth.ndim != 1 or not len(truth):
-            raise ValueError(
-                f"expected two arrays of one non-zero length, got {truth.shape}, {values.shape}"
-            )
-        if not np.isfinite(values).all():
-            raise ValueError("the scores hold NaN or infinite values; leave those objects out")
+        truth, values = paired(positive, score)
         self.order = np.argsort(-values, kind="stable")
         self.positive = truth[self.order]
         falling = values[self.order]
@@ -92,9 +108,3 @@ def completeness_at_purity(curve: RankingCurve, purity: float) -> float:
     if np.isnan(curve.recall[-1]):
         return float("nan")
     return float(curve.recall[pure].max(initial=0.0))
-
-
-def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
-    """Divide; NaN where nothing is divided by nothing."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.true_divide(part, whole), dtype=np.float64)

@@ -54,7 +54,7 @@ class Example:
     """One event to be drawn.
 
     Attributes:
-        name: Id of the event.
+        index: Its row number.
         label: Its class.
         time: Days, shape (n,).
         flux: Over the reference flux, shape (n,).
@@ -62,7 +62,7 @@ class Example:
         probability: Of two lenses after each epoch, shape (n,).
     """
 
-    name: str
+    index: int
     label: int
     time: Array
     flux: Array
@@ -119,8 +119,8 @@ def reduce_batch(batch: Mapping[str, Tensor], probability: Tensor) -> dict[str, 
 
 def take_examples(
     batch: Mapping[str, Tensor], probability: Tensor, counts: dict[int, int], limit: int
-) -> list[tuple[int, Example]]:
-    """Return the first held-out events of each class, until there are `limit`, with their index.
+) -> list[Example]:
+    """Return the first held-out events of each class, until there are `limit`.
 
     Args:
         batch: As the datamodule documents it.
@@ -139,7 +139,7 @@ def take_examples(
         values = [batch[name][row][kept] for name in ("time", "flux", "flux_error")]
         values.append(probability[row, :, BINARY][kept].float())
         arrays = [value.detach().cpu().numpy() for value in values]
-        found.append((int(batch["index"][row]), Example("", label, *arrays)))
+        found.append(Example(int(batch["index"][row]), label, *arrays))
     return found
 
 

@@ -14,6 +14,7 @@ from callbacks.microlensing.scores import BINS, slice_name
 from callbacks.report.base import TestRun
 from callbacks.report.figures import COLOURS, new_figure
 from callbacks.report.plots import (
+    GREY,
     confusion,
     diagonal,
     reliability,
@@ -143,7 +144,7 @@ def decision_figure(decided: Array, binary: Array) -> Figure:
 
 def bin_figure(report: Report) -> Figure:
     """Return AUC, recall and completeness of binaries by detectability and parameters."""
-    found = {name: _bin_rows(report, name) for name in BINS}
+    found = {name: [row for row in report.rows if f"/{name}=" in row.slice] for name in BINS}
     shown = [name for name, rows in found.items() if rows]
     figure, axes = new_figure(max(1, len(shown)), 3, panel=(4.0, 2.6))
     titles = {
@@ -157,19 +158,26 @@ def bin_figure(report: Report) -> Figure:
             rows = [row for row in found[name] if row.metric == metric]
             _draw_bins(panel, rows, subject_colours(report))
             panel.set(title=title if line == 0 else "", xlabel=AXIS_NAMES[name], ylim=(0, 1.03))
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def example_figure(examples: Sequence[Example], classes: Sequence[str]) -> Figure:
-    """Return light curves with the probability of two lenses after each epoch below them."""
+def example_figure(
+    examples: Sequence[Example], names: Sequence[str], classes: Sequence[str]
+) -> Figure:
+    """Return light curves with the probability of two lenses after each epoch below them.
+
+    Args:
+        examples: Events.
+        names: Theirs.
+        classes: Names of the classes.
+    """
     count = min(3, len(examples))
     lines = -(-len(examples) // count)
     figure, axes = new_figure(2 * lines, count, panel=(4.2, 2.0))
     for panel in axes:
         panel.set_visible(False)
-    for number, example in enumerate(examples):
+    for number, (example, name) in enumerate(zip(examples, names, strict=True)):
         line, column = divmod(number, count)
         top, bottom = (axes[(2 * line + half) * count + column] for half in (0, 1))
         colour = COLOURS[1] if example.label == BINARY else COLOURS[0]
@@ -178,19 +186,14 @@ def example_figure(examples: Sequence[Example], classes: Sequence[str]) -> Figur
             color=colour,
         )  # fmt: skip
         kind = classes[example.label] if 0 <= example.label < len(classes) else "unknown"
-        top.set(title=f"{example.name} · {kind}", ylabel="flux / reference")
+        top.set(title=f"{name} · {kind}", ylabel="flux / reference")
         top.set_yscale("asinh")
         bottom.plot(example.time, example.probability, color=colour, linewidth=1.2)
-        bottom.axhline(0.5, color="#888888", linestyle=":", linewidth=1)
+        bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
         bottom.set(ylim=(-0.03, 1.03), ylabel="P(two lenses)", xlabel="time [days]")
         for panel in (top, bottom):
             panel.set_visible(True)
     return figure
-
-
-def _bin_rows(report: Report, name: str) -> list[Row]:
-    """Return the rows of the report that are by bins of a parameter."""
-    return [row for row in report.rows if f"/{name}=" in row.slice]
 
 
 def _draw_bins(panel: Axes, rows: Sequence[Row], colours: Mapping[str, str]) -> None:

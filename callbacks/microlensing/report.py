@@ -1,13 +1,11 @@
 """The report of the microlensing method: scores while events unfold, calibration, decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from lightning.pytorch import LightningModule
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.microlensing.baselines import PSPLFit
@@ -30,7 +28,6 @@ from callbacks.microlensing.scores import (
 from callbacks.report.base import ReportCallback, ReportData, TestRun
 from callbacks.report.bootstrap import subsample
 
-Array = NDArray[Any]
 NUM_EXAMPLES = 3
 
 
@@ -66,7 +63,7 @@ class MicrolensingReport(ReportCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(baselines, num_resamples, max_fit, seed)
-        self._examples: list[tuple[int, Example]] = []
+        self._examples: list[Example] = []
         self._counts: dict[int, int] = {}
 
     def begin(self, module: LightningModule, data: ReportData | None) -> None:
@@ -81,10 +78,16 @@ class MicrolensingReport(ReportCallback):
 
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
         """Fill the report and return the figures."""
-        classes = list(getattr(run.module, "classes", ())) or _names(run)
-        reported = np.flatnonzero(run.held_out() & (run.rows["label"] >= 0))
-        model = _model(run, reported)
-        run.report.note(_counts(model.label, classes))
+        p, label = run.rows["at_fraction"].astype(np.float64), run.rows["label"]
+        unnamed = [f"class_{number}" for number in range(p.shape[-1])]
+        classes = list(getattr(run.module, "classes", ())) or unnamed
+        reported = np.flatnonzero(run.held_out() & (label >= 0))
+        p, label = p[reported], label[reported]
+        model = Predictions("model", reported, label, p[..., BINARY], p.argmax(-1), True)
+        counts = [f"{(label == number).sum()} {name}" for number, name in enumerate(classes)]
+        run.report.note(
+            f"held-out events with a label: {', '.join(counts)}; fractions are {list(FRACTIONS)}"
+        )
         figures = self._draw_examples(run, classes)
         if not 0 < model.binary.sum() < len(reported):
             run.report.note("scores need held-out events of one lens and of two: they are left out")
@@ -123,25 +126,6 @@ class MicrolensingReport(ReportCallback):
         """Return the figure of the example events, if there are any."""
         if not self._examples:
             return {}
-        names = run.names(np.array([number for number, _ in self._examples]))
-        pairs = zip(self._examples, names, strict=True)
-        named = [replace(example, name=name) for (_, example), name in pairs]
-        named = sorted(named, key=lambda example: example.label)
-        return {"examples": example_figure(named, classes)}
-
-
-def _model(run: TestRun, rows: Array) -> Predictions:
-    """Return the model's own answers for the events at some positions."""
-    p = run.rows["at_fraction"][rows].astype(np.float64)
-    return Predictions("model", rows, run.rows["label"][rows], p[..., BINARY], p.argmax(-1), True)
-
-
-def _counts(label: Array, classes: Sequence[str]) -> str:
-    """Say how many held-out events of each class there are."""
-    parts = [f"{int((label == number).sum())} {name}" for number, name in enumerate(classes)]
-    return f"held-out events with a label: {', '.join(parts)}; fractions are {list(FRACTIONS)}"
-
-
-def _names(run: TestRun) -> list[str]:
-    """Name the classes of a module that does not."""
-    return [f"class_{number}" for number in range(run.rows["at_fraction"].shape[-1])]
+        examples = sorted(self._examples, key=lambda example: example.label)
+        names = run.names(np.array([example.index for example in examples]))
+        return {"examples": example_figure(examples, names, classes)}

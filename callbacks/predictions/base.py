@@ -153,13 +153,7 @@ class ShardWriter(Callback, ABC):
         self._shard.write_bytes(b"")
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Append one batch to the shard."""
         assert self._shard is not None

@@ -16,9 +16,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.predictions.base import MergedRows, NamedData, ShardWriter
-from callbacks.predictions.fits import add_facts, as_text
+from callbacks.predictions.fits import add_facts, as_text, header
 from callbacks.report.gather import Rows, whole_precision
-from callbacks.report.table import run_facts, to_plain
 from datamodules.store import RowStore
 
 Format = Literal["hdf5", "csv", "ecsv", "fits", "votable"]
@@ -63,15 +62,11 @@ class PredictionWriter(ShardWriter):
         for key in ("index", *(key for key in rows if key != "index")):
             yield Column(rows[key], key, copy=False)
 
-    def facts(self, trainer: Trainer, module: LightningModule) -> Facts:
-        """Return what made the table, as plain values."""
-        return {"module": type(module).__name__, **to_plain(run_facts(trainer, module))}
-
     def write(
         self, paths: Sequence[Path], rows: MergedRows, trainer: Trainer, module: LightningModule
     ) -> None:
         """Write the table in each format."""
-        facts = self.facts(trainer, module)
+        facts = header(trainer, module)
         for name, path in zip(self.formats, paths, strict=True):
             tables = (to_table(self.table(block), name != "hdf5") for block in rows.blocks())
             WRITERS[name][1](path, tables, facts, self.stem)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from callbacks.report.bootstrap import Bootstrap, subsample
 from callbacks.report.figures import save_figures, style
-from callbacks.report.gather import RowGatherer, Rows, check_finite, take_rows
+from callbacks.report.gather import RowGatherer, Rows, check_finite
 from callbacks.report.paths import log_folder
 from callbacks.report.scope import Scope
-from callbacks.report.table import Report
+from callbacks.report.table import Report, run_facts
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -94,7 +94,8 @@ class TestRun:
 
     def split(self, name: Literal["train", "val", "held_out"]) -> Mask:
         """Return which rows are of a split, shape (n,)."""
-        return np.asarray(self._codes() == SPLITS[name])
+        unknown = np.full(len(self.rows["index"]), SPLITS["held_out"])
+        return np.asarray(self.rows.get("split", unknown) == SPLITS[name])
 
     def held_out(self) -> Mask:
         """Return the rows that no training saw, (n,); all, with a note, without a test split."""
@@ -107,7 +108,7 @@ class TestRun:
 
     def select(self, where: Array) -> Rows:
         """Return some of the rows, by mask or positions."""
-        return take_rows(self.rows, where)
+        return {name: values[where] for name, values in self.rows.items()}
 
     def scope(self, subject: str, where: Array | None = None, **slices: Any) -> Scope:
         """Return where numbers of a subject on some of the rows go.
@@ -152,10 +153,6 @@ class TestRun:
         rows = self.rows if scored is None else self.select(scored)
         for model in models if self.use_baselines else ():
             yield f"baseline/{model.name}", self.fit(model, fitted).predict(rows)
-
-    def _codes(self) -> Array:
-        """Return the code of each row's split; all held out where batches have none."""
-        return self.rows.get("split", np.full(len(self.rows["index"]), SPLITS["held_out"]))
 
 
 class ReportCallback(Callback, ABC):
@@ -218,13 +215,7 @@ class ReportCallback(Callback, ABC):
         self.begin(pl_module, report_data(trainer, type(self).__name__))
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Keep what one batch contributes."""
         self._rows.add(self.reduce(batch, outputs))
@@ -237,29 +228,17 @@ class ReportCallback(Callback, ABC):
         if not trainer.is_global_zero:
             return
         check_finite(rows, self.outputs)
-        run = self._test_run(trainer, pl_module, rows, folder)
-        with style():
-            save_figures(trainer, folder, self.evaluate(run), prefix="test/")
-        run.report.write(folder)
-        run.report.print(self.shown)
-        print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")
-
-    def _test_run(
-        self, trainer: Trainer, module: LightningModule, rows: Rows, folder: Path
-    ) -> TestRun:
-        """Return the run with an empty report."""
         data = report_data(trainer, type(self).__name__)
         groups = None if data is None else data.groups(rows["index"])
-        return TestRun(
-            Report.of_run(trainer, module, self.method),
-            rows,
-            module,
-            data,
-            Bootstrap(self.num_resamples, self.seed, groups),
-            folder,
-            self.baselines,
-            self.max_fit,
-        )
+        report = Report(self.method, **run_facts(trainer, pl_module))
+        bootstrap = Bootstrap(self.num_resamples, self.seed, groups)
+        options = (self.baselines, self.max_fit)
+        run = TestRun(report, rows, pl_module, data, bootstrap, folder, *options)
+        with style():
+            save_figures(trainer, folder, self.evaluate(run), prefix="test/")
+        report.write(folder)
+        report.print(self.shown)
+        print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")
 
 
 def report_data(trainer: Trainer, owner: str) -> ReportData | None:

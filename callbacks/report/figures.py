@@ -50,18 +50,22 @@ def style() -> AbstractContextManager[None]:
 
 
 def new_figure(
-    num_rows: int = 1, num_columns: int = 1, panel: tuple[float, float] = (4.2, 3.8)
+    num_rows: int = 1,
+    num_columns: int = 1,
+    panel: tuple[float, float] = (4.2, 3.8),
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of the object API (no pyplot state) and its axes, row by row.
 
     Args:
         num_rows: Rows of panels.
         num_columns: Columns of panels.
-        panel: Width and height of one panel in inches.
+        panel: Width and height of one panel in inches, on the average of the rows.
+        heights: Of the rows, relative to each other; equal by default.
     """
     width, height = panel
     figure = Figure(figsize=(width * num_columns, height * num_rows), layout="compressed")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False)
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, height_ratios=heights)
     return figure, list(axes.flat)
 
 
@@ -71,33 +75,6 @@ def class_colours(count: int) -> list[str]:
         return list(COLOURS[:count])
     turbo = mpl.colormaps["turbo"]
     return [mpl.colors.to_hex(turbo(i / (count - 1))) for i in range(count)]
-
-
-def style_sky(axes: Axes, unit: str = "deg") -> None:
-    """Label a sky panel: east to the left, equal scales.
-
-    Args:
-        axes: The panel.
-        unit: Unit of the tangent-plane offsets.
-    """
-    axes.set_xlabel(f"x, east of the centre [{unit}]")
-    axes.set_ylabel(f"y, north of the centre [{unit}]")
-    axes.set_aspect("equal", adjustable="box")
-    axes.xaxis.set_inverted(True)
-
-
-def style_proper_motion(axes: Axes) -> None:
-    """Label a proper-motion panel."""
-    axes.set_xlabel(r"proper motion $\mu_x$ (east) [mas yr$^{-1}$]")
-    axes.set_ylabel(r"proper motion $\mu_y$ (north) [mas yr$^{-1}$]")
-    axes.set_aspect("equal", adjustable="box")
-
-
-def style_colour_magnitude(axes: Axes) -> None:
-    """Label a colour-magnitude panel: bright stars on top."""
-    axes.set_xlabel("$G_{BP} - G_{RP}$ [mag]")
-    axes.set_ylabel("$G$ [mag]")
-    axes.yaxis.set_inverted(True)
 
 
 def save_figures(

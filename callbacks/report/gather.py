@@ -81,16 +81,6 @@ def all_gather(trainer: Trainer, values: Tensor) -> Tensor:
     return torch.stack(gathered).cpu()
 
 
-def take_rows(rows: Rows, where: NDArray[Any]) -> Rows:
-    """Return some of the rows.
-
-    Args:
-        rows: Name to values.
-        where: Mask or positions.
-    """
-    return {name: values[where] for name, values in rows.items()}
-
-
 def whole_precision(values: Tensor) -> Tensor:
     """Return a tensor detached, half precision as float32 (numpy and readers know no bfloat16)."""
     half = values.dtype in (torch.float16, torch.bfloat16)

@@ -1,15 +1,17 @@
 """Panels that several reports draw: reliability, ranking, confusion, scores side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.ticker import LogFormatter
 from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from callbacks.metrics.calibration import reliability_table
+from callbacks.metrics.contingency import contingency
 from callbacks.metrics.ranking import Ranking
 from callbacks.report.figures import COLOURS
 from callbacks.report.scope import NUM_BINS
@@ -31,6 +33,14 @@ def diagonal(panel: Axes, label: str = "") -> None:
     """Draw the diagonal of the unit square and fix the limits to it."""
     panel.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label=label or None)
     panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+
+def logarithmic(panel: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers at its ticks, more of them in few decades."""
+    panel.set(**{f"{which}scale": "log"})
+    axis = panel.xaxis if which == "x" else panel.yaxis
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def reliability(panel: Axes, p: Array, y: Array, colour: ColorType, label: str) -> None:
@@ -82,7 +92,7 @@ def confusion(panel: Axes, predicted: Array, true: Array, names: Sequence[str]) 
         names: Of the C classes.
     """
     count, ticks = len(names), range(len(names))
-    table = np.bincount(true * count + predicted, minlength=count**2).reshape(count, count)
+    table = contingency(true, predicted, count, count)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     heatmap(panel, share, "Blues", (0, 1))
     for (row, column), value in np.ndenumerate(share):

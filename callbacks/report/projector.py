@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import tensorboard_writers
-from callbacks.report.gather import RowGatherer, Rows
+from callbacks.report.gather import RowGatherer
 
 
 class EmbeddingProjector(Callback):
@@ -35,13 +35,7 @@ class EmbeddingProjector(Callback):
         self._rows.clear()
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Keep one batch's embedding and metadata."""
         if self.key not in outputs:
@@ -61,22 +55,12 @@ class EmbeddingProjector(Callback):
             return
         shown = subsample(len(rows["index"]), self.max_objects, self.seed)
         rows = {name: values[shown] for name, values in rows.items()}
-        header, metadata = self._metadata(trainer, rows)
-        for writer in writers:
-            writer.add_embedding(
-                torch.from_numpy(rows[self.key]).float(),
-                metadata=metadata,
-                metadata_header=header,
-                global_step=trainer.global_step,
-                tag=self.key,
-            )
-        print(f"projector: {len(shown)} objects of the {self.key} space in TensorBoard")
-
-    def _metadata(self, trainer: Trainer, rows: Rows) -> tuple[list[str], list[list[str]]]:
-        """Return the header and one line of metadata for each point."""
-        columns = {name: values for name, values in rows.items() if name != self.key}
+        embedding = torch.from_numpy(rows.pop(self.key)).float()
         names = getattr(getattr(trainer, "datamodule", None), "names", None)
         if names is not None:
-            columns = {"name": np.asarray(names(rows["index"])), **columns}
-        lines = zip(*(values.tolist() for values in columns.values()), strict=True)
-        return list(columns), [[str(value) for value in line] for line in lines]
+            rows = {"name": np.asarray(names(rows["index"])), **rows}
+        lines = [list(map(str, line)) for line in zip(*rows.values(), strict=True)]
+        settings: Any = {"metadata_header": list(rows), "global_step": trainer.global_step}
+        for writer in writers:
+            writer.add_embedding(embedding, lines, tag=self.key, **settings)
+        print(f"projector: {len(shown)} objects of the {self.key} space in TensorBoard")

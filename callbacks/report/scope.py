@@ -1,20 +1,22 @@
 """One part of a report: a subject on some objects, to which whole families of scores are added."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
-from callbacks.metrics.calibration import brier_score, reliability_table
+from callbacks.metrics.calibration import ReliabilityTable, reliability_table
+from callbacks.metrics.contingency import contingency
 from callbacks.metrics.ranking import (
     Ranking,
     area_under_roc,
     average_precision,
     completeness_at_purity,
+    divide,
 )
 from callbacks.report.bootstrap import Bootstrap
 from callbacks.report.table import Report
@@ -54,7 +56,11 @@ class Scope:
         return replace(self, bootstrap=self.bootstrap.take(rows))
 
     def add(
-        self, metric: str, value: float, std: float | None = None, n: int | None = None
+        self,
+        metric: str,
+        value: SupportsFloat,
+        std: SupportsFloat | None = None,
+        n: int | None = None,
     ) -> None:
         """Add one number; see `Row`."""
         self.report.add(self.subject, metric, value, self.slice, std, n)
@@ -74,7 +80,7 @@ class Scope:
         both = np.stack([part, whole], 1)
         std = self.bootstrap.std(both, lambda sums: divide(sums[:, 0], sums[:, 1]))
         value = divide(np.sum(part, dtype=np.float64), np.sum(whole, dtype=np.float64))
-        self.add(metric, float(value), float(std), len(part))
+        self.add(metric, value, std, len(part))
 
     def share(self, metric: str, happened: Array) -> None:
         """Add the share of objects, shape (n,) bool, with its standard deviation."""
@@ -97,19 +103,14 @@ class Scope:
             y: Whether it happened, shape (n,).
         """
         n, clipped = len(p), np.clip(p, FLOOR, 1 - FLOOR)
-        log_losses = -np.where(y, np.log(clipped), np.log1p(-clipped))
-        losses = np.stack([(p - y) ** 2, log_losses, np.ones(n)], 1)
-        stds = self.bootstrap.std(losses, lambda sums: sums[:, :2] / sums[:, 2:])
-        self.add("brier", brier_score(y, p), float(stds[0]), n)
-        self.add("log_loss", float(log_losses.mean()), float(stds[1]), n)
+        squares, logs = (p - y) ** 2, -np.where(y, np.log(clipped), np.log1p(-clipped))
+        self.mean("brier", squares)
+        self.mean("log_loss", logs)
         table = reliability_table(y, p, NUM_BINS)
-        gaps = np.abs(table.frequency - table.probability)
-        ece = float(np.average(gaps, weights=table.num_objects))
-        self.add("ece", ece, self._ece_std(p, y), n)
+        self.add("ece", table.error, self._ece_std(table, p, y), n)
 
-    def _ece_std(self, p: Array, y: Array) -> float:
+    def _ece_std(self, table: ReliabilityTable, p: Array, y: Array) -> float:
         """Return the deviation of the calibration error, outcomes resampled within its bins."""
-        table = reliability_table(y, p, NUM_BINS)
         if self.bootstrap.groups is None:
             rng = np.random.default_rng(self.bootstrap.seed)
             shape = (self.bootstrap.num_resamples, len(table.num_objects))
@@ -120,7 +121,8 @@ class Scope:
         edges = np.concatenate([[0], np.cumsum(table.num_objects)])
         place = np.searchsorted(edges, np.argsort(np.argsort(p, kind="stable")), side="right") - 1
         inside = np.eye(len(table.num_objects))[place]
-        return float(self.bootstrap.std(inside * (y - p)[:, None], _mean_gap(len(p))))
+        gaps = inside * (y - p)[:, None]
+        return float(self.bootstrap.std(gaps, lambda sums: np.abs(sums).sum(1) / len(p)))
 
     def ranking(self, p: Array, y: Array, purities: Sequence[float] = ()) -> None:
         """Add the areas under the ROC and precision-recall curves and completeness at purities.
@@ -141,7 +143,7 @@ class Scope:
         scopes = [self, self, *(self.where(purity=float(purity)) for purity in purities)]
         names = ["auc", "average_precision", *["completeness"] * len(purities)]
         for scope, name, value, std in zip(scopes, names, measure(None), stds, strict=True):
-            scope.add(name, value, float(std), len(p))
+            scope.add(name, value, std, len(p))
 
     def classes(self, predicted: Array, true: Array, names: Sequence[str]) -> None:
         """Add the confusion matrix, and precision, recall and F1 of each class.
@@ -152,7 +154,7 @@ class Scope:
             names: Of the C classes.
         """
         count = len(names)
-        table = np.bincount(true * count + predicted, minlength=count**2).reshape(count, count)
+        table = contingency(true, predicted, count, count)
         for row, name in enumerate(names):
             scope = self.where(**{"class": name})
             found, own, right = table[:, row].sum(), table[row].sum(), table[row, row]
@@ -176,8 +178,8 @@ class Scope:
         stds = self.bootstrap.std(
             np.stack([error, true, np.square(true), np.ones(len(true))], 1), _r2_and_rmse
         )
-        self.add(f"r2{suffix}", value, float(stds[0]), len(true))
-        self.add(f"rmse{suffix}", float(np.sqrt(error.mean())), float(stds[1]), len(true))
+        self.add(f"r2{suffix}", value, stds[0], len(true))
+        self.add(f"rmse{suffix}", np.sqrt(error.mean()), stds[1], len(true))
         return value
 
     def by_bins(
@@ -196,22 +198,11 @@ class Scope:
                 yield self.where(**{name: (low, high)}), inside
 
 
-def divide(part: Any, whole: Any) -> Any:
-    """Divide numbers or arrays; NaN where nothing is divided by nothing."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.true_divide(part, whole)
-
-
 def _written(value: Any) -> str:
     """Return a value as slices have it."""
     if isinstance(value, tuple):
         return "..".join(f"{edge:g}" for edge in value)
     return f"{value:.2f}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _mean_gap(count: int) -> Callable[[Array], Array]:
-    """Return what turns sums of (y - p) of bins, shape (R, B), into calibration errors (R,)."""
-    return lambda sums: np.abs(sums).sum(1) / count
 
 
 def _r2_and_rmse(sums: Array) -> Array:

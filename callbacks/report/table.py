@@ -6,9 +6,9 @@ import math
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -18,7 +18,6 @@ from rich.table import Table
 from datamodules.files import atomic_path
 
 SCHEMA = "astrolit.report/2"
-FIELDS = ("subject", "metric", "slice", "value", "std", "n")
 
 
 @dataclass(frozen=True)
@@ -52,50 +51,25 @@ class Report:
 
     Args:
         method: The method's word, such as `clustering`.
-        split: The splits that the report covers.
-        num_objects: Objects in the data.
-        seed: Seed of the training, if set.
-        checkpoint: The checkpoint tested; None means weights in memory.
-        run_record: The module's record: `init_from` and changed hyper-parameters.
-        provenance: What the data are.
+        split: The splits that the report covers; see `covers`.
+        num_objects: Objects in them.
+        facts: What made it; see `run_facts`.
     """
 
-    def __init__(
-        self,
-        method: str,
-        split: str,
-        num_objects: int,
-        seed: int | None = None,
-        checkpoint: str | None = None,
-        run_record: dict[str, Any] | None = None,
-        provenance: dict[str, Any] | None = None,
-    ) -> None:
-        self.header: dict[str, Any] = {
-            "schema": SCHEMA,
-            "method": method,
-            "seed": seed,
-            "split": split,
-            "num_objects": num_objects,
-            "checkpoint": checkpoint,
-            "run_record": run_record or {},
-            "provenance": provenance or {},
-        }
+    def __init__(self, method: str, split: str = "", num_objects: int = 0, **facts: Any) -> None:
+        known = {"schema": SCHEMA, "method": method, "split": split, "num_objects": num_objects}
+        self.header: dict[str, Any] = {**known, **facts}
         self.notes: list[str] = []
         self.rows: list[Row] = []
         self._keys: set[str] = set()
-
-    @classmethod
-    def of_run(cls, trainer: Trainer, module: LightningModule, method: str) -> "Report":
-        """Return an empty report whose header describes this run; see `covers`."""
-        return cls(method, "", 0, **run_facts(trainer, module))
 
     def add(
         self,
         subject: str,
         metric: str,
-        value: float,
+        value: SupportsFloat,
         slice: str = "",
-        std: float | None = None,
+        std: SupportsFloat | None = None,
         n: int | None = None,
     ) -> None:
         """Add one number; see `Row`.
@@ -137,9 +111,7 @@ class Report:
             content[row.key] = row.value
             if row.std is not None:
                 content[f"{row.key}_std"] = row.std
-        plain = to_plain(content)
-        assert isinstance(plain, dict)
-        return plain
+        return {name: to_plain(value) for name, value in content.items()}
 
     def write(self, folder: Path) -> None:
         """Write `report.json` and `report.csv` into a folder, each atomically."""
@@ -148,27 +120,22 @@ class Report:
             path.write_text(text + "\n", encoding="utf-8")
         with atomic_path(folder / "report.csv") as path, path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(FIELDS)
-            for row in self.rows:
-                values = (getattr(row, field) for field in FIELDS)
-                writer.writerow("" if value is None else value for value in values)
-
-    def tables(self, slices: Iterable[str]) -> list[Table]:
-        """Return one table for each slice: metrics down, subjects across."""
-        return [self._table(name) for name in slices if any(r.slice == name for r in self.rows)]
+            writer.writerow(field.name for field in fields(Row))
+            writer.writerows(map(astuple, self.rows))
 
     def print(self, slices: Iterable[str], console: Console | None = None) -> None:
-        """Print the tables of the slices and the notes."""
+        """Print a table for each of the slices that the report has, and the notes."""
         # A log file has no width of its own; wide enough for a model and its baselines.
         width = max(110, 30 + 16 * len({row.subject for row in self.rows}))
         console = console or (Console() if sys.stdout.isatty() else Console(width=width))
-        for table in self.tables(slices):
-            console.print(table)
+        for name in slices:
+            if any(row.slice == name for row in self.rows):
+                console.print(self._table(name))
         for line in self.notes:
             console.print(f"• {line}", style="dim", highlight=False, markup=False)
 
     def _table(self, slice: str) -> Table:
-        """Return the table of one slice."""
+        """Return the table of one slice: metrics down, subjects across."""
         rows = {(row.metric, row.subject): row for row in self.rows if row.slice == slice}
         metrics = list(dict.fromkeys(metric for metric, _ in rows))
         subjects = list(dict.fromkeys(subject for _, subject in rows))

@@ -100,11 +100,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def find_damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint's bytes, or None if every CRC is right.
-
-    Args:
-        path: The file.
-    """
+    """Return what is wrong with a checkpoint's bytes, or None if every CRC is right."""
     if path.stat().st_size == 0:
         return "an empty file"
     try:

@@ -11,11 +11,7 @@ from lightning.pytorch import Trainer
 
 
 def take_sigterm(trainer: Trainer) -> bool:
-    """Return whether Lightning's own handler has noted a SIGTERM, and make it forget that.
-
-    Args:
-        trainer: The trainer whose handler is about to be replaced.
-    """
+    """Return whether Lightning's own handler has noted a SIGTERM, and make it forget that."""
     received = trainer.received_sigterm
     trainer._signal_connector.received_sigterm = False
     return received
@@ -59,56 +55,36 @@ def begin_resuming(trainer: Trainer) -> None:
     """Let a run with `max_steps` resume as one without does, until `on_train_start`.
 
     Lightning takes a checkpoint of a finished epoch for an unfinished one if `max_steps` is set,
-    ends that epoch twice and so trains one epoch too few.
-
-    Args:
-        trainer: The trainer that loads a checkpoint.
+    ends that epoch twice and so trains one epoch too few. To be called when a checkpoint is loaded.
     """
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
 
 def epoch_just_ended(checkpoint: dict[str, Any]) -> bool:
-    """Return whether a checkpoint was saved in `on_train_epoch_end`.
-
-    Args:
-        checkpoint: A loaded checkpoint.
-    """
+    """Return whether a loaded checkpoint was saved in `on_train_epoch_end`."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return progress["processed"] > progress["completed"]
 
 
 def start_resumed(trainer: Trainer) -> None:
-    """Undo `begin_resuming`.
-
-    Args:
-        trainer: The trainer at the start of the training.
-    """
+    """Undo `begin_resuming` at the start of the training."""
     vars(trainer.fit_loop).pop("_iteration_based_training", None)
 
 
 def finish_resuming(trainer: Trainer) -> None:
-    """Let the end of a resumed epoch step schedulers that follow a metric (Lightning skips them).
-
-    Args:
-        trainer: The trainer at the end of an epoch.
-    """
+    """Let the end of a resumed epoch step schedulers of a metric, which Lightning skips."""
     trainer.fit_loop._restarting = False
 
 
 def forget_begun_validation(trainer: Trainer) -> None:
-    """Drop the counter that `mark_due_work` set, once that validation begins.
-
-    Args:
-        trainer: The trainer at the start of the validation.
-    """
+    """Drop the counter that `mark_due_work` set, once that validation begins."""
     trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()
 
 
 def step_metric_schedulers(trainer: Trainer) -> None:
     """Step the schedulers that follow a metric, for the epoch that ended before the save.
 
-    Args:
-        trainer: The trainer of the resumed run, before its first epoch starts.
+    To be called before the first epoch of the resumed run starts.
     """
     for config in trainer.lr_scheduler_configs:
         value = trainer.callback_metrics.get(config.monitor or "")

@@ -30,11 +30,7 @@ class NonFiniteGuard(Callback):
         self._bad_validation: tuple[int, Batch] | None = None
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch, to name its objects."""
         self._batch, self._batch_idx = batch, batch_idx
@@ -49,7 +45,7 @@ class NonFiniteGuard(Callback):
         """
         bad = not math.isfinite(loss.item())
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
-            terms = last_terms(pl_module) or {"loss": loss.detach()}
+            terms = getattr(pl_module, "last_terms", None) or {"loss": loss.detach()}
             found = self._batch if bad else None
             self._stop(trainer, terms, "train", self._batch_idx if bad else -1, found)
 
@@ -64,11 +60,11 @@ class NonFiniteGuard(Callback):
         outputs: STEP_OUTPUT,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        *args: Any,
     ) -> None:
         """Keep the first batch with a non-finite term."""
         if self._bad_validation is None:
-            terms = list(last_terms(pl_module).values())
+            terms = list(getattr(pl_module, "last_terms", {}).values())
             if terms and not torch.stack(terms).isfinite().all():
                 self._bad_validation = batch_idx, batch
 
@@ -110,6 +106,7 @@ class NonFiniteGuard(Callback):
         values = torch.stack([value.detach().double() for value in terms.values()])
         heads = all_gather(trainer, head)
         rank = int((heads[:, 0] >= 0).int().argmax())
+        of_rank = f" of rank {rank}" if trainer.world_size > 1 else ""
         head, values = heads[rank], all_gather(trainer, values)[rank]
         shown = ", ".join(
             f"{stage}/{name} = {value:g}"
@@ -118,19 +115,9 @@ class NonFiniteGuard(Callback):
         )
         raise FloatingPointError(
             f"{shown or f'{stage}/loss is not finite'} at epoch {trainer.current_epoch}, "
-            f"step {trainer.global_step}, batch {int(head[0])}{_of_rank(trainer, rank)}"
+            f"step {trainer.global_step}, batch {int(head[0])}{of_rank}"
             f"{_objects(trainer, head)}{_broken_state(trainer.lightning_module)}"
         )
-
-
-def last_terms(module: LightningModule) -> Batch:
-    """Return the terms of the module's last step, if it keeps them.
-
-    Args:
-        module: A `BaseModule`, or any other.
-    """
-    terms: Batch = getattr(module, "last_terms", {})
-    return terms
 
 
 def culprits(batch: Batch | None) -> tuple[Tensor, bool]:
@@ -155,11 +142,6 @@ def culprits(batch: Batch | None) -> tuple[Tensor, bool]:
             bad = bad & good if good.shape == values.shape else values.isinf()
         broken |= bad.reshape(len(index), -1).any(dim=1).cpu()
     return (index[broken], True) if broken.any() else (index, False)
-
-
-def _of_rank(trainer: Trainer, rank: int) -> str:
-    """Name the rank if there are several."""
-    return f" of rank {rank}" if trainer.world_size > 1 else ""
 
 
 def _objects(trainer: Trainer, head: Tensor) -> str:

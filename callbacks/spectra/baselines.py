@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.extmath import randomized_svd
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ class Emulator:
         degree: 0 (the mean spectrum), 1 or 2.
         location: Means of the labels, shape (L,); taken where a label is missing.
         scale: Their deviations, shape (L,).
-        coefficients: Of the monomials at each pixel, shape (F, P).
+        coefficients: Of 1 and the monomials of the standardised labels at each pixel, shape (F, P).
     """
 
     degree: int
@@ -33,21 +33,15 @@ class Emulator:
 
     def __call__(self, label: Array) -> Array:
         """Return the flux at labels of shape (n, L), shape (n, P)."""
-        return self.monomials(label).astype(np.float32) @ self.coefficients
-
-    def monomials(self, label: Array) -> Array:
-        """Return 1 and all monomials of the standardised labels up to the degree, (n, F)."""
-        return monomials((label - self.location) / self.scale, self.degree)
+        terms = monomials((label - self.location) / self.scale, self.degree)
+        return terms.astype(np.float32) @ self.coefficients
 
 
 def monomials(u: Array, degree: int) -> Array:
     """Return all monomials of the columns up to a degree, NaN taken as 0, shape (n, F)."""
-    u = np.nan_to_num(u.astype(np.float64))
-    columns = [np.ones(len(u))]
-    for order in range(1, degree + 1):
-        for chosen in combinations_with_replacement(range(u.shape[1]), order):
-            columns.append(u[:, list(chosen)].prod(1))
-    return np.stack(columns, 1)
+    if not degree:
+        return np.ones((len(u), 1))  # scikit-learn wants a column, and there may be no labels
+    return np.asarray(PolynomialFeatures(degree).fit_transform(np.nan_to_num(u.astype(np.float64))))
 
 
 def fit_emulator(spectra: Spectra, degree: int, weighted: bool = True) -> Emulator:

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from callbacks.metrics.ranking import divide
 from callbacks.report.figures import COLOURS, new_figure
-from callbacks.report.plots import subject_colours
-from callbacks.report.table import Report
+from callbacks.report.plots import GREY, logarithmic, side_by_side, subject_colours
+from callbacks.report.table import Report, Row
 from callbacks.spectra.fidelity import in_windows, star_chi2
 from callbacks.spectra.predictions import Predictions
-from callbacks.spectra.recovery import target_name
 
 Array = NDArray[Any]
 Windows = Mapping[str, Sequence[tuple[float, float]]]
@@ -24,6 +24,17 @@ SMOOTHING = 15
 COMPARED = "baseline/labels_pca"
 ZOOM = (15720.0, 15800.0)
 """Wavelengths in A of the examples: Fe I, Mg I, Ti I, V I lines."""
+
+
+def target_name(target: str) -> str:
+    """Return a target as astronomers write it."""
+    true, plain = target.startswith("true_"), target.removeprefix("true_")
+    names = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]", "alpha_m": r"[$\alpha$/M]"}
+    names |= {"rv": "radial velocity", "snr": "S/N", "vmacro": "macroturbulence", "lsf": "LSF"}
+    text = names.get(plain, plain.replace("_", " ").replace("dib", "DIB"))
+    if plain.endswith("_fe") and plain not in names:
+        text = f"[{plain.removesuffix('_fe').capitalize()}/Fe]"
+    return f"true {text}" if true and plain in ("teff", "logg", "fe_h") else text
 
 
 def residual_figure(
@@ -51,7 +62,7 @@ def residual_figure(
         panel.set(ylim=(-top, top), xlim=(x[0], x[-1]), ylabel="flux - model")
         _mark_windows(panel, windows, (float(x[0]), float(x[-1])), top)
         other = panel.twinx()
-        for colour, (name, pull) in zip((COLOURS[1], "#888888"), pulls.items(), strict=False):
+        for colour, (name, pull) in zip((COLOURS[1], GREY), pulls.items(), strict=False):
             other.plot(x, _smooth(pull[chip]), color=colour, linewidth=1.0, label=name)
         other.set(ylim=(0, reach), ylabel="deviation of pulls")
         other.grid(visible=False)
@@ -74,10 +85,7 @@ def example_figure(spectra: Mapping[str, Array], names: Sequence[str], wavelengt
         names: Titles of the stars.
         wavelength: In A, shape (P,).
     """
-    figure, axes = new_figure(2 * len(names), 1, panel=(11.0, 1.75))
-    grid = axes[0].get_subplotspec()
-    assert grid is not None
-    grid.get_gridspec().set_height_ratios([2, 1] * len(names))
+    figure, axes = new_figure(2 * len(names), 1, (11.0, 1.75), heights=[2, 1] * len(names))
     shown = in_windows(wavelength, [ZOOM])
     shown = shown if shown.sum() > 20 else np.arange(len(wavelength)) < 400
     x = wavelength[shown]
@@ -88,7 +96,7 @@ def example_figure(spectra: Mapping[str, Array], names: Sequence[str], wavelengt
         model = spectra["reconstruction"][row, shown]
         error = np.where(good, spectra["flux_ivar"][row, shown], 1) ** -0.5
         top.errorbar(
-            x, flux, np.where(good, error, np.nan), color="#888888", ecolor="#cccccc",
+            x, flux, np.where(good, error, np.nan), color=GREY, ecolor="#cccccc",
             elinewidth=0.8, linewidth=0, marker=".", markersize=4, label="observed",
         )  # fmt: skip
         top.plot(x, model, color=COLOURS[0], linewidth=1.3, label="model")
@@ -99,9 +107,9 @@ def example_figure(spectra: Mapping[str, Array], names: Sequence[str], wavelengt
             panel.set_xlim(x[0], x[-1])
         # Not from the errors: those of a pixel just short of bad would flatten all others.
         low, high = np.nanmin([flux, model]), np.nanmax([flux, model])
-        top.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-        top.set_title(name)
-        top.set(ylabel="flux / continuum", xticklabels=[])
+        margin = 0.1 * (high - low)
+        top.set(title=name, ylabel="flux / continuum", xticklabels=[])
+        top.set_ylim(low - margin, high + margin)
         bottom.set(ylabel="pull", ylim=(-5, 5))
     axes[-1].set_xlabel("vacuum wavelength [Å]; masked pixels are shaded")
     axes[0].legend(loc="lower right", ncols=2)
@@ -124,85 +132,57 @@ def chi2_figure(subjects: Sequence[Predictions], colours: Mapping[str, str]) -> 
         colour = colours[name]
         label = f"{name} ({np.nanmedian(own):.3f})"
         left.hist(own, bins, histtype="step", linewidth=1.6, color=colour, label=label)
-    left.set(xlabel=r"$\chi^2$ per good pixel", ylabel="held-out stars", xscale="log")
-    ticks = nice_ticks(bins[0], bins[-1])
-    left.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    left.set_xticks([], minor=True)
+    left.set(xlabel=r"$\chi^2$ per good pixel", ylabel="held-out stars", title="Stars")
+    logarithmic(left, "x")
     left.legend(title="subject (median)", fontsize=8)
     for one in subjects:
-        pixels = one.pixels
-        with np.errstate(invalid="ignore", divide="ignore"):
-            chi2 = np.sort(pixels["pull_squared"] / pixels["count"])
+        chi2 = np.sort(divide(one.pixels["pull_squared"], one.pixels["count"]))
         chi2 = chi2[np.isfinite(chi2)]
         share = np.arange(1, len(chi2) + 1) / len(chi2)
         right.plot(share, chi2, color=colours[one.subject])
-    right.set(xlabel="share of pixels", ylabel=r"mean $\chi^2$ of a pixel at most", yscale="log")
-    top = max(2.0, float(high) * 2)
-    right.set(ylim=(0.7, top), xlim=(0, 1))
-    marks = nice_ticks(0.7, top)
-    right.set_yticks(marks, [f"{t:g}" for t in marks])
-    right.set_yticks([], minor=True)
-    left.set_title("Stars")
-    right.set_title("Pixels")
+    right.set(xlabel="share of pixels", ylabel=r"mean $\chi^2$ of a pixel at most", title="Pixels")
+    logarithmic(right, "y")
+    right.set(ylim=(0.7, max(2.0, float(high) * 2)), xlim=(0, 1))
     return figure
 
 
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Return ticks of a logarithmic axis, more in a decade if there are few decades."""
-    steps = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 300 * low else (1,)
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
 def recovery_figure(report: Report, metric: str = "r2_ridge") -> Figure | None:
-    """Return R^2 of labels from latents and of abundances from latents and labels.
+    """Return R^2 of labels from latents and of abundances from latents and labels, if there is any.
+
+    Values below 0 tell nothing; those below -0.05 are out of view.
 
     Args:
         report: Filled.
         metric: Which regression.
     """
-    rows = [row for row in report.rows if row.metric == metric]
-    panels: list[tuple[str, dict[str, dict[str, float]]]] = []
-    for inputs, title in (
-        ("latents", "Told from the latents alone (of the labels, the less the better)"),
-        ("latents+labels", "Told from latents and labels"),
+    panels: dict[str, list[Row]] = {}
+    for title, inputs in (
+        ("Told from the latents alone (of the labels, the less the better)", ["latents"]),
+        ("Told from latents and labels", ["labels", "latents+labels"]),
     ):
-        found: dict[str, dict[str, float]] = {}
-        for row in rows:
-            target, own = (part.partition("=")[2] for part in row.slice.split("/"))
-            if own == inputs or (own == "labels" and inputs == "latents+labels"):
-                found.setdefault(row.subject, {})[target] = row.value
-        if found:
-            panels.append((title, found))
+        rows = report.rows_of(metric)
+        panels[title] = [row for row in rows if row.slice.rpartition("=")[2] in inputs]
+    panels = {title: rows for title, rows in panels.items() if rows}
     if not panels:
         return None
-    width = max(6.0, 0.62 * max(len(next(iter(found.values()))) for _, found in panels))
-    figure, axes = new_figure(len(panels), 1, panel=(width, 3.1))
-    for panel, (title, found) in zip(axes, panels, strict=True):
-        _draw_bars(panel, found, subject_colours(report))
+    figure, axes = new_figure(len(panels), 1, panel=(10.0, 3.1))
+    for panel, (title, rows) in zip(axes, panels.items(), strict=True):
+        targets = list(dict.fromkeys(_target(row) for row in rows))
+        places = {row.slice: float(targets.index(_target(row))) for row in rows}
+        side_by_side(panel, rows, places, subject_colours(report), width=0.6, fmt="o")
+        names = [target_name(target) for target in targets]
+        panel.set_xticks(range(len(targets)), names, rotation=40, ha="right")
         panel.set(title=title, ylabel=r"$R^2$, " + metric.removeprefix("r2_"))
+        panel.set(ylim=(-0.05, 1.03), xlim=(-0.6, len(targets) - 0.4))
     pairs = [pair for a in axes for pair in zip(*a.get_legend_handles_labels(), strict=True)]
     handles = {str(text): handle for handle, text in pairs}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
     return figure
 
 
-def _draw_bars(
-    panel: Axes, found: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]
-) -> None:
-    """Draw grouped bars: a group a target, a bar a subject."""
-    targets = list(dict.fromkeys(target for own in found.values() for target in own))
-    width = 0.8 / len(found)
-    for place, (subject, own) in enumerate(found.items()):
-        x = np.arange(len(targets)) - 0.4 + (place + 0.5) * width
-        heights = [max(own.get(target, np.nan), 0.0) for target in targets]
-        panel.bar(x, heights, width, color=colours[subject], label=subject)
-    panel.set_xticks(
-        range(len(targets)), [target_name(t) for t in targets], rotation=40, ha="right"
-    )
-    panel.set(ylim=(0, 1.02), xlim=(-0.6, len(targets) - 0.4))
-    panel.grid(visible=False, axis="x")
+def _target(row: Row) -> str:
+    """Return what a row of `add_recovery` is about."""
+    return row.slice.partition("/")[0].partition("=")[2]
 
 
 def _mark_windows(panel: Axes, windows: Windows, limits: tuple[float, float], top: float) -> None:

@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
+from callbacks.metrics.ranking import divide
 from callbacks.report.gather import all_gather
-from callbacks.report.scope import Scope, divide
+from callbacks.report.scope import Scope
 
 Array = NDArray[Any]
 Spectra = Mapping[str, Array]
@@ -200,10 +201,8 @@ def add_windows(
 
 def in_windows(wavelength: Array, spans: Sequence[tuple[float, float]]) -> Array:
     """Return which pixels are inside any of the windows, bool, shape (P,)."""
-    inside = np.zeros(len(wavelength), dtype=bool)
-    for low, high in spans:
-        inside |= (wavelength >= low) & (wavelength <= high)
-    return inside
+    parts = [(wavelength >= low) & (wavelength <= high) for low, high in spans]
+    return np.any(parts, axis=0)
 
 
 def star_chi2(scores: Mapping[str, Array]) -> Array:

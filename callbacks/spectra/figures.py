@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from callbacks.metrics.disentanglement import correlations
 from callbacks.report.base import TestRun
 from callbacks.report.plots import subject_colours
 from callbacks.spectra.drawings import (
@@ -15,6 +16,7 @@ from callbacks.spectra.drawings import (
     example_figure,
     recovery_figure,
     residual_figure,
+    target_name,
 )
 from callbacks.spectra.fidelity import star_chi2
 from callbacks.spectra.latent_drawings import (
@@ -25,7 +27,7 @@ from callbacks.spectra.latent_drawings import (
 )
 from callbacks.spectra.latents import correlation_matrix
 from callbacks.spectra.predictions import Predictions, SpectraData, examples
-from callbacks.spectra.recovery import RecoveryTargets, meanings
+from callbacks.spectra.recovery import RecoveryTargets
 
 Array = NDArray[Any]
 EXAMPLES = {"best 10 %": 0.1, "median": 0.5, "worst 5 %": 0.95}
@@ -93,6 +95,24 @@ def spectra_figures(findings: Findings) -> dict[str, Figure]:
         figure = recovery_figure(run.report, metric)
         figures |= {} if figure is None else {metric.replace("r2", "recovery"): figure}
     return figures
+
+
+def meanings(latent: Array, targets: RecoveryTargets) -> list[str]:
+    """Say of each latent which target it is correlated with most."""
+    names = [name for name in targets.scored if name not in targets.label or not targets.factors]
+    if not names:
+        return []
+    known = {name: np.isfinite(targets.scored[name]) for name in names}
+    matrix = np.hstack(
+        [
+            correlations(latent[rows], targets.scored[name][rows, None])
+            for name, rows in known.items()
+        ]
+    )
+    return [
+        f"{target_name(names[column].removeprefix('true_'))} (r = {row[column]:+.2f})"
+        for row, column in zip(matrix, np.abs(matrix).argmax(1), strict=True)
+    ]
 
 
 def _examples(run: TestRun, model: Predictions) -> Figure:

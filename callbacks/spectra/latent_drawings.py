@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import COLOURS, new_figure
 from callbacks.report.plots import heatmap
+from callbacks.spectra.drawings import target_name
 from callbacks.spectra.latents import INFORMED, latent_names
 from callbacks.spectra.predictions import Predictions
-from callbacks.spectra.recovery import target_name
 
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
@@ -25,6 +25,7 @@ GROUP_COLOURS = ("#009e73", "#e69f00", "#d55e00")
 CORNER_DIMS = 5
 MAX_POINTS = 3000
 TRACK_STARS, MIN_TRACK_STARS = 50, 5
+TRAVERSED, STEPS = 6, (-2, -1, 1, 2)
 EDGES: dict[str, tuple[float, float]] = {
     "teff": (4000, 5500),
     "logg": (2.0, 3.5),
@@ -119,37 +120,33 @@ def corner_figure(
         title: Of the figure.
     """
     size = points.shape[1]
-    figure = Figure(figsize=(1.75 * size + 0.6, 1.75 * size + 0.6))
-    grid = figure.add_gridspec(
-        size, size, left=0.08, bottom=0.07, right=0.985, top=0.93, wspace=0.06, hspace=0.06
-    )
+    figure, axes = new_figure(size, size, panel=(1.85, 1.85))
     reach = float(np.clip(np.quantile(np.abs(points), 0.997) * 1.1, 1.0, 6.0))
     colours = np.array(["#cccccc", *GROUP_COLOURS])[groups + 1]
     order = np.random.default_rng(0).permutation(len(points))
-    for row, column in ((i, j) for i in range(size) for j in range(i + 1)):
-        panel = figure.add_subplot(grid[row, column])
-        panel.set_xlim(-reach, reach)
+    for place, panel in enumerate(axes):
+        row, column = divmod(place, size)
+        if column > row:
+            panel.remove()
+            continue
+        panel.set(xlim=(-reach, reach), xlabel=f"z{dims[column]:02d}")
         if row == column:
             bins = np.linspace(-reach, reach, 31).tolist()
-            for number, colour in enumerate(GROUP_COLOURS):
+            for number, (colour, label) in enumerate(zip(GROUP_COLOURS, labels, strict=True)):
                 own = points[groups == number, row]
                 share = np.full(len(own), 1 / max(len(own), 1))
-                panel.hist(own, bins, weights=share, histtype="step", color=colour, linewidth=1.4)
+                panel.hist(own, bins, weights=share, histtype="step", color=colour, label=label)
             panel.set_yticks([])
         else:
             x, y = points[order, column], points[order, row]
             panel.scatter(x, y, s=2.5, c=colours[order], linewidths=0, alpha=0.6, rasterized=True)
-            panel.set_ylim(-reach, reach)
+            panel.set(ylim=(-reach, reach), ylabel=f"z{dims[row]:02d}")
             _draw_track(panel, track[:, column], track[:, row])
-        _label(panel, row, column, size, dims)
-    entries = [
-        figure.text(0.5, 0.86 - 0.03 * i, f"● {t}", color=c, fontsize=12)
-        for i, (t, c) in enumerate(zip(labels, GROUP_COLOURS, strict=True))
-    ]
-    if np.isfinite(track).all(1).any():
-        text = "numbered: means in five successive bins"
-        figure.text(0.5, 0.86 - 0.03 * len(entries), text, fontsize=10, color="#333333")
-    figure.suptitle(title, fontweight="bold", x=0.5, y=0.97)
+        panel.grid(visible=False)
+        panel.label_outer()
+    text = "numbered: means in five bins" if np.isfinite(track).all(1).any() else ""
+    figure.legend(*axes[0].get_legend_handles_labels(), title=text, loc="upper right", fontsize=12)
+    figure.suptitle(title, fontweight="bold")
     return figure
 
 
@@ -160,20 +157,17 @@ def correlation_figure(matrices: Mapping[str, Array], names: Sequence[str]) -> F
         matrices: Name to the correlations of its latents and then the labels.
         names: Of the labels; without any only the latents are shown.
     """
-    rows, count = 2 if names else 1, len(matrices)
-    figure, axes = new_figure(rows, count, panel=(4.0, 2.55 if names else 4.0))
-    grid = axes[0].get_subplotspec()
-    assert grid is not None
-    if names:
-        grid.get_gridspec().set_height_ratios([4, 1.1])
+    heights, count = (4, 1.1) if names else (4,), len(matrices)
+    figure, axes = new_figure(len(heights), count, (4.0, sum(heights) / len(heights)), heights)
     texts = list(map(target_name, names))
     for place, (title, matrix) in enumerate(matrices.items()):
         size = len(matrix) - len(names)
         top = axes[place]
         whole = heatmap(top, matrix, "RdBu_r", (-1, 1))
         ticks = [*range(0, size, 5), *range(size, size + len(names))]
-        top.set_xticks(ticks, [*latent_names(size)[::5], *texts], rotation=90, fontsize=7)
-        top.set_yticks(ticks, [*latent_names(size)[::5], *texts], fontsize=7)
+        shown = [*latent_names(size)[::5], *texts]
+        top.set_xticks(ticks, shown, rotation=90, fontsize=7)
+        top.set_yticks(ticks, shown, fontsize=7)
         top.set_title(title)
         if names:
             part = _draw_block(axes[place + count], matrix[size:, :size], texts)
@@ -218,9 +212,8 @@ def kl_figure(model: Predictions, texts: Sequence[str]) -> Figure:
 
 
 def traversal_figure(
-    module: Any, model: Predictions, label: Array, wavelength: Array, texts: Sequence[str],
-    num_latents: int = 6,
-) -> Figure:  # fmt: skip
+    module: Any, model: Predictions, label: Array, wavelength: Array, texts: Sequence[str]
+) -> Figure:
     """Return what the decoded flux does along each of the most informed latents.
 
     Args:
@@ -229,41 +222,45 @@ def traversal_figure(
         label: Of the held-out stars; their medians are held.
         wavelength: In A, shape (P,).
         texts: Meaning of each latent; empty if not known.
-        num_latents: Latents to show.
     """
     assert model.latent is not None
-    dims = np.argsort(-model.kl)[:num_latents]
-    steps = np.array([-2.0, -1.0, 1.0, 2.0])
-    centre, spread = model.latent.mean(0), model.latent.std(0)
-    points = np.repeat(centre[None], 1 + len(dims) * len(steps), 0)
-    for place, d in enumerate(dims):
-        points[1 + place * len(steps) : 1 + (place + 1) * len(steps), d] += steps * spread[d]
-    known = [column[np.isfinite(column)] for column in label.T]
-    middle = np.array([np.median(own) if len(own) else np.nan for own in known])
-    middle = np.repeat(middle[None], len(points), 0)
-    inputs = (torch.from_numpy(x.astype(np.float32)).to(module.device) for x in (points, middle))
-    with torch.inference_mode():
-        flux = module.decode(*inputs).float().cpu().numpy()
+    dims = np.argsort(-model.kl)[:TRAVERSED]
     figure, axes = new_figure(len(dims), 1, panel=(11.0, 1.45))
-    gaps = np.flatnonzero(np.diff(wavelength) > 5)
-    x = np.insert(wavelength, gaps + 1, np.nan)
-    shades = colormaps["coolwarm"](np.linspace(0, 1, len(steps)))
-    change = (flux[1:] - flux[0]).reshape(len(dims), len(steps), -1)
-    for panel, d, own in zip(axes, dims, change, strict=True):
-        for step, shade, values in zip(steps, shades, own, strict=True):
-            label_text = f"{step:+.0f} deviations"
-            y = np.insert(values, gaps + 1, np.nan)
-            panel.plot(x, y, color=shade, linewidth=0.6, label=label_text)
+    gaps = np.flatnonzero(np.diff(wavelength) > 5) + 1
+    x = np.insert(wavelength, gaps, np.nan)
+    shades = colormaps["coolwarm"](np.linspace(0, 1, len(STEPS)))
+    for panel, d, own in zip(axes, dims, changes(module, model.latent, label, dims), strict=True):
+        for step, shade, values in zip(STEPS, shades, own, strict=True):
+            y, text = np.insert(values, gaps, np.nan), f"{step:+.0f} deviations"
+            panel.plot(x, y, color=shade, linewidth=0.6, label=text)
         reach = float(np.abs(own).max()) * 1.1 or 1.0
         panel.set(ylim=(-reach, reach), xlim=(wavelength[0], wavelength[-1]), ylabel="Δ flux")
         title = f"z{d:02d}, KL {model.kl[d]:.2f} nat" + (f", {texts[d]}" if texts else "")
         panel.set_title(title, fontsize=9, loc="left")
-    for panel in axes[:-1]:
-        panel.set_xticklabels([])
+        panel.label_outer()
     axes[-1].set_xlabel("vacuum wavelength [Å]")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper right", ncols=4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
     return figure
+
+
+def changes(module: Any, latent: Array, label: Array, dims: Array) -> Array:
+    """Return by how much the flux changes along some latents, shape (dims, steps, P).
+
+    Args:
+        module: Decodes.
+        latent: Of stars, shape (n, D); their mean is left by `STEPS` of their deviations.
+        label: Of the same stars, shape (n, L); their medians are held.
+        dims: Which latents.
+    """
+    moved = np.multiply.outer(latent.std(0) * np.eye(latent.shape[1])[dims], [0, *STEPS])
+    points = (latent.mean(0)[:, None] + moved).swapaxes(1, 2).reshape(-1, latent.shape[1])
+    known = [column[np.isfinite(column)] for column in label.T]
+    middle = np.array([np.median(own) if len(own) else np.nan for own in known])
+    both = points, np.tile(middle, (len(points), 1))
+    with torch.inference_mode():
+        flux = module.decode(*(torch.from_numpy(x).float().to(module.device) for x in both))
+    flux = flux.float().cpu().numpy().reshape(len(dims), 1 + len(STEPS), -1)
+    return np.asarray(flux[:, 1:] - flux[:, :1])
 
 
 def _draw_track(panel: Any, x: Array, y: Array) -> None:
@@ -273,16 +270,3 @@ def _draw_track(panel: Any, x: Array, y: Array) -> None:
     for number in np.flatnonzero(known):
         panel.plot(x[number], y[number], "o", color="white", markeredgecolor="black", markersize=8)
         panel.text(x[number], y[number], str(number + 1), fontsize=6, ha="center", va="center")
-
-
-def _label(panel: Any, row: int, column: int, size: int, dims: Array) -> None:
-    """Label the outer panels of a corner plot."""
-    panel.grid(visible=False)
-    if row == size - 1:
-        panel.set_xlabel(f"z{dims[column]:02d}")
-    else:
-        panel.set_xticklabels([])
-    if column == 0 and row > 0:
-        panel.set_ylabel(f"z{dims[row]:02d}")
-    else:
-        panel.set_yticklabels([])

@@ -1,16 +1,19 @@
 """What the latents of spectra are like: prior match, independence of labels, correlations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from callbacks.metrics.disentanglement import correlations
+from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.scope import Scope
+from callbacks.spectra.fidelity import star_chi2
 from callbacks.spectra.predictions import Predictions
 from datamodules.files import atomic_path
 from lightning_modules.metrics.discrepancy import (
@@ -99,6 +102,30 @@ def add_independence(scope: Scope, latent: Array, label: Array) -> None:
     scope.add("hsic_noise", hsic_noise_level(x[rows], y[rows], 10, seed), n=len(rows))
 
 
+def add_terms(scope: Scope, model: Predictions, num_labels: int) -> None:
+    """Add the loss terms of the held-out stars in nats a star, and by their natural count.
+
+    That is the good pixels for the likelihood, latents for KL and pairs of latent and label for
+    separability, which is the mutual information of all held-out stars (of batches in training).
+
+    Args:
+        scope: Of the model; the report has the mutual information.
+        model: With scores and latents.
+        num_labels: L.
+    """
+    assert model.latent is not None
+    count, size = model.latent.shape
+    units = {"nll": float(model.scores["num_good"][:, 0].mean()), "kl": float(size)}
+    terms = {name: float(model.scores[name].mean()) for name in units if name in model.scores}
+    for row in scope.report.rows_of("mutual_information", "model"):
+        terms["separability"] = row.value
+        units["separability"] = float(size * max(num_labels, 1))
+    for name, value in terms.items():
+        own = scope.where(term=name)
+        own.add("loss_term", value, n=count)
+        own.add("loss_term_normalised", value / units[name], n=count)
+
+
 def correlation_matrix(latent: Array, label: Array) -> NDArray[np.float64]:
     """Return the correlations of latents and labels over the stars with all labels."""
     joint = np.concatenate([latent, label], 1).astype(np.float64)
@@ -108,15 +135,44 @@ def correlation_matrix(latent: Array, label: Array) -> NDArray[np.float64]:
     return matrix
 
 
-def write_matrix(
-    path: Path, names: Sequence[str], columns: Sequence[str], matrix: Array, corner: str = ""
-) -> None:
-    """Write a matrix as CSV with the names of its rows first, atomically."""
-    lines = [",".join((corner, *columns))]
-    for name, row in zip(names, matrix, strict=True):
-        lines.append(",".join((name, *(f"{value:.6g}" for value in row))))
+def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write columns as CSV, numbers with seven digits, atomically."""
+    table = Table(columns)
+    digits = {name: ".7g" for name in table.colnames if table[name].dtype.kind == "f"}
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        table.write(temporary, format="ascii.csv", formats=digits)
+
+
+def write_tables(
+    run: TestRun, found: Sequence[Predictions], label: Array, known: Sequence[int]
+) -> None:
+    """Write correlation matrices, pixels by wavelength and chi^2 of each star as CSV.
+
+    `latent_correlation.csv` is the model's, `latent_correlation_<baseline>.csv` a baseline's.
+
+    Args:
+        run: Gives the folder and the names of labels and stars.
+        found: The model first.
+        label: Labels of the held-out stars that enough of them have.
+        known: Which labels these are.
+    """
+    folder, data = run.folder, run.datamodule
+    stars: dict[str, Any] = {"name": run.names(found[0].scores["index"])}
+    wavelength = [f"{value:.3f}" for value in data.wavelength]
+    pixels: dict[str, Any] = {"wavelength": wavelength, "stars": found[0].pixels["count"]}
+    for one in found:
+        plain = one.subject.removeprefix("baseline/")
+        if one.latent is not None:
+            matrix = correlation_matrix(one.latent, label)
+            names = [*latent_names(one.latent.shape[1]), *(data.labels[place] for place in known)]
+            file = CORRELATIONS if one is found[0] else f"latent_correlation_{plain}.csv"
+            write_columns(folder / file, {"name": names, **dict(zip(names, matrix, strict=True))})
+        for what in ("residual", "pull"):
+            pixels[f"{plain}_{what}_mean"] = one.pixels.mean(what)
+            pixels[f"{plain}_{what}_std"] = one.pixels.std(what)
+        stars[f"{plain}_chi2"] = star_chi2(one.scores)
+    write_columns(folder / "pixels.csv", pixels)
+    write_columns(folder / "stars.csv", stars)
 
 
 def earlier_correlations(folders: Sequence[str], labels: Sequence[str]) -> dict[str, Array]:
@@ -138,15 +194,15 @@ def earlier_correlations(folders: Sequence[str], labels: Sequence[str]) -> dict[
                 f"SpectraReport.compare: {path} does not exist; give the folder of a run that was "
                 "tested with SpectraReport"
             )
-        names = path.read_text(encoding="utf-8").splitlines()[0].split(",")[1:]
+        table = Table.read(path, format="ascii.csv")
+        names = table.colnames[1:]
         own = names[sum(name[1:].isdigit() for name in names) :]
         if own != list(labels):
             raise ValueError(
                 f"SpectraReport.compare: the labels of {path} are {own}, those of this run "
                 f"{list(labels)}; compare models of the same labels"
             )
-        columns = range(1, len(names) + 1)
-        matrix = np.loadtxt(path, delimiter=",", skiprows=1, usecols=columns, ndmin=2)
+        matrix = np.stack([table[name] for name in names], 1)
         found["/".join(folder.resolve().parts[-2:])] = matrix
     return found
 

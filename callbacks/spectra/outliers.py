@@ -44,10 +44,7 @@ def foreign_labels(spectra: Spectra, rng: Generator) -> dict[str, Array]:
 
 
 JUNK: dict[str, Callable[[Spectra, Generator], dict[str, Array]]] = {
-    "emission_lines": emission_lines,
-    "cosmic_rays": cosmic_rays,
-    "shuffled_pixels": shuffled_pixels,
-    "foreign_labels": foreign_labels,
+    kind.__name__: kind for kind in (emission_lines, cosmic_rays, shuffled_pixels, foreign_labels)
 }
 
 

@@ -1,7 +1,8 @@
 """What the model and the baselines say of the held-out stars, each measured on the same ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,8 +11,8 @@ from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.report.base import ReportData, TestRun
-from callbacks.report.gather import Rows, whole_precision
+from callbacks.report.base import ReportData
+from callbacks.report.gather import whole_precision
 from callbacks.spectra.baselines import KEYS, LinearBaseline
 from callbacks.spectra.fidelity import (
     PixelSums,
@@ -66,18 +67,14 @@ class Predictions:
     latent: Array | None = None
     latent_std: Array | None = None
     fitted: Array | None = None
-    kl: Array = field(default_factory=lambda: np.zeros(0))
 
-    def __post_init__(self) -> None:
-        """Find the KL of each dimension."""
-        if self.latent is not None and self.latent_std is not None:
-            self.kl = kl_per_dimension(self.latent, self.latent_std)
-
-
-def kl_per_dimension(mean: Array, std: Array) -> NDArray[np.float64]:
-    """Return the mean over stars of KL(N(mean, std^2) || N(0, 1)) in nat, shape (D,)."""
-    mean, variance = mean.astype(np.float64), np.square(std.astype(np.float64))
-    return np.asarray(0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(0))
+    @cached_property
+    def kl(self) -> NDArray[np.float64]:
+        """Mean over stars of KL(N(latent, latent_std^2) || N(0, 1)) in nat, shape (D,)."""
+        assert self.latent is not None
+        assert self.latent_std is not None
+        mean, variance = self.latent.astype(np.float64), self.latent_std.astype(np.float64) ** 2
+        return np.asarray(0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(0))
 
 
 def to_arrays(columns: dict[str, Tensor], keys: Sequence[str] = KEYS) -> dict[str, Array]:
@@ -181,23 +178,6 @@ def _answers(
         yield "truth", truth, hidden_scores(spectra, truth, hidden), {}
 
 
-def model_predictions(run: TestRun, held_out: Array, scores: Rows, pixels: PixelSums,
-    fitted: Spectra) -> Predictions:  # fmt: skip
-    """Return what the model says of the held-out stars.
-
-    Args:
-        run: With the latents of all stars.
-        held_out: Mask of the stars reported.
-        scores: Of these stars, in the order of the rows.
-        pixels: Sums over these stars, of all ranks.
-        fitted: Stars that regressions are fitted on; none without a training split.
-    """
-    rows = run.rows
-    places = np.searchsorted(rows["index"], fitted.get("index", np.zeros(0, np.int64)))
-    mean, std = rows["latent"][held_out], rows["latent_std"][held_out]
-    return Predictions("model", scores, pixels, mean, std, rows["latent"][places])
-
-
 def examples(module: LightningModule, data: SpectraData, index: Array) -> dict[str, Array]:
     """Return spectra of a few stars with the model's `reconstruction`, in the order asked for.
 
@@ -213,8 +193,7 @@ def examples(module: LightningModule, data: SpectraData, index: Array) -> dict[s
             part = {k: v.to(module.device) for k, v in take(batch, own).items()}
             with torch.inference_mode():
                 said = module.predict_step(part, 0)["reconstruction"]
-            part["reconstruction"] = said
-            found.append(to_arrays(part, (*KEYS, "reconstruction")))
+            found.append(to_arrays({**part, "reconstruction": said}, (*KEYS, "reconstruction")))
     whole = {name: np.concatenate([own[name] for own in found]) for name in found[0]}
     order = [int(np.flatnonzero(whole["index"] == i)[0]) for i in index]
     return {name: values[order] for name, values in whole.items()}

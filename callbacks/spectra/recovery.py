@@ -15,12 +15,12 @@ from threadpoolctl import threadpool_limits
 from callbacks.metrics.disentanglement import (
     NUM_BINS,
     binned_information,
-    correlations,
     dci,
     modularity,
     mutual_information_gap,
     separated_attribute_predictability,
 )
+from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.scope import Scope
 from callbacks.spectra.predictions import Predictions
@@ -74,15 +74,39 @@ def is_abundance(name: str) -> bool:
     return plain == "alpha_m" or (plain.endswith("_fe") and plain != "x_fe")
 
 
-def target_name(target: str) -> str:
-    """Return a target as astronomers write it."""
-    true, plain = target.startswith("true_"), target.removeprefix("true_")
-    names = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]", "alpha_m": r"[$\alpha$/M]"}
-    names |= {"rv": "radial velocity", "snr": "S/N", "vmacro": "macroturbulence", "lsf": "LSF"}
-    text = names.get(plain, plain.replace("_", " ").replace("dib", "DIB"))
-    if plain.endswith("_fe") and plain not in names:
-        text = f"[{plain.removesuffix('_fe').capitalize()}/Fe]"
-    return f"true {text}" if true and plain in ("teff", "logg", "fe_h") else text
+def find_targets(
+    run: TestRun, fitted: Mapping[str, Array], index: Array, label: Array, known: Sequence[int]
+) -> RecoveryTargets | None:
+    """Return what can be told of the stars, or None with a note if nothing can be fitted.
+
+    Args:
+        run: Its datamodule's catalogue is a table of one value a star and column.
+        fitted: Stars of the training split that regressions are fitted on.
+        index: Of the held-out stars.
+        label: Theirs, shape (n, L).
+        known: Labels that enough stars have.
+    """
+    report, data = run.report, run.datamodule
+    if not fitted:
+        report.note("no training split: baselines, recovery of labels and abundances are left out")
+        return None
+    targets = make_targets(
+        data.catalogue(fitted["index"]).columns,
+        data.catalogue(index).columns,
+        [data.labels[place] for place in known],
+        (fitted["label"][:, known], label[:, known]),
+    )
+    if not targets.abundances:
+        report.note(f"no abundance is known of {MIN_STARS} stars: their recovery is left out")
+    if not targets.factors:
+        report.note(f"no true factor is known of {MIN_STARS} stars: scores against it are left out")
+    if targets.scored:
+        report.note(
+            f"R^2 on {len(index)} held-out stars of regressions on {len(fitted['index'])} training "
+            "stars (trees on fewer); MIG with 20 equal-count bins (fewer below 2000 stars), DCI "
+            "with boosted trees"
+        )
+    return targets
 
 
 def make_targets(
@@ -116,17 +140,13 @@ def _usable(fitted: Columns, scored: Columns, name: str) -> bool:
     return True
 
 
-def ridge(seed: int) -> Any:
-    """Return linear regression with a penalty chosen on the stars fitted."""
-    return make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
-
-
-def boosting(seed: int) -> Any:
-    """Return gradient-boosted trees."""
-    return HistGradientBoostingRegressor(max_iter=80, max_leaf_nodes=15, random_state=seed)
-
-
-REGRESSIONS: dict[str, Callable[[int], Any]] = {"ridge": ridge, "boosting": boosting}
+REGRESSIONS: dict[str, Callable[[int], Any]] = {
+    "ridge": lambda seed: make_pipeline(StandardScaler(), RidgeCV(PENALTIES)),
+    "boosting": lambda seed: HistGradientBoostingRegressor(
+        max_iter=80, max_leaf_nodes=15, random_state=seed
+    ),
+}
+"""Name to maker, from a seed: linear with a penalty chosen on the stars fitted, boosted trees."""
 
 
 def regress(
@@ -142,7 +162,8 @@ def regress(
     Returns:
         Values of the stars that are known, shape (k,), and their mask, shape (n,).
     """
-    (x, y, known), (new_x, _, asked) = map(_known, (fitted, scored))
+    (x, y), new_x = fitted, scored[0]
+    known, asked = (np.isfinite(b) & np.isfinite(a).all(1) for a, b in (fitted, scored))
     # Threads of OpenMP on small tables, on a busy machine, cost hundreds of times what they gain.
     with threadpool_limits(limits=1, user_api="openmp"):
         return regression.fit(x[known], y[known]).predict(new_x[asked]), asked
@@ -180,8 +201,8 @@ def add_recovery(
                 elif target in targets.abundances and inputs in ("labels", "latents+labels"):
                     short.setdefault(f"abundance_r2_{kind}_mean", []).append(value)
     for name, values in short.items():
-        value = max(values) if name.endswith("max") else float(np.mean(values))
-        scope.add(name, value, n=len(targets.scored_label))
+        summary = max if name.endswith("max") else np.mean
+        scope.add(name, summary(values), n=len(targets.scored_label))
 
 
 def add_factors(scope: Scope, latent: Array, targets: RecoveryTargets, trees: bool) -> None:
@@ -217,23 +238,6 @@ def add_factors(scope: Scope, latent: Array, targets: RecoveryTargets, trees: bo
         scope.where(factor=name).add("sap", sap, n=count)
 
 
-def meanings(latent: Array, targets: RecoveryTargets) -> list[str]:
-    """Say of each latent which target it is correlated with most."""
-    names = [name for name in targets.scored if name not in targets.label or not targets.factors]
-    if not names:
-        return []
-    columns = []
-    for name in names:
-        known = np.isfinite(targets.scored[name])
-        columns.append(correlations(latent[known], targets.scored[name][known, None]))
-    matrix = np.concatenate(columns, 1)
-    best = np.abs(matrix).argmax(1)
-    return [
-        f"{target_name(names[column].removeprefix('true_'))} (r = {row[column]:+.2f})"
-        for row, column in zip(matrix, best, strict=True)
-    ]
-
-
 def _inputs(found: Predictions, targets: RecoveryTargets) -> Iterator[tuple[str, Array, Array]]:
     """Yield name and values of what a target is told from; missing labels become the mean.
 
@@ -241,26 +245,20 @@ def _inputs(found: Predictions, targets: RecoveryTargets) -> Iterator[tuple[str,
     cannot tell what abundances have of it, and a linear regression on the labels only its line.
     """
     mean = np.nanmean(targets.fitted_label, 0)
-    labels = [np.where(np.isfinite(x), x, mean) for x in _labels(targets)]
+    both = targets.fitted_label, targets.scored_label
+    first, second = (np.where(np.isfinite(x), x, mean) for x in both)
     if found.latent is None or found.fitted is None:
-        yield "labels", labels[0], labels[1]
+        yield "labels", first, second
         return
     yield "latents", found.fitted, found.latent
-    latents = found.fitted, found.latent
-    joint = [np.concatenate(pair, 1) for pair in zip(latents, labels, strict=True)]
-    yield "latents+labels", joint[0], joint[1]
-    if not labels[0].shape[1]:
-        return
-    mean, std = labels[0].mean(0), labels[0].std(0)
-    terms = PolynomialFeatures(2, include_bias=False)
-    squares = [terms.fit_transform((x - mean) / np.where(std > 0, std, 1.0)) for x in labels]
-    joint = [np.concatenate(pair, 1) for pair in zip(latents, squares, strict=True)]
-    yield QUADRATIC, joint[0], joint[1]
-
-
-def _labels(targets: RecoveryTargets) -> tuple[Array, Array]:
-    """Return the labels of the stars fitted and of those scored."""
-    return targets.fitted_label, targets.scored_label
+    yield "latents+labels", np.hstack([found.fitted, first]), np.hstack([found.latent, second])
+    if first.shape[1]:
+        mean, std = first.mean(0), first.std(0)
+        terms = PolynomialFeatures(2, include_bias=False)
+        first, second = (
+            terms.fit_transform((x - mean) / np.where(std > 0, std, 1.0)) for x in (first, second)
+        )
+        yield QUADRATIC, np.hstack([found.fitted, first]), np.hstack([found.latent, second])
 
 
 def _asked(inputs: str, targets: RecoveryTargets) -> list[str]:
@@ -275,9 +273,3 @@ def _boosted(inputs: str, target: str, targets: RecoveryTargets) -> bool:
     return inputs != QUADRATIC and (
         target in targets.label if inputs == "latents" else target in targets.abundances
     )
-
-
-def _known(pair: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """Return inputs, values, and which rows are known."""
-    x, y = pair
-    return x, y, np.isfinite(y) & np.isfinite(x).all(1)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
@@ -11,32 +12,32 @@ from torch import Tensor
 
 from callbacks.report.base import SPLITS, ReportCallback, ReportData, TestRun
 from callbacks.report.gather import RowGatherer, Rows
-from callbacks.spectra.audit import (
-    FEW,
-    add_masks,
-    add_terms,
-    find_targets,
-    known_labels,
-    write_tables,
-)
+from callbacks.report.table import Report
 from callbacks.spectra.baselines import KEYS, LABELS_ONLY, fit_baselines, training_sample
 from callbacks.spectra.fidelity import PixelSums, add_fidelity, add_windows
 from callbacks.spectra.figures import Findings, spectra_figures
-from callbacks.spectra.latents import add_independence, add_prior_match, earlier_correlations
+from callbacks.spectra.latents import (
+    add_independence,
+    add_prior_match,
+    add_terms,
+    earlier_correlations,
+    write_tables,
+)
 from callbacks.spectra.outliers import add_outliers
 from callbacks.spectra.predictions import (
     Predictions,
     SpectraData,
     baseline_predictions,
-    model_predictions,
     model_scores,
     reported_split,
     take,
     to_arrays,
 )
-from callbacks.spectra.recovery import add_factors, add_recovery
+from callbacks.spectra.recovery import MIN_STARS, add_factors, add_recovery, find_targets
 
 Array = NDArray[Any]
+FEW = ("index", "label")
+"""Keys of a batch that regressions need."""
 
 
 class SpectraReport(ReportCallback):
@@ -116,7 +117,7 @@ class SpectraReport(ReportCallback):
         held_out, scores, data = run.held_out(), self._held_out, run.datamodule
         keys = KEYS if self.baselines else FEW
         fitted = training_sample(data, self.max_fit, self.seed, keys)
-        model = model_predictions(run, held_out, scores, self._pixels, fitted)
+        model = self._model(run, held_out, fitted)
         found = [model, *self._baselines(run, model, fitted)]
         label = run.rows["label"][held_out]
         known = known_labels(run.report, label, data.labels)
@@ -153,6 +154,13 @@ class SpectraReport(ReportCallback):
             if one.latent is not None and targets.factors:
                 add_factors(scope, one.latent, targets, self.max_boosting > 0)
 
+    def _model(self, run: TestRun, held_out: Array, fitted: Mapping[str, Array]) -> Predictions:
+        """Return what the model says of the held-out stars, and its latents of those fitted on."""
+        latent, index = run.rows["latent"], fitted.get("index", np.zeros(0, np.int64))
+        known = latent[np.searchsorted(run.rows["index"], index)]
+        std = run.rows["latent_std"][held_out]
+        return Predictions("model", self._held_out, self._pixels, latent[held_out], std, known)
+
     def _baselines(
         self, run: TestRun, model: Predictions, fitted: dict[str, Array]
     ) -> Iterator[Predictions]:
@@ -167,3 +175,34 @@ class SpectraReport(ReportCallback):
                 "for all"
             )
         yield from baseline_predictions(run.datamodule, baselines, fitted, self.seed)
+
+
+def add_masks(run: TestRun) -> None:
+    """Add the share of pixels that each bit of the mask covers, if any, and that it alone loses."""
+    splits = run.datamodule.mask_report()
+    for bit, shares in splits.get("test", splits["all"]).items():
+        if shares["share"]:
+            scope = run.scope("data", bit=bit)
+            scope.add("masked", shares["share"])
+            scope.add("masked_alone", shares["alone"])
+
+
+def known_labels(report: Report, label: Array, names: Sequence[str]) -> list[int]:
+    """Return the labels that enough held-out stars have; say which are left out.
+
+    Args:
+        report: Where the note goes.
+        label: Shape (n, L), NaN where missing.
+        names: Of the labels.
+    """
+    count = np.isfinite(label).sum(0)
+    missing = int((~np.isfinite(label)).any(1).sum())
+    if missing:
+        report.note(
+            f"{missing} held-out stars lack a label: the model takes its default, "
+            "baselines the mean"
+        )
+    rare = [name for name, own in zip(names, count, strict=True) if own < MIN_STARS]
+    if rare:
+        report.note(f"fewer than {MIN_STARS} held-out stars have {', '.join(rare)}: left out")
+    return [place for place, own in enumerate(count) if own >= MIN_STARS]

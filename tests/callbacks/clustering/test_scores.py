@@ -44,11 +44,11 @@ def label_scores(clustering: Clustering, label: np.ndarray, alignment: np.ndarra
 
 
 def hard(assignment: np.ndarray, columns: int) -> Clustering:
-    return Clustering(assignment, None, columns)
+    return Clustering(assignment, None, columns, subject="model")
 
 
 def soft(probability: np.ndarray) -> Clustering:
-    return Clustering(probability.argmax(1), probability, probability.shape[1])
+    return Clustering(probability.argmax(1), probability, probability.shape[1], subject="model")
 
 
 def blobs(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +64,8 @@ def test_perfect_clustering_is_perfect_whatever_the_column_names(run_of: Any) ->
     clustering = soft(probability)
     sample = StarSample(np.zeros((300, 2)), np.zeros((300, 5)), np.ones(300), label)
     run = run_of(label=label)
-    aligned = add_subject(run, "model", clustering, sample, make_subsets(run)[0])
-    assert (aligned.subject, aligned.clustering) == ("model", clustering)
+    aligned = add_subject(run, clustering, sample, make_subsets(run)[0])
+    assert aligned.probability is probability
     assert aligned.alignment is not None
     assert aligned.alignment.tolist() == [2, 0, 1]
     found = values(run.report)
@@ -129,7 +129,7 @@ def test_unknown_labels_do_not_count(run_of: Any) -> None:
     label = np.array([0, 0, 1, 1, -1, -1])
     run, sample = run_of(label=label), StarSample(np.zeros((6, 2)), label=label)
     clustering = hard(np.array([0, 0, 1, 1, 0, 1]), 2)
-    add_subject(run, "model", clustering, sample, make_subsets(run)[0])
+    add_subject(run, clustering, sample, make_subsets(run)[0])
     (ari,) = run.report.rows_of("ari")
     assert (ari.key, ari.value, ari.n) == ("model/ari/split=all", 1, 4)
 
@@ -137,7 +137,7 @@ def test_unknown_labels_do_not_count(run_of: Any) -> None:
 def test_labels_out_of_reach_are_noted(run_of: Any) -> None:
     label, split = np.array([0, 1, -1, -1]), [0, 0, 2, 2]
     run, sample = run_of(split=split), StarSample(np.zeros((4, 2)), label=label)
-    aligned = add_subject(run, "model", hard(label.clip(0), 2), sample, make_subsets(run)[1])
+    aligned = add_subject(run, hard(label.clip(0), 2), sample, make_subsets(run)[1])
     assert aligned.alignment is None
     assert run.report.notes == ["split=held_out: too few labels to score model"]
     assert [row.metric for row in run.report.rows] == ["num_clusters"]
@@ -152,7 +152,7 @@ def test_held_out_is_scored_with_the_names_learnt_elsewhere(run_of: Any) -> None
     assert held_out.split == "held_out"
     assert held_out.scored.sum() == 20
     assert held_out.fitted.sum() == 40
-    add_subject(run, "model", hard(assignment, 2), sample, held_out)
+    add_subject(run, hard(assignment, 2), sample, held_out)
     found = values(run.report)
     assert found["model/ari/split=held_out"] == 1
     assert found["model/accuracy/split=held_out"] == 0
@@ -173,7 +173,7 @@ def test_a_class_that_no_held_out_star_has(run_of: Any) -> None:
     run, sample = run_of(split=split), StarSample(*stars, label)
     assert sample.num_classes == 3
     columns = hard(np.searchsorted([0, 1, 7], label), 3)
-    add_subject(run, "model", columns, sample, make_subsets(run)[1])
+    add_subject(run, columns, sample, make_subsets(run)[1])
     assert values(run.report)["model/accuracy/split=held_out"] == 1.0
 
 

@@ -95,7 +95,7 @@ def test_the_future_changes_nothing() -> None:
 def test_examples_are_held_out_and_the_first_of_each_class() -> None:
     batch, counts = make_batch(), {}
     found = take_examples(batch, torch.rand(3, 101, 2), counts, 3)
-    assert [index for index, _ in found] == [5, 6]
+    assert [example.index for example in found] == [5, 6]
     assert counts == {0: 1, 1: 1}
 
 

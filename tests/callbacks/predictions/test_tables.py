@@ -31,7 +31,8 @@ def test_hdf5_is_a_row_store_with_every_object_once(run: Path) -> None:
     np.testing.assert_array_equal(columns["name"], FIRST_ID + np.arange(501))
     np.testing.assert_allclose(columns["probability"].sum(1), 1, rtol=1e-5)
     np.testing.assert_array_equal(columns["probability"].argmax(1), columns["assignment"])
-    assert store.attributes["module"] == "KnowingModule"
+    assert store.attributes["model"] == "KnowingModule"
+    assert store.attributes["software"].startswith("astrolit")
     assert store.attributes["provenance"]["source"] == "TinyField"
 
 
@@ -45,7 +46,7 @@ def test_text_files_hold_the_same_numbers(run: Path) -> None:
     table = Table.read(run / "predictions.ecsv", format="ascii.ecsv")
     assert table["name"].dtype == np.int64
     np.testing.assert_array_equal(table["name"], columns["name"])
-    assert table.meta["module"] == "KnowingModule"
+    assert table.meta["model"] == "KnowingModule"
 
 
 def test_nothing_else_is_left_in_the_folder(run: Path) -> None:

@@ -4,32 +4,22 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from callbacks.clustering.drawings import blend
 from callbacks.report.figures import (
     FIELD_COLOUR,
     class_colours,
     new_figure,
     save_figures,
     style,
-    style_colour_magnitude,
-    style_sky,
 )
 
 
-def test_axes_point_the_way_astronomers_draw_them() -> None:
-    _, (sky, diagram) = new_figure(1, 2)
-    for axes in (sky, diagram):
-        axes.set(xlim=(-1, 1), ylim=(-1, 1))
-    style_sky(sky, "arcmin")
-    style_colour_magnitude(diagram)
-    assert sky.xaxis.get_inverted()
-    assert not sky.yaxis.get_inverted()
-    assert diagram.yaxis.get_inverted()
-    assert "[arcmin]" in sky.get_xlabel()
-    assert "[mag]" in diagram.get_ylabel()
+def test_rows_have_the_heights_given() -> None:
+    figure, axes = new_figure(2, 3, heights=(3, 1))
+    figure.draw_without_rendering()
+    height = [panel.get_position().height for panel in axes]
+    np.testing.assert_allclose(height, np.repeat([3 * height[-1], height[-1]], 3))
 
 
 def test_saving_touches_no_global_state(stars: Any, tmp_path: Path) -> None:
@@ -52,9 +42,3 @@ def test_class_colours_differ(count: int) -> None:
     assert len(colours) == count
     assert len(set(colours)) == count
     assert FIELD_COLOUR not in colours
-
-
-def test_colours_fade_to_the_field_with_the_probability() -> None:
-    colours = blend(np.array([1, 1, 1, 0, -1]), np.array([0.0, 0.5, 1.0, 1.0, 1.0]))
-    grey, blue = np.array(to_rgb(FIELD_COLOUR)), np.array(to_rgb(class_colours(1)[0]))
-    np.testing.assert_allclose(colours, [grey, (grey + blue) / 2, blue, grey, grey])

@@ -8,6 +8,7 @@ from callbacks.report.plots import (
     GREY,
     confusion,
     diagonal,
+    logarithmic,
     reliability,
     roc_and_precision,
     side_by_side,
@@ -87,6 +88,16 @@ def test_confusion_is_in_shares_of_the_true_class(panel: Axes) -> None:
     names = ["star", "galaxy", "absent"]
     assert [label.get_text() for label in panel.get_xticklabels()] == names
     assert [label.get_text() for label in panel.get_yticklabels()] == names
+
+
+def test_logarithmic_axes_have_plain_numbers(panel: Axes) -> None:
+    panel.set_xlim(0.7, 2.0)
+    logarithmic(panel, "x")
+    panel.figure.draw_without_rendering()  # type: ignore[union-attr]
+    labels = [text.get_text() for text in panel.get_xticklabels(which="both")]
+    assert {"1", "2"} <= set(labels)
+    assert panel.get_xscale() == "log"
+    assert panel.get_yscale() == "linear"
 
 
 def test_reliability_is_frequency_against_probability(panel: Axes) -> None:

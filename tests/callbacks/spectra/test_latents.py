@@ -12,9 +12,9 @@ from callbacks.spectra.latents import (
     add_prior_match,
     correlation_matrix,
     latent_names,
-    write_matrix,
+    write_columns,
 )
-from callbacks.spectra.predictions import Predictions, kl_per_dimension
+from callbacks.spectra.predictions import Predictions
 
 NUM = 2000
 RNG = np.random.default_rng(5)
@@ -34,7 +34,8 @@ def measure(mean: np.ndarray, std: np.ndarray, label: np.ndarray = LABEL) -> dic
 def test_kl_of_gaussians() -> None:
     mean, std = np.array([[0.0, 1.0], [0.0, -1.0]]), np.array([[1.0, 0.5], [1.0, 0.5]])
     expected = 0.5 * (1 + 0.25 - 1 - np.log(0.25))
-    assert kl_per_dimension(mean, std) == pytest.approx([0, expected])
+    found = Predictions("model", {}, PixelSums(2, [slice(0, 2)]), mean, std)
+    assert found.kl == pytest.approx([0, expected])
 
 
 def test_a_matching_posterior() -> None:
@@ -86,10 +87,10 @@ def test_correlation_matrix_and_its_file(tmp_path: Path) -> None:
     assert matrix.shape == (6, 6)
     assert np.diag(matrix).tolist() == [1] * 6
     assert matrix[2, 3:].tolist() == [0, 0, 0]
-    names = [*latent_names(3), "teff", "logg", "fe_h"]
-    write_matrix(tmp_path / "m.csv", names, names, matrix)
+    columns = dict(zip([*latent_names(3), "teff", "logg", "fe_h"], matrix, strict=True))
+    write_columns(tmp_path / "m.csv", {"name": ["a,b", *"cdefg"], **columns})
     lines = (tmp_path / "m.csv").read_text().splitlines()
-    assert lines[0] == ",z00,z01,z02,teff,logg,fe_h"
-    assert [line.split(",")[0] for line in lines[1:]] == names
-    values = np.loadtxt(lines[1:], delimiter=",", usecols=range(1, 7))
+    assert lines[0] == "name,z00,z01,z02,teff,logg,fe_h"
+    assert lines[1].startswith('"a,b",1,')
+    values = np.loadtxt(lines[1:], delimiter=",", usecols=range(1, 7), quotechar='"')
     assert values == pytest.approx(matrix, abs=1e-5)

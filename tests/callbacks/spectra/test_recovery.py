@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
+import torch
 
 from callbacks.report.bootstrap import Bootstrap
 from callbacks.report.scope import Scope
 from callbacks.report.table import Report
-from callbacks.spectra.drawings import recovery_figure
+from callbacks.spectra.drawings import recovery_figure, target_name
 from callbacks.spectra.fidelity import PixelSums
-from callbacks.spectra.latent_drawings import make_groups, make_track
+from callbacks.spectra.figures import meanings
+from callbacks.spectra.latent_drawings import STEPS, changes, make_groups, make_track
 from callbacks.spectra.predictions import Predictions
 from callbacks.spectra.recovery import (
     RecoveryTargets,
     add_factors,
     add_recovery,
     make_targets,
-    meanings,
-    target_name,
 )
 
 LABELS = ("teff", "logg")
@@ -90,7 +90,13 @@ def test_recovery_with_known_answers() -> None:
     for metric in ("r2_ridge", "r2_boosting"):
         figure = recovery_figure(report, metric)
         assert figure is not None
-        assert len(figure.axes) == 2
+        alone, both = figure.axes
+        shown = [text.get_text() for text in both.get_xticklabels()]
+        (points, *_), *_ = both.containers
+        place = shown.index("[C/Fe]")
+        value = r2(metric, "true_c_fe", "latents+labels")
+        assert points.get_xydata()[place] == pytest.approx([place, value])
+        assert "log g" in [text.get_text() for text in alone.get_xticklabels()]
     assert "model/r2_ridge/target=teff/inputs=latents+labels" not in found
     labels = [r2("r2_ridge", name, "latents") for name in LABELS]
     assert found["model/label_r2_ridge_max"] == max(labels)
@@ -166,3 +172,23 @@ def test_groups_and_tracks() -> None:
     track = make_track(fe_h[:, None], {"fe_h": fe_h}, "fe_h")
     assert track[:4, 0] == pytest.approx([-0.45, -0.35, -0.25, -0.15])
     assert np.isnan(track[4, 0])
+
+
+class LinearDecoder:
+    """A flux linear in the latents, on top of one of the labels."""
+
+    device = "cpu"
+    basis = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
+
+    def decode(self, latent: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        assert (label == torch.tensor([4.0, 5.0])).all()  # the medians of what is known
+        return latent @ self.basis + label[:, :1]
+
+
+def test_traversals_of_a_linear_decoder() -> None:
+    latent = np.array([[1.0, 0.0], [3.0, 10.0]])  # of deviations 1 and 5
+    label = np.array([[4.0, np.nan], [4.0, 5.0]])
+    found = changes(LinearDecoder(), latent, label, np.array([1, 0]))
+    steps = np.array(STEPS)[:, None]
+    assert found[0] == pytest.approx(steps * [0, 15, 0])
+    assert found[1] == pytest.approx(steps * [1, 0, 2])
