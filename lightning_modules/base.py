@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
-from lightning_modules.old_names import renew_callback_states, renew_hyper_parameters
+from lightning_modules.old_names import renew_arguments, renew_callback_states, renew_config
 from lightning_modules.optimizers import (
+    RATES,
     Schedule,
     StepSchedule,
     is_flat,
@@ -97,10 +98,21 @@ class BaseModule(LightningModule, ABC):
         """Fill buffers from `datamodule.training_statistics()`, once, before training."""
 
     def setup(self, stage: str) -> None:
-        """Compare shapes with the data and fit buffers before the first training."""
+        """Compare shapes with the data and fit buffers before the first training.
+
+        Raises:
+            ValueError: If the datamodule cannot tell its shapes or statistics, or shapes differ.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
+        asked = "sample_shapes", "training_statistics"
+        if missing := [name for name in asked if not hasattr(datamodule, name)]:
+            raise ValueError(
+                f"{type(datamodule).__name__} has no {' and no '.join(missing)}, which "
+                f"{type(self).__name__} asks for; subclass datamodules.BaseDataModule, or give the "
+                "Trainer the loaders alone"
+            )
         self._check_shapes(datamodule.sample_shapes)
         if stage == "fit" and not self.statistics_fitted:
             self.fit_statistics(datamodule.training_statistics())
@@ -171,32 +183,21 @@ class BaseModule(LightningModule, ABC):
             self._means("train").restore(saved["train_means"], *ranks)
 
     @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,
-    ) -> Self:
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Return the model of a checkpoint, also of one that knows old names.
 
         Args:
             checkpoint_path: A file, a URL or an open file.
-            map_location: As in `torch.load`.
-            hparams_file: YAML of hyper-parameters that replace the checkpoint's.
-            strict: Whether names of weights must match.
-            weights_only: As in `torch.load`.
-            **kwargs: Hyper-parameters that win over the checkpoint's.
+            *args: As Lightning takes them.
+            **kwargs: Likewise; hyper-parameters among them win over the checkpoint's.
         """
         if isinstance(checkpoint_path, str | Path):
-            read = TorchCheckpointIO().load_checkpoint
-            saved = read(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
-            renewed = renew_hyper_parameters(cls, saved).items()
+            weights_only = kwargs.get("weights_only")
+            read = TorchCheckpointIO().load_checkpoint(checkpoint_path, weights_only=weights_only)
+            saved = read.get("hyper_parameters", {})
+            renewed = renew_arguments(cls, renew_config(saved)).items()
             kwargs = {k: v for k, v in renewed if k not in saved or v != saved[k]} | kwargs
-        where = checkpoint_path, map_location, hparams_file
-        return super().load_from_checkpoint(*where, strict, weights_only, **kwargs)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -206,20 +207,13 @@ class BaseModule(LightningModule, ABC):
         Raises:
             ValueError: If a tensor has another shape than this model's, or names differ.
         """
-        for name, own in self.state_dict().items():
-            if name in state_dict and state_dict[name].shape != own.shape:
-                raise ValueError(
-                    f"the checkpoint does not fit this {type(self).__name__}: {name} is "
-                    f"{tuple(state_dict[name].shape)} there and {tuple(own.shape)} here; "
-                    "give the model the sizes that the checkpoint was trained with"
-                )
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            reason = " ".join(str(error).partition("\n")[2].split())
+            reason = str(error).splitlines()[1].strip(" \t.")
             raise ValueError(
-                f"the checkpoint does not fit this {type(self).__name__}: {reason} "
-                "Give the model that it was trained with, or --init_from to take what both have"
+                f"the checkpoint does not fit this {type(self).__name__}: {reason}; give the model "
+                "the arguments that it was trained with, or --init_from to take what both have"
             ) from None
 
     def counted(self, batch: Batch) -> Tensor:
@@ -295,8 +289,7 @@ class BaseModule(LightningModule, ABC):
 
     def _rates(self) -> dict[str, Any]:
         """Return what sets the learning rate and the decay."""
-        names = "lr", "weight_decay", "schedule", "warmup_steps"
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in RATES}
 
     def _rate_factor(self, step: int) -> float:
         """Return the share of `lr` at an optimizer step.
@@ -328,8 +321,16 @@ class BaseModule(LightningModule, ABC):
 
     def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse data of another shape: at `setup`, or at the first step without a datamodule."""
-        for key, (shape, argument) in self.expected_shapes().items():
-            check_shape(type(self).__name__, key, shape, shapes.get(key), argument)
+        name = type(self).__name__
+        for key, (expected, argument) in self.expected_shapes().items():
+            if key not in shapes:
+                raise ValueError(f"{name} needs {key!r} in the batch, but the data do not have it")
+            if (found := tuple(shapes[key])) != expected:
+                value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
+                raise ValueError(
+                    f"{name} expects {argument}={value} but the data have {data} in {key!r}; "
+                    f"set model.{argument}"
+                )
         self._shapes_checked = True
 
     def _means(self, stage: str) -> NamedMeans:
@@ -344,21 +345,3 @@ class BaseModule(LightningModule, ABC):
         for name, value in means.compute().items():
             self.log(f"{stage}/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
         means.reset()
-
-
-def check_shape(
-    owner: str, key: str, expected: tuple[int, ...], found: tuple[int, ...] | None, argument: str
-) -> None:
-    """Refuse data of another shape than the model was built for.
-
-    Raises:
-        ValueError: If the key is absent or its shape differs; names the argument to set.
-    """
-    if found is None:
-        raise ValueError(f"{owner} needs {key!r} in the batch, but the data do not have it")
-    if tuple(found) != tuple(expected):
-        value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
-        raise ValueError(
-            f"{owner} expects {argument}={value} but the data have {data} in {key!r}; "
-            f"set model.{argument}"
-        )

@@ -89,19 +89,6 @@ def renew_config(value: Any) -> Any:
     return renewed
 
 
-def renew_hyper_parameters(owner: type, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyper-parameters of a checkpoint by the names of today.
-
-    Args:
-        owner: The module's class.
-        saved: Name to value; `_class_path` is where the command line found the class.
-    """
-    renewed = renew_arguments(owner, saved)
-    if "_class_path" in renewed:
-        renewed["_class_path"] = renew_class_path(renewed["_class_path"])
-    return renewed
-
-
 def renew_callback_states(states: dict[str, Any]) -> dict[str, Any]:
     """Return the states of callbacks by the keys of today.
 

@@ -7,6 +7,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["constant", "cosine"]
+RATES = ("lr", "weight_decay", "schedule", "warmup_steps")
+"""Arguments of every model that set the learning rate and the decay."""
 WITHOUT_DECAY = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
