@@ -4,10 +4,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightning_modules import TimeDistributedCNN
 from lightning_modules.cli.checkpoints import load_model
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
 from lightning_modules.cli.shipped_configs import find_checkpoint, run_folder
-from lightning_modules.microlensing.alerts import Streams, answer_alerts
+from lightning_modules.microlensing.alerts import answer_alerts
 
 
 class AlertsParser(AstroParser):
@@ -30,7 +31,7 @@ def alerts(ckpt_path: str, input: str = "-", states: str | None = None) -> None:
     """
     path = Path(find_checkpoint(ckpt_path))
     model = load_model(path)
-    if not isinstance(model, Streams):
+    if not isinstance(model, TimeDistributedCNN):
         raise ValueError(f"--ckpt_path {path}: a {type(model).__name__} answers no alerts")
     if input != "-" and not Path(input).is_file():
         raise FileNotFoundError(f"--input {input}: no such file; - reads standard input")

@@ -11,13 +11,12 @@ from lightning_modules.base import Batch
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.optimizers import Schedule
 from lightning_modules.spectra.base import Inputs, SpectraModule, chi2_per_pixel
-from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
     negative_log_likelihood,
     scattered_negative_log_likelihood,
 )
-from lightning_modules.spectra.moments import moments_of
+from lightning_modules.spectra.moments import label_trend, moments_of
 from lightning_modules.spectra.network import SkipNetwork, SpectraNetwork
 from lightning_modules.spectra.outliers import population_rows
 from lightning_modules.spectra.reference_network import ReferenceNetwork
@@ -117,14 +116,15 @@ class SpectraVAE(SpectraModule):
         warmup_steps: int = 0,
     ) -> None:
         _check_shares(label_dropout, separability_momentum)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
+        self.save_hyperparameters()
         sizes = num_pixels, num_labels, latent_dim
         net: SpectraNetwork = (
             SkipNetwork(*sizes, hidden_dims or TRUNK)
             if network == "skip"
             else ReferenceNetwork(*sizes, hidden_dims)
         )
-        super().__init__(num_pixels, net, lr, weight_decay, schedule, warmup_steps)
-        self.save_hyperparameters()
+        self.build(num_pixels, net)
         self.beta, self.warmup_epochs = beta, warmup_epochs
         self.structure, self.free_nats = structure, free_nats
         self.structure_penalty = structure_penalty

@@ -59,14 +59,13 @@ Parts = Callable[[], Iterable[Part]]
 
 @torch.no_grad()
 def fit_linear_model(
-    parts: Parts, latent_dim: int, seed: int = 0, advance: Callable[[], object] = lambda: None
+    parts: Parts, latent_dim: int, advance: Callable[[], object] = lambda: None
 ) -> LinearModel:
     """Fit the model to all stars.
 
     Args:
         parts: Gives the stars in parts; called once a pass, `PASSES` times.
         latent_dim: D.
-        seed: Of the start of the subspace iteration.
         advance: Called after each pass.
 
     Raises:
@@ -76,7 +75,7 @@ def fit_linear_model(
     advance()
     axes: Tensor | None = None
     for _ in range(SUBSPACE_PASSES):
-        axes = _subspace(parts, model, latent_dim, seed, axes)
+        axes = _subspace(parts, model, latent_dim, axes)
         advance()
     assert axes is not None
     model = model._replace(latent_map=axes[:, :latent_dim].mT.contiguous())
@@ -96,9 +95,7 @@ def _regression(parts: Parts) -> LinearModel:
     return LinearModel(solution[0], solution[1:], solution[:0])
 
 
-def _subspace(
-    parts: Parts, model: LinearModel, latent_dim: int, seed: int, axes: Tensor | None
-) -> Tensor:
+def _subspace(parts: Parts, model: LinearModel, latent_dim: int, axes: Tensor | None) -> Tensor:
     """Return vectors (P, K ≥ D) nearer the residuals' principal axes, longest first.
 
     Their lengths are the standard deviations along them; a masked pixel counts as its mean. A few
@@ -108,7 +105,7 @@ def _subspace(
     for part in parts():
         residual = model.residual(part).mul_(part.weight > 0)
         if basis is None:
-            start = axes if axes is not None else _random_axes(residual, latent_dim, seed)
+            start = axes if axes is not None else _random_axes(residual, latent_dim)
             basis = torch.linalg.qr(start).Q
         step = residual.mT @ (residual @ basis)
         product, count = step if product is None else product.add_(step), count + len(residual)
@@ -119,9 +116,9 @@ def _subspace(
     return torch.nn.functional.normalize(product @ vectors, dim=0) * values.sqrt()
 
 
-def _random_axes(like: Tensor, latent_dim: int, seed: int) -> Tensor:
-    """Return random vectors, the same on every process."""
-    generator = torch.Generator().manual_seed(seed)
+def _random_axes(like: Tensor, latent_dim: int) -> Tensor:
+    """Return random vectors, always and on every process the same."""
+    generator = torch.Generator().manual_seed(0)
     size = min(latent_dim + OVERSAMPLING, like.shape[1])
     return torch.randn(like.shape[1], size, generator=generator).to(like)
 
