@@ -1,4 +1,4 @@
-"""The base of all LightningModules: one step, exact means, shape check, AdamW and its schedule."""
+"""The base of all LightningModules: one step, exact means, shape check, checkpoints of before."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,28 +8,17 @@ from typing import Any, ClassVar, Self, get_args
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule
-from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
 from lightning_modules.old_names import renew_arguments, renew_callback_states, renew_config
-from lightning_modules.optimizers import (
-    RATES,
-    Schedule,
-    StepSchedule,
-    is_flat,
-    parameter_groups,
-    rate_factor,
-    retune,
-)
+from lightning_modules.optimizers import OptimizedModule, Schedule
 
 Batch = dict[str, Tensor]
 
 
-class BaseModule(LightningModule, ABC):
+class BaseModule(OptimizedModule, ABC):
     """Base of all models.
 
     A subclass calls `save_hyperparameters()`, then this constructor, then builds its network, and
@@ -46,8 +35,6 @@ class BaseModule(LightningModule, ABC):
     terms: ClassVar[tuple[str, ...]] = ("loss",)
     needs_checkpoint: bool = True
     """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
-    fused: ClassVar[bool] = True
     statistics_fitted: Tensor
 
     def __init__(
@@ -65,7 +52,6 @@ class BaseModule(LightningModule, ABC):
             )
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup_steps = schedule, warmup_steps
-        self._one_group = False
         self.register_buffer("statistics_fitted", torch.tensor(False))
         self.means = nn.ModuleDict(
             {f"{stage}_means": NamedMeans(self.terms) for stage in ("train", "val", "test")}
@@ -118,12 +104,6 @@ class BaseModule(LightningModule, ABC):
             self.fit_statistics(datamodule.training_statistics())
             self.statistics_fitted.fill_(True)
 
-    def on_train_start(self) -> None:
-        """Set the rate of this step: a resumed run may be longer, a finder may have changed it."""
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, StepSchedule):
-                config.scheduler.follow(self.global_step, None if self.global_step else self.lr)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss, scaled to this rank's share of the global batch."""
         loss = self._measure(batch, "train")["loss"]
@@ -150,14 +130,6 @@ class BaseModule(LightningModule, ABC):
         """Log the test means."""
         self._log_means("test")
 
-    @property
-    def has_trainer(self) -> bool:
-        """Whether a Trainer runs this module."""
-        try:
-            return self.trainer is not None
-        except RuntimeError:
-            return False
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the means of an epoch in progress and the run's record."""
         checkpoint["astrolit"] = {
@@ -169,11 +141,7 @@ class BaseModule(LightningModule, ABC):
         """Restore what `on_save_checkpoint` saved; this run's record wins."""
         if "callbacks" in checkpoint:  # which Lightning restores next
             checkpoint["callbacks"] = renew_callback_states(checkpoint["callbacks"])
-        if self.has_trainer and self.trainer.state.fn == "fit":
-            retune(checkpoint, self._rates())
-            # A checkpoint of an optimizer without groups goes on without: all its weights decay.
-            states = checkpoint.get("optimizer_states", [])
-            self._one_group = [len(state["param_groups"]) for state in states] == [1]
+        super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get("astrolit")
         if saved is None:
             return
@@ -267,48 +235,6 @@ class BaseModule(LightningModule, ABC):
             return 1.0
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         return min(1.0, self.global_step / (epochs * math.ceil(batches)))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW and its schedule; override, or use `--optimizer`, for another."""
-        # Lightning refuses to clip gradients of a fused optimizer in mixed precision.
-        mixed = self.has_trainer and isinstance(self.trainer.precision_plugin, MixedPrecision)
-        optimizer = torch.optim.AdamW(
-            self.parameters() if self._one_group else parameter_groups(self),
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            fused=self.fused and not mixed,
-        )
-        if is_flat(self._rates()):
-            return optimizer
-        schedule = StepSchedule(optimizer, self._rate_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rates(self) -> dict[str, Any]:
-        """Return what sets the learning rate and the decay."""
-        return {name: getattr(self, name) for name in RATES}
-
-    def _rate_factor(self, step: int) -> float:
-        """Return the share of `lr` at an optimizer step.
-
-        The length of the training is asked for when it is needed first: before training starts,
-        Lightning would set up the loader for it, without the state that a resumed one has.
-
-        Raises:
-            ValueError: If a cosine has no last step.
-        """
-        total = math.inf
-        if self.schedule == "cosine" and step > self.warmup_steps:
-            total = self.trainer.estimated_stepping_batches
-            if not 0 < total < math.inf:
-                raise ValueError(
-                    "model.schedule is cosine but the training has no last step; "
-                    "set trainer.max_epochs or trainer.max_steps, or model.schedule to constant"
-                )
-        return rate_factor(step, total, self.schedule, self.warmup_steps)
 
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""

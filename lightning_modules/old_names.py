@@ -105,11 +105,9 @@ def renew_callback_states(states: dict[str, Any]) -> dict[str, Any]:
 def _exported(path: str) -> type | None:
     """Return the class of ours that a class path, or a name without a module, stands for."""
     package, _, name = path.rpartition(".")
-    for place in (package,) if package else PACKAGES:
-        if place in PACKAGES and name in importlib.import_module(place).__all__:
-            found = getattr(importlib.import_module(place), name)
-            return found if isinstance(found, type) else None
-    return None
+    places = [importlib.import_module(place) for place in PACKAGES if package in ("", place)]
+    found = next((getattr(place, name) for place in places if name in place.__all__), None)
+    return found if isinstance(found, type) else None
 
 
 def _rename(values: dict[str, Any], old: str, new: str) -> None:

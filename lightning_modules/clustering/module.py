@@ -200,10 +200,6 @@ class StellarVAE(LatentModule):
         self.build(num_features, net, asinh, compile)
         self.beta, self.warmup_epochs = beta, warmup_epochs
 
-    def kl_weight(self, stage: str) -> float:
-        """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.ramp(stage, self.warmup_epochs)
-
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the negative evidence lower bound and its parts."""
         x, good = self.scaled(batch)
@@ -211,7 +207,7 @@ class StellarVAE(LatentModule):
         nll = -gaussian_log_likelihood(x, reconstruction, good, self.net.log_noise).mean()
         kl = gaussian_kl(mean, log_variance).sum(dim=1).mean()
         return {
-            "loss": nll + self.kl_weight(stage) * kl,
+            "loss": nll + self.beta * self.ramp(stage, self.warmup_epochs) * kl,
             "nll": nll,
             "kl": kl,
             "reconstruction": reconstruction_error(x, reconstruction, good).mean(),

@@ -171,7 +171,8 @@ class SpectraVAE(SpectraModule):
                 posterior.mean, u, counts, self.sum_over_processes
             )
         self._collect(posterior.mean, stars["chi2"], batch, stage)
-        loss = (nll + self.structure_weight(stage) * structure + term) / self.num_pixels
+        beta = self.beta * self.ramp(stage, self.warmup_epochs)
+        loss = (nll + beta * structure + term) / self.num_pixels
         return {
             "loss": loss,
             "nll": nll,
@@ -180,10 +181,6 @@ class SpectraVAE(SpectraModule):
             "structure": structure,
             "separability": separability,
         }
-
-    def structure_weight(self, stage: str) -> float:
-        """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.ramp(stage, self.warmup_epochs)
 
     def on_fit_start(self) -> None:
         """Fit the linear model that training starts from, once in the life of the weights.
@@ -239,7 +236,10 @@ class SpectraVAE(SpectraModule):
 
     def _pass(self, batch: Batch, sample: bool) -> tuple[dict[str, Tensor], Inputs, Posterior]:
         """Return the terms of each star, the batch in standard units, and the posteriors."""
-        label = self._drawn(batch) if sample else None
+        label = batch["label"]
+        if sample:
+            shares = self.label_noise, self.label_dropout
+            label = self.net.labels.draw(label, batch["label_error"], *shares)
         inputs = self.inputs(batch, label)
         mean, log_variance = self._encode(inputs)
         noise = torch.randn_like(mean) if sample else torch.zeros_like(mean)
@@ -256,12 +256,6 @@ class SpectraVAE(SpectraModule):
         kl = gaussian_kl(mean, log_variance).sum(dim=1)
         posterior = Posterior(mean, log_variance, latent)
         return {"nll": nll, "chi2": chi2, "kl": kl}, inputs, posterior
-
-    def _drawn(self, batch: Batch) -> Tensor:
-        """Return the labels of a training pass."""
-        return self.net.labels.draw(
-            batch["label"], batch["label_error"], self.label_noise, self.label_dropout
-        )
 
     def _parts(self) -> Iterator[Part]:
         """Yield training stars with all their labels, for the warm start."""
