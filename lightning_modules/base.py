@@ -1,4 +1,4 @@
-"""The base of all LightningModules: one step, exact means, shape check, AdamW and its schedule."""
+"""The base of all LightningModules: one step, exact means, shape check, checkpoints of before."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,27 +8,17 @@ from typing import Any, ClassVar, Self, get_args
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule
-from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
-from lightning_modules.old_names import renew_callback_states, renew_hyper_parameters
-from lightning_modules.optimizers import (
-    Schedule,
-    StepSchedule,
-    is_flat,
-    parameter_groups,
-    rate_factor,
-    retune,
-)
+from lightning_modules.old_names import renew_arguments, renew_callback_states, renew_config
+from lightning_modules.optimizers import OptimizedModule, Schedule
 
 Batch = dict[str, Tensor]
 
 
-class BaseModule(LightningModule, ABC):
+class BaseModule(OptimizedModule, ABC):
     """Base of all models.
 
     A subclass calls `save_hyperparameters()`, then this constructor, then builds its network, and
@@ -45,8 +35,6 @@ class BaseModule(LightningModule, ABC):
     terms: ClassVar[tuple[str, ...]] = ("loss",)
     needs_checkpoint: bool = True
     """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
-    fused: ClassVar[bool] = True
     statistics_fitted: Tensor
 
     def __init__(
@@ -64,7 +52,6 @@ class BaseModule(LightningModule, ABC):
             )
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule, self.warmup_steps = schedule, warmup_steps
-        self._one_group = False
         self.register_buffer("statistics_fitted", torch.tensor(False))
         self.means = nn.ModuleDict(
             {f"{stage}_means": NamedMeans(self.terms) for stage in ("train", "val", "test")}
@@ -97,20 +84,25 @@ class BaseModule(LightningModule, ABC):
         """Fill buffers from `datamodule.training_statistics()`, once, before training."""
 
     def setup(self, stage: str) -> None:
-        """Compare shapes with the data and fit buffers before the first training."""
+        """Compare shapes with the data and fit buffers before the first training.
+
+        Raises:
+            ValueError: If the datamodule cannot tell its shapes or statistics, or shapes differ.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
+        asked = "sample_shapes", "training_statistics"
+        if missing := [name for name in asked if not hasattr(datamodule, name)]:
+            raise ValueError(
+                f"{type(datamodule).__name__} has no {' and no '.join(missing)}, which "
+                f"{type(self).__name__} asks for; subclass datamodules.BaseDataModule, or give the "
+                "Trainer the loaders alone"
+            )
         self._check_shapes(datamodule.sample_shapes)
         if stage == "fit" and not self.statistics_fitted:
             self.fit_statistics(datamodule.training_statistics())
             self.statistics_fitted.fill_(True)
-
-    def on_train_start(self) -> None:
-        """Set the rate of this step: a resumed run may be longer, a finder may have changed it."""
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, StepSchedule):
-                config.scheduler.follow(self.global_step, None if self.global_step else self.lr)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss, scaled to this rank's share of the global batch."""
@@ -138,14 +130,6 @@ class BaseModule(LightningModule, ABC):
         """Log the test means."""
         self._log_means("test")
 
-    @property
-    def has_trainer(self) -> bool:
-        """Whether a Trainer runs this module."""
-        try:
-            return self.trainer is not None
-        except RuntimeError:
-            return False
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the means of an epoch in progress and the run's record."""
         checkpoint["astrolit"] = {
@@ -157,11 +141,7 @@ class BaseModule(LightningModule, ABC):
         """Restore what `on_save_checkpoint` saved; this run's record wins."""
         if "callbacks" in checkpoint:  # which Lightning restores next
             checkpoint["callbacks"] = renew_callback_states(checkpoint["callbacks"])
-        if self.has_trainer and self.trainer.state.fn == "fit":
-            retune(checkpoint, self._rates())
-            # A checkpoint of an optimizer without groups goes on without: all its weights decay.
-            states = checkpoint.get("optimizer_states", [])
-            self._one_group = [len(state["param_groups"]) for state in states] == [1]
+        super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get("astrolit")
         if saved is None:
             return
@@ -171,32 +151,21 @@ class BaseModule(LightningModule, ABC):
             self._means("train").restore(saved["train_means"], *ranks)
 
     @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,
-    ) -> Self:
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Return the model of a checkpoint, also of one that knows old names.
 
         Args:
             checkpoint_path: A file, a URL or an open file.
-            map_location: As in `torch.load`.
-            hparams_file: YAML of hyper-parameters that replace the checkpoint's.
-            strict: Whether names of weights must match.
-            weights_only: As in `torch.load`.
-            **kwargs: Hyper-parameters that win over the checkpoint's.
+            *args: As Lightning takes them.
+            **kwargs: Likewise; hyper-parameters among them win over the checkpoint's.
         """
         if isinstance(checkpoint_path, str | Path):
-            read = TorchCheckpointIO().load_checkpoint
-            saved = read(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
-            renewed = renew_hyper_parameters(cls, saved).items()
+            weights_only = kwargs.get("weights_only")
+            read = TorchCheckpointIO().load_checkpoint(checkpoint_path, weights_only=weights_only)
+            saved = read.get("hyper_parameters", {})
+            renewed = renew_arguments(cls, renew_config(saved)).items()
             kwargs = {k: v for k, v in renewed if k not in saved or v != saved[k]} | kwargs
-        where = checkpoint_path, map_location, hparams_file
-        return super().load_from_checkpoint(*where, strict, weights_only, **kwargs)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -206,20 +175,13 @@ class BaseModule(LightningModule, ABC):
         Raises:
             ValueError: If a tensor has another shape than this model's, or names differ.
         """
-        for name, own in self.state_dict().items():
-            if name in state_dict and state_dict[name].shape != own.shape:
-                raise ValueError(
-                    f"the checkpoint does not fit this {type(self).__name__}: {name} is "
-                    f"{tuple(state_dict[name].shape)} there and {tuple(own.shape)} here; "
-                    "give the model the sizes that the checkpoint was trained with"
-                )
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            reason = " ".join(str(error).partition("\n")[2].split())
+            reason = str(error).splitlines()[1].strip(" \t.")
             raise ValueError(
-                f"the checkpoint does not fit this {type(self).__name__}: {reason} "
-                "Give the model that it was trained with, or --init_from to take what both have"
+                f"the checkpoint does not fit this {type(self).__name__}: {reason}; give the model "
+                "the arguments that it was trained with, or --init_from to take what both have"
             ) from None
 
     def counted(self, batch: Batch) -> Tensor:
@@ -274,49 +236,6 @@ class BaseModule(LightningModule, ABC):
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         return min(1.0, self.global_step / (epochs * math.ceil(batches)))
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW and its schedule; override, or use `--optimizer`, for another."""
-        # Lightning refuses to clip gradients of a fused optimizer in mixed precision.
-        mixed = self.has_trainer and isinstance(self.trainer.precision_plugin, MixedPrecision)
-        optimizer = torch.optim.AdamW(
-            self.parameters() if self._one_group else parameter_groups(self),
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            fused=self.fused and not mixed,
-        )
-        if is_flat(self._rates()):
-            return optimizer
-        schedule = StepSchedule(optimizer, self._rate_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rates(self) -> dict[str, Any]:
-        """Return what sets the learning rate and the decay."""
-        names = "lr", "weight_decay", "schedule", "warmup_steps"
-        return {name: getattr(self, name) for name in names}
-
-    def _rate_factor(self, step: int) -> float:
-        """Return the share of `lr` at an optimizer step.
-
-        The length of the training is asked for when it is needed first: before training starts,
-        Lightning would set up the loader for it, without the state that a resumed one has.
-
-        Raises:
-            ValueError: If a cosine has no last step.
-        """
-        total = math.inf
-        if self.schedule == "cosine" and step > self.warmup_steps:
-            total = self.trainer.estimated_stepping_batches
-            if not 0 < total < math.inf:
-                raise ValueError(
-                    "model.schedule is cosine but the training has no last step; "
-                    "set trainer.max_epochs or trainer.max_steps, or model.schedule to constant"
-                )
-        return rate_factor(step, total, self.schedule, self.warmup_steps)
-
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""
         if not self._shapes_checked:
@@ -328,8 +247,16 @@ class BaseModule(LightningModule, ABC):
 
     def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse data of another shape: at `setup`, or at the first step without a datamodule."""
-        for key, (shape, argument) in self.expected_shapes().items():
-            check_shape(type(self).__name__, key, shape, shapes.get(key), argument)
+        name = type(self).__name__
+        for key, (expected, argument) in self.expected_shapes().items():
+            if key not in shapes:
+                raise ValueError(f"{name} needs {key!r} in the batch, but the data do not have it")
+            if (found := tuple(shapes[key])) != expected:
+                value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
+                raise ValueError(
+                    f"{name} expects {argument}={value} but the data have {data} in {key!r}; "
+                    f"set model.{argument}"
+                )
         self._shapes_checked = True
 
     def _means(self, stage: str) -> NamedMeans:
@@ -344,21 +271,3 @@ class BaseModule(LightningModule, ABC):
         for name, value in means.compute().items():
             self.log(f"{stage}/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
         means.reset()
-
-
-def check_shape(
-    owner: str, key: str, expected: tuple[int, ...], found: tuple[int, ...] | None, argument: str
-) -> None:
-    """Refuse data of another shape than the model was built for.
-
-    Raises:
-        ValueError: If the key is absent or its shape differs; names the argument to set.
-    """
-    if found is None:
-        raise ValueError(f"{owner} needs {key!r} in the batch, but the data do not have it")
-    if tuple(found) != tuple(expected):
-        value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
-        raise ValueError(
-            f"{owner} expects {argument}={value} but the data have {data} in {key!r}; "
-            f"set model.{argument}"
-        )

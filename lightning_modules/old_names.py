@@ -89,19 +89,6 @@ def renew_config(value: Any) -> Any:
     return renewed
 
 
-def renew_hyper_parameters(owner: type, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyper-parameters of a checkpoint by the names of today.
-
-    Args:
-        owner: The module's class.
-        saved: Name to value; `_class_path` is where the command line found the class.
-    """
-    renewed = renew_arguments(owner, saved)
-    if "_class_path" in renewed:
-        renewed["_class_path"] = renew_class_path(renewed["_class_path"])
-    return renewed
-
-
 def renew_callback_states(states: dict[str, Any]) -> dict[str, Any]:
     """Return the states of callbacks by the keys of today.
 
@@ -118,11 +105,9 @@ def renew_callback_states(states: dict[str, Any]) -> dict[str, Any]:
 def _exported(path: str) -> type | None:
     """Return the class of ours that a class path, or a name without a module, stands for."""
     package, _, name = path.rpartition(".")
-    for place in (package,) if package else PACKAGES:
-        if place in PACKAGES and name in importlib.import_module(place).__all__:
-            found = getattr(importlib.import_module(place), name)
-            return found if isinstance(found, type) else None
-    return None
+    places = [importlib.import_module(place) for place in PACKAGES if package in ("", place)]
+    found = next((getattr(place, name) for place in places if name in place.__all__), None)
+    return found if isinstance(found, type) else None
 
 
 def _rename(values: dict[str, Any], old: str, new: str) -> None:

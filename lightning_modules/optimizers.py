@@ -1,12 +1,18 @@
-"""The optimizer's parts that every model shares: which weights decay, and the rate at a step."""
+"""The optimizer that every model shares: which weights decay, and the rate at a step."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["constant", "cosine"]
+RATES = ("lr", "weight_decay", "schedule", "warmup_steps")
+"""Arguments of every model that set the learning rate and the decay."""
 WITHOUT_DECAY = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -100,3 +106,79 @@ def is_flat(rates: dict[str, Any]) -> bool:
         rates: With `schedule` and `warmup_steps`.
     """
     return rates["schedule"] == "constant" and not rates["warmup_steps"]
+
+
+class OptimizedModule(LightningModule):
+    """A module with AdamW, whose rates follow the optimizer step, also when a run is resumed."""
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    fused: ClassVar[bool] = True
+    lr: float
+    weight_decay: float
+    schedule: Schedule
+    warmup_steps: int
+    _one_group = False
+
+    @property
+    def has_trainer(self) -> bool:
+        """Whether a Trainer runs this module."""
+        try:
+            return self.trainer is not None
+        except RuntimeError:
+            return False
+
+    def on_train_start(self) -> None:
+        """Set the rate of this step: a resumed run may be longer, a finder may have changed it."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, StepSchedule):
+                config.scheduler.follow(self.global_step, None if self.global_step else self.lr)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put this run's rates into the optimizer states that Lightning restores next."""
+        if self.has_trainer and self.trainer.state.fn == "fit":
+            retune(checkpoint, self._rates())
+            # A checkpoint of an optimizer without groups goes on without: all its weights decay.
+            states = checkpoint.get("optimizer_states", [])
+            self._one_group = [len(state["param_groups"]) for state in states] == [1]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW and its schedule; override, or use `--optimizer`, for another."""
+        # Lightning refuses to clip gradients of a fused optimizer in mixed precision.
+        mixed = self.has_trainer and isinstance(self.trainer.precision_plugin, MixedPrecision)
+        optimizer = AdamW(
+            self.parameters() if self._one_group else parameter_groups(self),
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            fused=self.fused and not mixed,
+        )
+        if is_flat(self._rates()):
+            return optimizer
+        schedule = StepSchedule(optimizer, self._rate_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _rates(self) -> dict[str, Any]:
+        """Return what sets the learning rate and the decay."""
+        return {name: getattr(self, name) for name in RATES}
+
+    def _rate_factor(self, step: int) -> float:
+        """Return the share of `lr` at an optimizer step.
+
+        The length of the training is asked for when it is needed first: before training starts,
+        Lightning would set up the loader for it, without the state that a resumed one has.
+
+        Raises:
+            ValueError: If a cosine has no last step.
+        """
+        total = math.inf
+        if self.schedule == "cosine" and step > self.warmup_steps:
+            total = self.trainer.estimated_stepping_batches
+            if not 0 < total < math.inf:
+                raise ValueError(
+                    "model.schedule is cosine but the training has no last step; "
+                    "set trainer.max_epochs or trainer.max_steps, or model.schedule to constant"
+                )
+        return rate_factor(step, total, self.schedule, self.warmup_steps)

@@ -1,19 +1,14 @@
 """The command `astrolit alerts`: live alerts, answered by a trained model alone."""
 
 import sys
-from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
+from lightning_modules import TimeDistributedCNN
 from lightning_modules.cli.checkpoints import load_model
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
 from lightning_modules.cli.shipped_configs import find_checkpoint, run_folder
-from lightning_modules.microlensing.alerts import Streams, answer_alerts
-
-
-class AlertsParser(AstroParser):
-    """Parser whose errors name this command."""
-
-    hint = "`astrolit alerts --help` lists the options"
+from lightning_modules.microlensing.alerts import answer_alerts
 
 
 def alerts(ckpt_path: str, input: str = "-", states: str | None = None) -> None:
@@ -30,28 +25,21 @@ def alerts(ckpt_path: str, input: str = "-", states: str | None = None) -> None:
     """
     path = Path(find_checkpoint(ckpt_path))
     model = load_model(path)
-    if not isinstance(model, Streams):
+    if not isinstance(model, TimeDistributedCNN):
         raise ValueError(f"--ckpt_path {path}: a {type(model).__name__} answers no alerts")
     if input != "-" and not Path(input).is_file():
         raise FileNotFoundError(f"--input {input}: no such file; - reads standard input")
     place = states or (run_folder(str(path)) or path.parent) / "alerts.db"
-    if input == "-":
-        _print_lines(answer_alerts(model, sys.stdin, place))
-    else:
-        with Path(input).open() as lines:
-            _print_lines(answer_alerts(model, lines, place))
+    with nullcontext(sys.stdin) if input == "-" else Path(input).open() as lines:
+        for line in answer_alerts(model, lines, place):
+            print(line, flush=True)  # at once, so that a pipe sees each answer when it is given
 
 
 def main(words: list[str]) -> None:
     """Parse the words after `astrolit alerts` and run."""
     prepare_parsing()
     about = "Answer live alerts, one JSON line each, by a model that `astrolit fit` has trained."
-    parser = AlertsParser(prog="astrolit alerts", description=about)
+    parser = AstroParser(prog="astrolit alerts", description=about)
+    parser.hint = "`astrolit alerts --help` lists the options"
     parser.add_function_arguments(alerts, as_group=False)
     alerts(**parser.parse_args(words).as_dict())
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    """Print lines at once, so that a pipe sees each answer when it is given."""
-    for line in lines:
-        print(line, flush=True)

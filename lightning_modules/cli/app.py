@@ -1,9 +1,9 @@
 """The command `astrolit`: a LightningCLI over every model and every datamodule."""
 
-import importlib
 import json
 import logging
 import os
+import pkgutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,11 +37,9 @@ from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
 from lightning_modules.cli import alerts
 from lightning_modules.cli.checkpoints import (
-    changed_hyper_parameters,
     load_weights,
     read_checkpoint,
     remembered_model,
-    with_remembered,
 )
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
@@ -62,7 +60,6 @@ from lightning_modules.cli.shipped_configs import (
 from lightning_modules.cli.trainer import AstroTrainer
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
-
 
 DESCRIPTION = """Deep learning for astrophysics: each method a model, its data and a report. Besides
 the subcommands below, `astrolit configs` lists the shipped configurations and `astrolit alerts`
@@ -119,7 +116,8 @@ class AstroCLI(LightningCLI):
         remembered = None
         if self.checkpoint and Path(self.checkpoint).is_file():
             remembered = remembered_model(read_checkpoint(self.checkpoint))
-        self.config = parser.parse_args(with_remembered(typed, remembered))
+        layer = ["--config", json.dumps({"model": remembered})] if remembered else []
+        self.config = parser.parse_args([*typed[:1], *layer, *typed[1:]])
         if remembered and self._parsed("model.class_path") != remembered["class_path"]:
             # Another model: same-named values of the checkpoint's must not carry over.
             self.config = parser.parse_args(typed)
@@ -130,10 +128,11 @@ class AstroCLI(LightningCLI):
         check_schedule(self._parsed("optimizer"), self._parsed("lr_scheduler"))
         if self._parsed("optimizer") is not None and self.subcommand in (None, "fit"):
             model = self._parsed("model")
-            model.init_args.update(Namespace(**check_rates(self.words, _import(model.class_path))))
+            rates = check_rates(self.words, pkgutil.resolve_name(model.class_path))
+            model.init_args.update(Namespace(**rates))
         trainer = self._parsed("trainer")
         if trainer.get("logger") in (None, True):
-            method = _import(self._parsed("data.class_path")).method
+            method = pkgutil.resolve_name(self._parsed("data.class_path")).method
             model = self._parsed("model.class_path").rsplit(".", 1)[-1]
             arguments = {"save_dir": "runs", "name": run_name(list(self.configs), method, model)}
             trainer["logger"] = Namespace(
@@ -158,7 +157,9 @@ class AstroCLI(LightningCLI):
             return
         remembered = remembered_model(read_checkpoint(origin))
         typed = self._parsed("model").get("init_args", Namespace()).as_dict()
-        changed = changed_hyper_parameters(typed, remembered["init_args"] if remembered else {})
+        saved = remembered["init_args"] if remembered else {}
+        shared = sorted(name for name in typed if name in saved)
+        changed = {n: (typed[n], saved[n]) for n in shared if typed[n] != saved[n]}
         for name, (now, before) in changed.items():
             _print(f"model.{name}: {now} (the checkpoint has {before})")
         if changed:
@@ -212,12 +213,6 @@ class SaveConfig(SaveConfigCallback):
         if stage != "fit":
             self.config_filename = f"config_{TrainerFn(stage).value}.yaml"
         super().setup(trainer, pl_module, stage)
-
-
-def _import(class_path: str) -> Any:
-    """Return the class at an import path that the parser has accepted."""
-    module, name = class_path.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)
 
 
 @rank_zero_only

@@ -1,7 +1,6 @@
 """What a checkpoint remembers: class, hyper-parameters and weights."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -54,29 +53,6 @@ def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
     found = {"class_path": class_path, "init_args": arguments} if class_path else None
     return renew_config(found)
-
-
-def with_remembered(args: list[str], remembered: dict[str, Any] | None) -> list[str]:
-    """Put the checkpoint's hyper-parameters before everything typed, as the first -c."""
-    if not remembered or not args:
-        return args
-    return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
-
-
-def changed_hyper_parameters(
-    now: dict[str, Any], before: dict[str, Any]
-) -> dict[str, tuple[Any, Any]]:
-    """Return name to (value now, value before) of every argument that both know and differs.
-
-    Args:
-        now: Of this run.
-        before: Of the checkpoint.
-    """
-    return {
-        name: (now[name], before[name])
-        for name in sorted(set(now) & set(before))
-        if now[name] != before[name]
-    }
 
 
 def load_weights(model: BaseModule, checkpoint: dict[str, Any], path: str | Path) -> list[str]:

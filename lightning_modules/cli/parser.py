@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 import callbacks
 import datamodules
 import lightning_modules
+from lightning_modules.cli.shipped_configs import CONFIG
 from lightning_modules.old_names import renew_config
+from lightning_modules.optimizers import RATES
 
 ALLOWED_IMPORTS = [
     "lightning_modules",
@@ -40,8 +43,6 @@ WORDS = (
     (re.compile(r"Expected a dot import path string:"), "no class of this name or import path:"),
     (re.compile(r"Add the import path to .*"), f"{ALLOW_VARIABLE}=<package> allows it."),
 )
-
-RATES = ("lr", "weight_decay", "schedule", "warmup_steps")
 TYPED_RATE = re.compile(rf"--model\.(?:init_args\.)?({'|'.join(RATES)})(?:=|$)")
 
 
@@ -97,7 +98,7 @@ def check_rates(words: Sequence[str], model: type) -> dict[str, Any]:
     One of an earlier file gives way to an optimizer, and a saved configuration holds all defaults.
 
     Args:
-        words: The command line.
+        words: The command line, as `resolve_paths` returns it.
         model: The model's class.
 
     Returns:
@@ -128,12 +129,10 @@ def check_rates(words: Sequence[str], model: type) -> dict[str, Any]:
 
 def _files(words: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the configuration files of a command line, in order."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option in ("-c", "--config"):
-            text = value if equals else following
-            inline = text.lstrip().startswith("{")
-            yield get_loader("yaml")(text if inline else Path(text).read_text()) or {}
+    for option, value in pairwise(words):
+        if option in CONFIG:
+            text = value if value.lstrip().startswith("{") else Path(value).read_text()
+            yield get_loader("yaml")(text) or {}
 
 
 def prepare_parsing() -> None:

@@ -1,6 +1,10 @@
 """The configuration files shipped with astrolit, found by name from any folder."""
 
+from itertools import pairwise
 from pathlib import Path
+
+CONFIG = ("-c", "--config")
+"""The options that name configurations."""
 
 
 def config_folder() -> Path:
@@ -39,6 +43,8 @@ def resolve_config(name: str) -> str:
 def resolve_paths(words: list[str]) -> tuple[list[str], list[str]]:
     """Replace shipped names after -c and folders after checkpoint options by files.
 
+    `--option=value` of these becomes two words.
+
     Args:
         words: Of a command line, the subcommand first.
 
@@ -46,24 +52,17 @@ def resolve_paths(words: list[str]) -> tuple[list[str], list[str]]:
         The words, and the configurations as they were given.
     """
     finders = {
-        "-c": resolve_config,
-        "--config": resolve_config,
+        **dict.fromkeys(CONFIG, resolve_config),
         "--ckpt_path": find_newest if words[:1] == ["fit"] else find_checkpoint,
         "--init_from": find_checkpoint,
     }
-    words, configs = list(words), []
-    for place, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option not in finders or (not equals and place + 1 >= len(words)):
-            continue
-        value = value if equals else words[place + 1]
-        found = finders[option](value)
-        if option in ("-c", "--config"):
+    split = (word.split("=", 1) if word.partition("=")[0] in finders else [word] for word in words)
+    words, configs = [part for parts in split for part in parts], []
+    for place, (option, value) in enumerate(pairwise(words), start=1):
+        if option in CONFIG:
             configs.append(value)
-        if equals:
-            words[place] = f"{option}={found}"
-        else:
-            words[place + 1] = found
+        if option in finders:
+            words[place] = finders[option](value)
     return words, configs
 
 
@@ -126,12 +125,7 @@ def run_folder(checkpoint: str | None) -> Path | None:
     return folder.parent if is_run else None
 
 
-def option_value(args: list[str], name: str) -> str | None:
-    """Return the last value of an option among words, if given."""
-    value = None
-    for place, word in enumerate(args):
-        if word.startswith(f"{name}="):
-            value = word.split("=", 1)[1]
-        elif word == name and place + 1 < len(args):
-            value = args[place + 1]
-    return None if value in (None, "null") else value
+def option_value(words: list[str], name: str) -> str | None:
+    """Return the last value of an option, if given, among words of `resolve_paths`."""
+    values = [value for option, value in pairwise(words) if option == name]
+    return values[-1] if values and values[-1] != "null" else None

@@ -135,13 +135,12 @@ class DeepEmbeddedClustering(StellarAutoencoder):
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the loss of the phase and its terms."""
-        x, good = self.scaled(batch)
         if self.progress.phase is Phase.PRETRAINING:
-            reconstruction, _ = self.net(corrupted(x, self.corruption, stage))
-            error = reconstruction_error(x, reconstruction, good).mean()
+            error = super().step(batch, stage)["loss"]
             loss = error + zero_from([self.centres])
             return {"loss": loss, "reconstruction": error, "kl": torch.zeros_like(error)}
-        latent = self.net.encode(corrupted(x, self.cluster_corruption, stage))
+        x, good = self.scaled(batch)
+        latent = self.embed(corrupted(x, self.cluster_corruption, stage))
         q = soft_assignment(latent, self.centres, self.alpha)
         kl = kl_divergence(self._target(batch["index"], q, stage), q)
         alone = self.method == "dec" and self.progress.phase is Phase.CLUSTERING

@@ -1,6 +1,5 @@
 """Autoencoders of stars: what every clustering model shares, plain and variational."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -8,10 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.clustering.losses import (
-    gaussian_log_likelihood,
-    reconstruction_error,
-)
+from lightning_modules.clustering.losses import gaussian_log_likelihood, reconstruction_error
 from lightning_modules.clustering.network import AutoencoderNet, VariationalNet
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
@@ -25,42 +21,28 @@ class LatentModule(BaseModule):
     Missing features (NaN, or `good` False) enter the network as the median and carry no weight in
     any loss. The scaler is fitted on the training split before training and is part of the
     checkpoint, so that batches hold physical units.
-
-    Args:
-        num_features: Features of a star.
-        net: The network, with an `encoder` and a `decoder`.
-        asinh: Compress the tails of the scaled features.
-        compile: Compile encoder and decoder with `torch.compile`.
-        lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
-        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
-        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
-    net: AutoencoderNet | VariationalNet
+    net: AutoencoderNet
 
-    def __init__(
-        self,
-        num_features: int,
-        net: AutoencoderNet | VariationalNet,
-        asinh: bool,
-        compile: bool,
-        lr: float,
-        weight_decay: float,
-        schedule: Schedule,
-        warmup_steps: int,
-    ) -> None:
-        super().__init__(lr, weight_decay, schedule, warmup_steps)
+    def build(self, num_features: int, net: AutoencoderNet, asinh: bool, compile: bool) -> None:
+        """Take a network, and the scaler of its input; called by constructors.
+
+        Args:
+            num_features: Features of a star.
+            net: Its `encoder` and `decoder` are compiled on request.
+            asinh: Compress the tails of the scaled features.
+            compile: Compile with `torch.compile`.
+        """
         self.num_features = num_features
-        self.scaler = RobustScaler(num_features, asinh)
-        self.net = net
+        self.scaler, self.net = RobustScaler(num_features, asinh), net
         if compile:  # in place: the names of the weights stay
             net.encoder.compile()
             net.decoder.compile()
 
-    @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Return the latent (batch, latent) of scaled features (batch, features)."""
+        """Return the latent (batch, latent), or its mean, of scaled features (batch, features)."""
+        return self.net.encode(x)
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shape of `features`."""
@@ -125,8 +107,6 @@ class StellarAutoencoder(LatentModule):
         warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
-    net: AutoencoderNet
-
     def __init__(
         self,
         num_features: int = 5,
@@ -144,23 +124,17 @@ class StellarAutoencoder(LatentModule):
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
     ) -> None:
-        net = AutoencoderNet(
-            num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
-            gradient_checkpointing,
-        )  # fmt: skip
-        rates = lr, weight_decay, schedule, warmup_steps
-        super().__init__(num_features, net, asinh, compile, *rates)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
+        options = batch_norm, dropout, variant, gradient_checkpointing
+        net = AutoencoderNet(num_features, hidden_dims, latent_dim, *options)
+        self.build(num_features, net, asinh, compile)
         self.corruption = corruption
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the latent (batch, latent) of scaled features (batch, features)."""
-        return self.net.encode(x)
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the reconstruction error in scaled units as `loss`."""
         x, good = self.scaled(batch)
-        reconstruction, _ = self.net(corrupted(x, self.corruption, stage))
+        reconstruction = self.net.decode(self.embed(corrupted(x, self.corruption, stage)))
         return {"loss": reconstruction_error(x, reconstruction, good).mean()}
 
 
@@ -219,24 +193,12 @@ class StellarVAE(LatentModule):
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
     ) -> None:
-        net = VariationalNet(
-            num_features, hidden_dims, latent_dim, batch_norm, dropout, variant,
-            gradient_checkpointing,
-        )  # fmt: skip
-        rates = lr, weight_decay, schedule, warmup_steps
-        super().__init__(num_features, net, asinh, compile, *rates)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
-        self.beta = beta
-        self.warmup_epochs = warmup_epochs
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the mean of q(z|x), (batch, latent), of scaled features (batch, features)."""
-        mean, _ = self.net.encode(x)
-        return mean
-
-    def kl_weight(self, stage: str) -> float:
-        """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.ramp(stage, self.warmup_epochs)
+        options = batch_norm, dropout, variant, gradient_checkpointing
+        net = VariationalNet(num_features, hidden_dims, latent_dim, *options)
+        self.build(num_features, net, asinh, compile)
+        self.beta, self.warmup_epochs = beta, warmup_epochs
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the negative evidence lower bound and its parts."""
@@ -245,7 +207,7 @@ class StellarVAE(LatentModule):
         nll = -gaussian_log_likelihood(x, reconstruction, good, self.net.log_noise).mean()
         kl = gaussian_kl(mean, log_variance).sum(dim=1).mean()
         return {
-            "loss": nll + self.kl_weight(stage) * kl,
+            "loss": nll + self.beta * self.ramp(stage, self.warmup_epochs) * kl,
             "nll": nll,
             "kl": kl,
             "reconstruction": reconstruction_error(x, reconstruction, good).mean(),

@@ -1,6 +1,7 @@
 """Networks and assignments of the deep-embedded-clustering family (torch only)."""
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,22 +24,25 @@ class AutoencoderNet(nn.Module):
         gradient_checkpointing: Recompute the hidden layers in the backward pass.
     """
 
+    codes_per_latent: ClassVar[int] = 1
+    """Outputs of the encoder for each latent."""
+
     def __init__(
         self,
         num_features: int,
-        hidden_dims: Sequence[int] = (128, 64, 32),
-        latent_dim: int = 16,
+        hidden_dims: Sequence[int],
+        latent_dim: int,
         batch_norm: bool = True,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         variant: Variant = "plain",
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        options = (batch_norm, dropout, variant, gradient_checkpointing)
-        self.encoder = MLP(num_features, hidden_dims, latent_dim, *options)
-        mirrored: Variant = "plain" if variant == "attention" else variant
-        options = (batch_norm, dropout, mirrored, gradient_checkpointing)
-        self.decoder = MLP(latent_dim, list(hidden_dims)[::-1], num_features, *options)
+        code_dim, mirrored = self.codes_per_latent * latent_dim, list(hidden_dims)[::-1]
+        norms, last = (batch_norm, dropout), gradient_checkpointing
+        self.encoder = MLP(num_features, hidden_dims, code_dim, *norms, variant, last)
+        variant = "plain" if variant == "attention" else variant
+        self.decoder = MLP(latent_dim, mirrored, num_features, *norms, variant, last)
 
     def encode(self, x: Tensor) -> Tensor:
         """Map scaled features (batch, features) to the latent (batch, latent)."""
@@ -50,62 +54,40 @@ class AutoencoderNet(nn.Module):
         reconstruction: Tensor = self.decoder(latent)
         return reconstruction
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return reconstruction (batch, features) and latent (batch, latent)."""
-        latent = self.encode(x)
-        return self.decode(latent), latent
 
-
-class VariationalNet(nn.Module):
-    """Encoder with a mean and a log-variance head, decoder, and the noise of the data.
+class VariationalNet(AutoencoderNet):
+    """The same with a mean and a log-variance of each latent, and the noise of the data.
 
     The likelihood is Gaussian with one learnt standard deviation a feature (Rybkin et al. 2021,
     arXiv:2006.13202), `log_noise`, in scaled units.
 
     Args:
         num_features: Width of the data.
-        hidden_dims: Widths of the encoder's hidden layers; the decoder mirrors them.
-        latent_dim: Width of the latent space.
-        batch_norm: Normalise hidden layers over the batch.
-        dropout: Dropout in the hidden layers.
-        variant: `plain`, `residual` or `attention` (see `MLP`).
-        gradient_checkpointing: Recompute the hidden layers in the backward pass.
+        *others: The other arguments of `AutoencoderNet`.
+        **named: Likewise, by name.
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        hidden_dims: Sequence[int] = (128, 64, 32),
-        latent_dim: int = 16,
-        batch_norm: bool = True,
-        dropout: float = 0.0,
-        variant: Variant = "plain",
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        super().__init__()
-        options = (batch_norm, dropout, variant, gradient_checkpointing)
-        self.encoder = MLP(num_features, hidden_dims, 2 * latent_dim, *options)
-        mirrored: Variant = "plain" if variant == "attention" else variant
-        options = (batch_norm, dropout, mirrored, gradient_checkpointing)
-        self.decoder = MLP(latent_dim, list(hidden_dims)[::-1], num_features, *options)
+    codes_per_latent = 2
+
+    def __init__(self, num_features: int, *others: Any, **named: Any) -> None:
+        super().__init__(num_features, *others, **named)
         self.log_noise = nn.Parameter(torch.zeros(num_features))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the mean of q(z|x), (batch, latent), of scaled features (batch, features)."""
+        return self.posterior(x)[0]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each (batch, latent)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=-1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Map the latent (batch, latent) to scaled features (batch, features)."""
-        reconstruction: Tensor = self.decoder(latent)
-        return reconstruction
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return reconstruction of a sampled latent, mean and log-variance.
 
         In eval mode the latent is the mean, so that evaluation is reproducible.
         """
-        mean, log_variance = self.encode(x)
+        mean, log_variance = self.posterior(x)
         noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 

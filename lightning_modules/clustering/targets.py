@@ -79,11 +79,7 @@ class DECTargets:
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors for a checkpoint."""
-        return {
-            "index": self.index,
-            "probability": self.probability,
-            "assignment": self.assignment,
-        }
+        return dict(vars(self))
 
     def to(self, device: torch.device) -> "DECTargets":
         """Return the same on a device."""

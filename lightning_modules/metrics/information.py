@@ -66,9 +66,7 @@ def mutual_information_of_covariance(
     return information - p * q / (2 * effective)
 
 
-def total_correlation(
-    x: Tensor, shrinkage: float | None = 0.0, bias_correction: bool = True
-) -> Tensor:
+def total_correlation(x: Tensor) -> Tensor:
     """Return the total correlation of variables as if jointly Gaussian, -1/2 ln det R, in nats.
 
     The estimate from N independent rows is too high by about d (d - 1) / (4 N) (Bartlett 1954 for
@@ -76,19 +74,13 @@ def total_correlation(
 
     Args:
         x: Shape (N, d).
-        shrinkage: Weight of the identity in the correlation matrix; None chooses it from the data.
-        bias_correction: Whether to take off the bias of the finite sample.
 
     Returns:
         A float64 scalar.
     """
-    covariance, (count, size) = _covariance(x.double()), x.shape
-    weight = optimal_shrinkage(covariance, count) if shrinkage is None else shrinkage
-    result = -0.5 * _log_det(shrunk_correlation(covariance, weight))
-    if not bias_correction:
-        return result
-    effective = max(count - 1 - (2 * size + 5) / 6, 1.0)
-    return result - (1 - weight) ** 2 * size * (size - 1) / (4 * effective)
+    count, size = x.shape
+    result = -0.5 * _log_det(shrunk_correlation(_covariance(x.double())))
+    return result - size * (size - 1) / (4 * max(count - 1 - (2 * size + 5) / 6, 1.0))
 
 
 def shrunk_correlation(covariance: Tensor, shrinkage: float | Tensor = 0.0) -> Tensor:

@@ -4,12 +4,16 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from lightning_modules.microlensing.module import TimeDistributedCNN
 from lightning_modules.microlensing.streaming import Stream, StreamOutput
 
 TABLES = """
@@ -21,14 +25,6 @@ CREATE TABLE IF NOT EXISTS answer (
     event INTEGER, time REAL, num_epochs INTEGER, probability BLOB,
     PRIMARY KEY (event, time)) WITHOUT ROWID;
 """
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """What makes streams: a trained `TimeDistributedCNN`."""
-
-    def stream(self) -> Stream:
-        """Return a stream."""
 
 
 class AlertStream:
@@ -60,12 +56,6 @@ class AlertStream:
         except ValueError:
             self.close()
             raise
-
-    def __enter__(self) -> "AlertStream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +92,8 @@ class AlertStream:
         self._load(*saved)
         given = self.stream.step(time, flux, error)
         state = self.stream.state
-        values = given.num_epochs, *state["epoch"].tolist(), self._floats(), number
+        floats = parameters_to_vector(self._floats()).numpy().tobytes()
+        values = given.num_epochs, *state["epoch"].tolist(), floats, number
         self.database.execute(
             "UPDATE event SET num_epochs=?, time=?, flux=?, error=?, state=? WHERE number=?", values
         )
@@ -117,20 +108,15 @@ class AlertStream:
     ) -> None:
         """Put the state of an event into the stream."""
         self.stream.reset()
-        if num_epochs is None:
-            return
-        state = self.stream.state
-        state["num_epochs"].fill_(num_epochs)
-        state["epoch"] = torch.tensor([time, flux, error], dtype=torch.float64)
-        floats = torch.from_numpy(np.frombuffer(blob, dtype=np.float32).copy())
-        tensors = [value for value in state.values() if value.dtype == torch.float32]
-        for value, part in zip(tensors, floats.split([v.numel() for v in tensors]), strict=True):
-            value.copy_(part.view_as(value))
+        if num_epochs is not None:
+            self.stream.state["num_epochs"].fill_(num_epochs)
+            self.stream.state["epoch"] = torch.tensor([time, flux, error], dtype=torch.float64)
+            saved = torch.frombuffer(bytearray(blob), dtype=torch.float32)
+            vector_to_parameters(saved, self._floats())
 
-    def _floats(self) -> bytes:
+    def _floats(self) -> list[Tensor]:
         """Return all of the stream's state that is float32."""
-        tensors = [v.flatten() for v in self.stream.state.values() if v.dtype == torch.float32]
-        return torch.cat(tensors).numpy().tobytes()
+        return [value for value in self.stream.state.values() if value.dtype == torch.float32]
 
     def _row(self, query: str, *values: Any) -> Any:
         """Return the first row of a query, or None."""
@@ -153,7 +139,9 @@ class AlertStream:
             )
 
 
-def answer_alerts(module: Streams, lines: Iterable[str], state_path: str | Path) -> Iterator[str]:
+def answer_alerts(
+    module: TimeDistributedCNN, lines: Iterable[str], state_path: str | Path
+) -> Iterator[str]:
     """Answer alerts, one JSON line for each, as they come.
 
     An alert that cannot be answered (no JSON, a missing key, an earlier time) gets a line with
@@ -164,7 +152,7 @@ def answer_alerts(module: Streams, lines: Iterable[str], state_path: str | Path)
         lines: Alerts as `AlertStream.answer` takes them, one JSON object each.
         state_path: File of the states of all live events.
     """
-    with AlertStream(module.stream(), state_path) as alerts:
+    with closing(AlertStream(module.stream(), state_path)) as alerts:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

@@ -112,21 +112,17 @@ class Level(CausalConv1d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, dilation)
         same = in_channels == out_channels
-        self.shortcut = None if same else nn.Linear(in_channels, out_channels, bias=False)
+        self.shortcut = nn.Identity() if same else nn.Linear(in_channels, out_channels, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, time) to (batch, out_channels, time)."""
         found = self.dropout(torch.relu(super().forward(x)))
-        return self._shortcut(x.transpose(1, 2)).transpose(1, 2) + found
+        return self.shortcut(x.transpose(1, 2)).transpose(1, 2) + found
 
     def push(self, history: Tensor, step: int, x: Tensor) -> Tensor:
         """Return the output at one more step, shape (out_channels,)."""
-        return self._shortcut(x) + torch.relu(super().push(history, step, x))
-
-    def _shortcut(self, x: Tensor) -> Tensor:
-        """Return the input (..., in_channels) with the output's channels."""
-        return x if self.shortcut is None else self.shortcut(x)
+        return self.shortcut(x) + torch.relu(super().push(history, step, x))
 
 
 class DilatedNetwork(CurveNetwork):

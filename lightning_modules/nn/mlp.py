@@ -30,17 +30,8 @@ class BatchNorm(nn.BatchNorm1d):
         """Return the normalised batch, same shape."""
         if self.training and (len(x) == 1 or self.recomputing):
             # With momentum 0 the running statistics stay what they are.
-            by_batch = len(x) > 1
-            return functional.batch_norm(
-                x,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                by_batch,
-                0.0,
-                self.eps,
-            )
+            kept = self.running_mean, self.running_var, self.weight, self.bias
+            return functional.batch_norm(x, *kept, len(x) > 1, 0.0, self.eps)
         return super().forward(x)
 
 
@@ -63,13 +54,9 @@ class Block(nn.Module):
         self.linear = linear(in_dim, out_dim)
         self.norm = BatchNorm(out_dim) if batch_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.shortcut = (
-            None
-            if not residual
-            else nn.Identity()
-            if in_dim == out_dim
-            else linear(in_dim, out_dim)
-        )
+        self.shortcut: nn.Module | None = None
+        if residual:
+            self.shortcut = nn.Identity() if in_dim == out_dim else linear(in_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_dim) to (batch, out_dim)."""

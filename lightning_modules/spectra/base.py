@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.optimizers import Schedule
 from lightning_modules.spectra.losses import negative_log_likelihood, with_scatter
 from lightning_modules.spectra.moments import Population
 from lightning_modules.spectra.network import SpectraNetwork
@@ -47,30 +46,14 @@ class SpectraModule(BaseModule):
     anything. Scaling, population and how the training spectra's continuum was normalised
     (`continuum_mask`, the pixels of a polynomial's fit, and `continuum_degree`, -1 if nobody said)
     are fitted buffers and travel in the checkpoint.
-
-    Args:
-        num_pixels: P.
-        net: The network.
-        lr: Learning rate of AdamW.
-        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
-        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
-        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
     """
 
     log_scatter: Tensor | None
     continuum_mask: Tensor
     continuum_degree: Tensor
 
-    def __init__(
-        self,
-        num_pixels: int,
-        net: SpectraNetwork,
-        lr: float,
-        weight_decay: float,
-        schedule: Schedule,
-        warmup_steps: int,
-    ) -> None:
-        super().__init__(lr, weight_decay, schedule, warmup_steps)
+    def build(self, num_pixels: int, net: SpectraNetwork) -> None:
+        """Take a network for spectra of P pixels, and make the buffers; called by constructors."""
         self.num_pixels, self.net = num_pixels, net
         self.population = Population(net.latent_dim + 1)
         self.log_scatter = None

@@ -68,12 +68,6 @@ class LabelScaling(nn.Module):
         return u * self.label_std + self.label_mean
 
 
-def num_monomials(num_labels: int) -> int:
-    """Return F, the width of `monomials`."""
-    quadratic = num_labels <= MOST_QUADRATIC
-    return num_labels + quadratic * num_labels * (num_labels + 1) // 2
-
-
 def monomials(u: Tensor) -> Tensor:
     """Return φ(u): all u_i and, of at most 8 labels, all products u_i u_j with i ≤ j.
 

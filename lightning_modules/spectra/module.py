@@ -11,13 +11,12 @@ from lightning_modules.base import Batch
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.optimizers import Schedule
 from lightning_modules.spectra.base import Inputs, SpectraModule, chi2_per_pixel
-from lightning_modules.spectra.decorrelation import label_trend
 from lightning_modules.spectra.labels import monomials
 from lightning_modules.spectra.losses import (
     negative_log_likelihood,
     scattered_negative_log_likelihood,
 )
-from lightning_modules.spectra.moments import moments_of
+from lightning_modules.spectra.moments import label_trend, moments_of
 from lightning_modules.spectra.network import SkipNetwork, SpectraNetwork
 from lightning_modules.spectra.outliers import population_rows
 from lightning_modules.spectra.reference_network import ReferenceNetwork
@@ -117,14 +116,15 @@ class SpectraVAE(SpectraModule):
         warmup_steps: int = 0,
     ) -> None:
         _check_shares(label_dropout, separability_momentum)
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
+        self.save_hyperparameters()
         sizes = num_pixels, num_labels, latent_dim
         net: SpectraNetwork = (
             SkipNetwork(*sizes, hidden_dims or TRUNK)
             if network == "skip"
             else ReferenceNetwork(*sizes, hidden_dims)
         )
-        super().__init__(num_pixels, net, lr, weight_decay, schedule, warmup_steps)
-        self.save_hyperparameters()
+        self.build(num_pixels, net)
         self.beta, self.warmup_epochs = beta, warmup_epochs
         self.structure, self.free_nats = structure, free_nats
         self.structure_penalty = structure_penalty
@@ -171,7 +171,8 @@ class SpectraVAE(SpectraModule):
                 posterior.mean, u, counts, self.sum_over_processes
             )
         self._collect(posterior.mean, stars["chi2"], batch, stage)
-        loss = (nll + self.structure_weight(stage) * structure + term) / self.num_pixels
+        beta = self.beta * self.ramp(stage, self.warmup_epochs)
+        loss = (nll + beta * structure + term) / self.num_pixels
         return {
             "loss": loss,
             "nll": nll,
@@ -180,10 +181,6 @@ class SpectraVAE(SpectraModule):
             "structure": structure,
             "separability": separability,
         }
-
-    def structure_weight(self, stage: str) -> float:
-        """Return β, or in training what the warm-up has reached of it at this optimizer step."""
-        return self.beta * self.ramp(stage, self.warmup_epochs)
 
     def on_fit_start(self) -> None:
         """Fit the linear model that training starts from, once in the life of the weights.
@@ -239,7 +236,10 @@ class SpectraVAE(SpectraModule):
 
     def _pass(self, batch: Batch, sample: bool) -> tuple[dict[str, Tensor], Inputs, Posterior]:
         """Return the terms of each star, the batch in standard units, and the posteriors."""
-        label = self._drawn(batch) if sample else None
+        label = batch["label"]
+        if sample:
+            shares = self.label_noise, self.label_dropout
+            label = self.net.labels.draw(label, batch["label_error"], *shares)
         inputs = self.inputs(batch, label)
         mean, log_variance = self._encode(inputs)
         noise = torch.randn_like(mean) if sample else torch.zeros_like(mean)
@@ -256,12 +256,6 @@ class SpectraVAE(SpectraModule):
         kl = gaussian_kl(mean, log_variance).sum(dim=1)
         posterior = Posterior(mean, log_variance, latent)
         return {"nll": nll, "chi2": chi2, "kl": kl}, inputs, posterior
-
-    def _drawn(self, batch: Batch) -> Tensor:
-        """Return the labels of a training pass."""
-        return self.net.labels.draw(
-            batch["label"], batch["label_error"], self.label_noise, self.label_dropout
-        )
 
     def _parts(self) -> Iterator[Part]:
         """Yield training stars with all their labels, for the warm start."""

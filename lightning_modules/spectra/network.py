@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.spectra.labels import LabelScaling, monomials, num_monomials
+from lightning_modules.spectra.labels import LabelScaling, monomials
 from lightning_modules.spectra.linear_posterior import linear_posterior
 from lightning_modules.spectra.output_layer import pixel_sum
 from lightning_modules.spectra.pixels import PixelScaling, row_blocks
@@ -81,7 +81,7 @@ class SkipNetwork(SpectraNetwork):
         self, num_pixels: int, num_labels: int, latent_dim: int, hidden_dims: Sequence[int]
     ) -> None:
         super().__init__(num_pixels, num_labels, latent_dim, learned_default=True)
-        self.num_monomials = num_monomials(num_labels)
+        self.num_monomials = monomials(torch.zeros(0, num_labels)).shape[1]
         self.skip = nn.Linear(self.num_monomials + latent_dim, num_pixels)  # R, W and b
         self.encoder_input = PixelLinear(num_pixels, hidden_dims[0])
         self.encoder_labels = label_layer(num_labels, hidden_dims[0])

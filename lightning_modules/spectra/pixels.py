@@ -31,8 +31,8 @@ class PixelScaling(nn.Module):
         Raises:
             ValueError: If they are not finite or a scale is not positive.
         """
-        if not (mean.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
-            broken = ~(mean.isfinite() & scale.isfinite() & (scale > 0))
+        broken = ~(mean.isfinite() & scale.isfinite() & (scale > 0))
+        if broken.any():
             raise ValueError(
                 f"flux_mean and flux_scale of the training statistics must be finite and the scale "
                 f"positive; pixels {torch.where(broken)[0][:5].tolist()} are not"

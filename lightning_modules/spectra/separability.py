@@ -20,6 +20,8 @@ from lightning_modules.spectra.moments import RunningMoments, covariance_of, mom
 
 Separability = Literal["gaussian_mi", "cross_correlation", "hsic", "adversary", "none"]
 Sum = Callable[[Tensor], Tensor]
+Terms = tuple[Tensor, Tensor]
+"""Value and training term."""
 
 
 class SeparabilityLoss(nn.Module, ABC):
@@ -37,7 +39,7 @@ class SeparabilityLoss(nn.Module, ABC):
         self.latent_dim, self.num_labels, self.weight = latent_dim, num_labels, weight
 
     @abstractmethod
-    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Any:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Terms:
         """Return value and training term, scalars.
 
         Args:
@@ -51,9 +53,7 @@ class SeparabilityLoss(nn.Module, ABC):
 class NoSeparability(SeparabilityLoss):
     """Measures nothing."""
 
-    def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Terms:
         """Return zeros."""
         zero = mean.new_zeros(())
         return zero, zero
@@ -74,9 +74,7 @@ class MomentSeparability(SeparabilityLoss):
     def value(self, covariance: Tensor, num_samples: Tensor) -> Tensor:
         """Return the loss of a covariance (D + L, D + L) from so many independent stars."""
 
-    def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Terms:
         """Return value and training term, scalars."""
         moments = summed(moments_of(torch.cat([mean.float(), u], dim=1), counts))
         num_samples = moments[0, 0].detach()
@@ -114,9 +112,7 @@ class KernelAlignment(SeparabilityLoss):
     0 to 1, or slightly negative. Not in nats.
     """
 
-    def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Terms:
         """Return value and training term, scalars; 0 with fewer than eight stars."""
         mean, u = mean[counts], u[counts]
         if len(mean) < 8:
@@ -143,9 +139,7 @@ class Adversary(SeparabilityLoss):
             nn.Linear(64, num_labels),
         )  # fmt: skip
 
-    def forward(
-        self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, mean: Tensor, u: Tensor, counts: Tensor, summed: Sum) -> Terms:
         """Return value and training term, scalars."""
         reversed_mean: Tensor = _ReverseGradient.apply(mean.float(), self.weight)
         prediction = self.net(reversed_mean).float()

@@ -59,14 +59,13 @@ Parts = Callable[[], Iterable[Part]]
 
 @torch.no_grad()
 def fit_linear_model(
-    parts: Parts, latent_dim: int, seed: int = 0, advance: Callable[[], object] = lambda: None
+    parts: Parts, latent_dim: int, advance: Callable[[], object] = lambda: None
 ) -> LinearModel:
     """Fit the model to all stars.
 
     Args:
         parts: Gives the stars in parts; called once a pass, `PASSES` times.
         latent_dim: D.
-        seed: Of the start of the subspace iteration.
         advance: Called after each pass.
 
     Raises:
@@ -76,7 +75,7 @@ def fit_linear_model(
     advance()
     axes: Tensor | None = None
     for _ in range(SUBSPACE_PASSES):
-        axes = _subspace(parts, model, latent_dim, seed, axes)
+        axes = _subspace(parts, model, latent_dim, axes)
         advance()
     assert axes is not None
     model = model._replace(latent_map=axes[:, :latent_dim].mT.contiguous())
@@ -88,17 +87,15 @@ def fit_linear_model(
 
 def _regression(parts: Parts) -> LinearModel:
     """Return b and R by weighted least squares, no latents."""
-    sums = None
+    sums: list[Tensor] = []
     for part in parts():
         factors = torch.cat([torch.ones_like(part.x[:, :1]), part.monomials], dim=1)
-        sums = _add(sums, part, factors, products(factors.mT).mT)
+        sums = _added(sums, _sums(part, factors, products(factors.mT).mT))
     solution = _coefficients(sums)
     return LinearModel(solution[0], solution[1:], solution[:0])
 
 
-def _subspace(
-    parts: Parts, model: LinearModel, latent_dim: int, seed: int, axes: Tensor | None
-) -> Tensor:
+def _subspace(parts: Parts, model: LinearModel, latent_dim: int, axes: Tensor | None) -> Tensor:
     """Return vectors (P, K ≥ D) nearer the residuals' principal axes, longest first.
 
     Their lengths are the standard deviations along them; a masked pixel counts as its mean. A few
@@ -108,7 +105,7 @@ def _subspace(
     for part in parts():
         residual = model.residual(part).mul_(part.weight > 0)
         if basis is None:
-            start = axes if axes is not None else _random_axes(residual, latent_dim, seed)
+            start = axes if axes is not None else _random_axes(residual, latent_dim)
             basis = torch.linalg.qr(start).Q
         step = residual.mT @ (residual @ basis)
         product, count = step if product is None else product.add_(step), count + len(residual)
@@ -119,64 +116,64 @@ def _subspace(
     return torch.nn.functional.normalize(product @ vectors, dim=0) * values.sqrt()
 
 
-def _random_axes(like: Tensor, latent_dim: int, seed: int) -> Tensor:
-    """Return random vectors, the same on every process."""
-    generator = torch.Generator().manual_seed(seed)
+def _random_axes(like: Tensor, latent_dim: int) -> Tensor:
+    """Return random vectors, always and on every process the same."""
+    generator = torch.Generator().manual_seed(0)
     size = min(latent_dim + OVERSAMPLING, like.shape[1])
     return torch.randn(like.shape[1], size, generator=generator).to(like)
 
 
 def _expectation_maximisation(parts: Parts, model: LinearModel) -> LinearModel:
     """Return the model after one pass, its latents made white."""
-    sums, total = None, None
+    sums: list[Tensor] = []
     for part in parts():
         mean, covariance = linear_posterior(model.residual(part), part.weight, model.latent_map)
         factors = torch.cat([torch.ones_like(mean[:, :1]), part.monomials, mean], dim=1)
         outer = factors.unsqueeze(2) * factors.unsqueeze(1)  # (B, K, K)
         outer[:, -mean.shape[1] :, -mean.shape[1] :] += covariance
         i, j = torch.triu_indices(outer.shape[1], outer.shape[1], device=outer.device)
-        sums = _add(sums, part, factors, outer[:, i, j])
-        total = outer.sum(dim=0).double() if total is None else total + outer.sum(dim=0)
-    assert total is not None
+        own = [*_sums(part, factors, outer[:, i, j]), outer.sum(dim=0).double()]
+        sums = _added(sums, own)
     size = len(model.latent_map)
     solution = _coefficients(sums)
     fitted = LinearModel(solution[0], solution[1:-size], solution[-size:])
-    assert sums is not None
-    return _whitened(fitted, total, sums[3] / total[0, 0])
+    weight, total = sums[2:]
+    return _whitened(fitted, total, weight / total[0, 0])
 
 
-_Sums = tuple[Tensor, Tensor, int, Tensor]
-
-
-def _add(sums: _Sums | None, part: Part, factors: Tensor, pairs: Tensor) -> _Sums:
-    """Add a part to the normal equations of each pixel.
+def _sums(part: Part, factors: Tensor, pairs: Tensor) -> list[Tensor]:
+    """Return the normal equations of each pixel, float64.
 
     Args:
-        sums: Σ w t tᵀ as pairs (P, K (K + 1) / 2), Σ w x t (P, K), K and Σ w (P,).
         part: The stars.
         factors: t, shape (B, K).
         pairs: t tᵀ (or its expectation) as pairs i ≤ j, shape (B, K (K + 1) / 2).
+
+    Returns:
+        Σ w t tᵀ as pairs (P, K (K + 1) / 2), Σ w x t (P, K) and Σ w (P,).
     """
-    left = (part.weight.mT @ pairs).double()
-    right = ((part.weight * part.x).mT @ factors).double()
-    weight = part.weight.sum(dim=0).double()
-    if sums is None:
-        return left, right, factors.shape[1], weight
-    return sums[0].add_(left), sums[1].add_(right), sums[2], sums[3].add_(weight)
+    left, right = part.weight.mT @ pairs, (part.weight * part.x).mT @ factors
+    return [left.double(), right.double(), part.weight.sum(dim=0).double()]
 
 
-def _coefficients(sums: _Sums | None) -> Tensor:
+def _added(sums: list[Tensor], own: list[Tensor]) -> list[Tensor]:
+    """Return the sums with those of one more part, in place; the part's own if there are none."""
+    return [a.add_(b) for a, b in zip(sums, own, strict=True)] if sums else own
+
+
+def _coefficients(sums: list[Tensor]) -> Tensor:
     """Return the solution of the normal equations, shape (K, P), float32.
 
     Raises:
         ValueError: If there were no stars.
     """
-    if sums is None:
+    if not sums:
         raise ValueError("the warm start found no star with labels in the training split")
-    matrix = unpacked(sums[0], sums[2])
+    left, right = sums[:2]
+    matrix = unpacked(left, right.shape[1])
     matrix.diagonal(dim1=-2, dim2=-1).add_(PRIOR)
     factor = torch.linalg.cholesky(matrix)
-    return torch.cholesky_solve(sums[1].unsqueeze(-1), factor).squeeze(-1).mT.float()
+    return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1).mT.float()
 
 
 def _whitened(model: LinearModel, total: Tensor, weight: Tensor) -> LinearModel:

@@ -147,9 +147,10 @@ def test_vae_warm_up_is_a_function_of_the_step(
     seen: list[float] = []
 
     class Watch(Callback):
-        def on_train_batch_start(self, _: Trainer, pl_module: LightningModule, *__: Any) -> None:
+        def on_train_batch_end(self, _: Trainer, pl_module: LightningModule, *__: Any) -> None:
             assert isinstance(pl_module, StellarVAE)
-            seen.append(pl_module.kl_weight("train"))
+            terms = pl_module.last_terms
+            seen.append(float((terms["loss"] - terms["nll"]) / terms["kl"]))
 
     model = build("StellarVAE", beta=0.5, warmup_epochs=2)
     assert isinstance(model, StellarVAE)
@@ -157,8 +158,7 @@ def test_vae_warm_up_is_a_function_of_the_step(
     trainer.fit(model, make_data())
     steps = int(trainer.num_training_batches)
     ramp = [0.5 * step / (2 * steps) for step in range(2 * steps)]
-    assert seen == pytest.approx(ramp + [0.5] * steps)
-    assert model.kl_weight("val") == 0.5
+    assert seen == pytest.approx(ramp + [0.5] * steps, abs=1e-4)
 
 
 def test_vae_evaluates_the_full_bound(make_data: MakeData) -> None:

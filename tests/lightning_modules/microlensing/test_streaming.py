@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_alerts_of_many_events_are_answered_as_their_streams_would(tmp_path: Pat
 
 def test_an_old_alert_again_gets_its_old_answer(tmp_path: Path) -> None:
     epochs = epochs_of(light_curves(1, 30), 0)
-    with AlertStream(build("dilated").stream(), tmp_path / "states.db") as alerts:
+    with closing(AlertStream(build("dilated").stream(), tmp_path / "states.db")) as alerts:
         first = [alerts.answer(alert) for alert in alerts_of("a", epochs)]
         again = [alerts.answer({**alert, "flux": 9.0}) for alert in alerts_of("a", epochs)]
         assert first == again
@@ -179,17 +180,17 @@ def test_an_alert_happens_wholly_or_not_at_all(
     model = build("dilated")
     expected = run(model.stream(), epochs)
     path = tmp_path / "states.db"
-    with AlertStream(model.stream(), path) as alerts:
+    with closing(AlertStream(model.stream(), path)) as alerts:
         for alert in alerts_of("a", epochs[:7]):
             alerts.answer(alert)
 
-        def die() -> bytes:
+        def die() -> list[torch.Tensor]:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(alerts, "_floats", die)
         with pytest.raises(KeyboardInterrupt):
             alerts.answer(alerts_of("a", epochs)[7])
-    with AlertStream(model.stream(), path) as alerts:
+    with closing(AlertStream(model.stream(), path)) as alerts:
         answers = [alerts.answer(alert) for alert in alerts_of("a", epochs)]
     found = torch.tensor([list(answer["probability"].values()) for answer in answers])
     assert torch.equal(found, expected)

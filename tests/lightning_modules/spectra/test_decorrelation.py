@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from lightning_modules import SpectraVAE
-from lightning_modules.spectra.decorrelation import label_trend
+from lightning_modules.spectra.moments import label_trend
 from lightning_modules.spectra.network import SkipNetwork
 from tests.lightning_modules.spectra.stars import SMALL
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightning_modules import SpectraVAE
-from lightning_modules.spectra.labels import LabelScaling, monomials, num_monomials
+from lightning_modules.spectra.labels import LabelScaling, monomials
 from lightning_modules.spectra.network import SkipNetwork
 from lightning_modules.spectra.output_layer import pixel_sum
 from lightning_modules.spectra.pixels import PixelScaling, keep
@@ -37,7 +37,7 @@ def test_any_number_of_labels(num_labels: int) -> None:
     mean, log_variance = net.encode(x, weight, u, missing)
     assert mean.shape == log_variance.shape == (5, 4)
     assert net.decode(mean, u, missing).shape == (5, 40)
-    assert monomials(u).shape == (5, num_monomials(num_labels))
+    assert monomials(u).shape == (5, net.num_monomials)
 
 
 def test_monomials_are_all_of_degree_one_and_two() -> None:
