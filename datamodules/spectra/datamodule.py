@@ -1,6 +1,6 @@
 """Spectra of stars as a LightningDataModule: cuts, usable pixels, labels with errors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,22 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.base import BaseDataModule
-from datamodules.samplers import Batch
+from datamodules.source import check_rules
 from datamodules.spectra.continuum import DEGREE, continuum_mask
 from datamodules.spectra.grid import grid_of
-from datamodules.spectra.labels import label_columns, label_moments
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
 from datamodules.spectra.schema import LABELS, SCHEMA, UNITS, VERSION
 from datamodules.spectra.selection import Selection, describe
 from datamodules.spectra.simulate.line_table import element_windows
 from datamodules.spectra.source import SpectraSource
-from datamodules.spectra.statistics import NOISE_ROWS, pixel_moments, pixel_noise
+from datamodules.spectra.statistics import (
+    label_columns,
+    label_moments,
+    pixel_moments,
+    pixel_noise,
+)
 from datamodules.store import RowStore
 
 DEFAULT_SELECTION = Selection()
 DEFAULT_POLICY = PixelMaskPolicy()
 REPORT_ROWS = 4096
+NOISE_ROWS = 2048
+"""Training spectra whose errors give the typical noise of each pixel."""
 
 
 class SpectraDataModule(BaseDataModule):
@@ -102,15 +108,13 @@ class SpectraDataModule(BaseDataModule):
         super().__init__(
             source, batch_size, num_workers, seed, val_fraction, test_fraction, cache_dir
         )
-        if not 0 <= min_good_fraction <= 1:
-            raise ValueError(f"data.min_good_fraction={min_good_fraction} must be in 0..1")
-        if error_floor < 0 or memory_limit_gib < 0:
-            raise ValueError(
-                f"data.error_floor={error_floor} and data.memory_limit_gib={memory_limit_gib} must "
-                "not be negative"
-            )
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"data.labels={list(labels)} names a label twice")
+        rules = {
+            f"min_good_fraction={min_good_fraction} must be in 0..1": 0 <= min_good_fraction <= 1,
+            f"error_floor={error_floor} must not be negative": error_floor >= 0,
+            f"memory_limit_gib={memory_limit_gib} must not be negative": memory_limit_gib >= 0,
+            f"labels={list(labels)} must not name a label twice": len({*labels}) == len(labels),
+        }
+        check_rules("data", rules)
         self.labels = tuple(labels)
         self.mask_policy = mask_policy
         self.selection = selection
@@ -148,15 +152,13 @@ class SpectraDataModule(BaseDataModule):
         size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30
         self.in_memory = size <= self.memory_limit_gib
         self.reader = PixelReader(store, self.mask_policy, self.error_floor)
-        index, pixels = load_pixels(
-            self.reader, kept, self.grid.num_pixels, min_good, self.in_memory
-        )
+        num_pixels = self.grid.num_pixels
+        index, pixels = load_pixels(self.reader, kept, num_pixels, min_good, self.in_memory)
         few = counts["selected"] - len(index)
         self.counts = {**counts, "too_few_good_pixels": few, "kept": len(index)}
         self._announce(store)
         label, error = label_columns(catalogue, self.labels, str(store.path))
-        columns = {"index": torch.from_numpy(index), **pixels}
-        return {**columns, "label": label[index], "label_error": error[index]}
+        return {"index": index, **pixels, "label": label[index], "label_error": error[index]}
 
     def names(self, index: Tensor | NDArray[np.int64]) -> NDArray[Any]:
         """Return the stars' ids of rows of the store."""
@@ -188,12 +190,13 @@ class SpectraDataModule(BaseDataModule):
         """
         rows = self.rows["train"]
         mean, scale = pixel_moments(self.batches("train", ["flux", "good"]), self.grid.num_pixels)
-        some = rows[_evenly(len(rows), NOISE_ROWS)]
+        some = _spread(rows, NOISE_ROWS).split(self.rows_per_block)
+        ivar = torch.cat([self.columns["flux_ivar"][part] for part in some])
         label_mean, label_std = label_moments(self.columns["label"][rows])
         return {
             "flux_mean": mean,
             "flux_scale": scale,
-            "flux_noise": pixel_noise(self._ivar(some)),
+            "flux_noise": pixel_noise(ivar),
             "label_mean": label_mean,
             "label_std": label_std,
             **self._continuum(),
@@ -203,15 +206,14 @@ class SpectraDataModule(BaseDataModule):
         """Say what share of the pixels each bit of the mask covers and is alone in losing.
 
         Returns:
-            For `all` and `test`, from up to 4096 spectra each: see `MaskTally.shares`.
+            For `all` and `test`, from up to 4096 spectra each: see `PixelMaskPolicy.shares`.
         """
-        report = {}
-        for split in ("all", "test"):
-            rows = self.rows[split][_evenly(len(self.rows[split]), REPORT_ROWS)]
-            if len(rows):
-                tally = self.reader.tally(self.columns["index"][rows].numpy())
-                report[split] = tally.shares()
-        return report
+        rows = {split: _spread(self.rows[split], REPORT_ROWS) for split in ("all", "test")}
+        return {
+            split: self.reader.shares(self.columns["index"][some].numpy())
+            for split, some in rows.items()
+            if len(some)
+        }
 
     def provenance(self) -> dict[str, Any]:
         """Return what the data are: source, cuts with counts, policy of bad pixels, defaults."""
@@ -272,12 +274,8 @@ class SpectraDataModule(BaseDataModule):
             "continuum_degree": torch.tensor(degree),
         }
 
-    def _ivar(self, rows: Tensor) -> Iterator[Batch]:
-        """Yield the inverse variances of loaded rows, block by block."""
-        for part in rows.split(self.rows_per_block):
-            yield {"flux_ivar": self.columns["flux_ivar"][part]}
 
-
-def _evenly(size: int, wanted: int) -> Tensor:
-    """Return at most `wanted` positions, evenly spread over `size`, in order."""
-    return torch.linspace(0, max(size - 1, 0), min(wanted, size)).long()
+def _spread(rows: Tensor, wanted: int) -> Tensor:
+    """Return at most `wanted` of some rows, evenly spread over them, in order."""
+    size = len(rows)
+    return rows[torch.linspace(0, max(size - 1, 0), min(wanted, size)).long()]

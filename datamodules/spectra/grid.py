@@ -88,6 +88,10 @@ GRIDS = {
 """By number of pixels: 7514 of DR13 to DR17, and 7214 of DR11 and DR12, a part of it."""
 
 
+WHOLE = Grid(((0, NUM_PIXELS),))
+"""All 8575 pixels, with the gaps."""
+
+
 def grid_of(num_pixels: int, where: str = "spectra") -> Grid:
     """Find the grid with so many pixels.
 

@@ -1,7 +1,6 @@
 """Flux, inverse variance and usable pixels of spectra, read from a row store."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter
 
 import numpy as np
 import torch
@@ -9,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.lazy_arrays import LazyColumn
-from datamodules.spectra.pixel_mask import MaskTally, PixelMaskPolicy
+from datamodules.spectra.pixel_mask import PixelMaskPolicy, tally_pixels
 from datamodules.store import RowStore
 
-READ = ("flux", "flux_error", "pixel_mask")
-PIXELS = ("flux", "flux_ivar", "good")
+READ = ("pixel_mask", "flux", "flux_error")
+PIXELS = {"flux": torch.float32, "flux_ivar": torch.float32, "good": torch.bool}
 PIXEL_BYTES = 9
 """Memory of a pixel of a batch: two float32 and a bool."""
 
@@ -41,9 +40,8 @@ class PixelReader:
 
     def read(self, rows: slice | NDArray[np.int64]) -> dict[str, Tensor]:
         """Read `flux`, `flux_ivar` (0 where bad) and `good` of rows of the store, each (n, P)."""
-        raw = self.store.read(READ, rows)
-        flux, error = raw["flux"], raw["flux_error"]
-        good = self.policy.good(raw["pixel_mask"], flux, error)
+        mask, flux, error = self.store.read(READ, rows).values()
+        good = self.policy.good(mask, flux, error)
         floored = np.where(good, np.maximum(error, self.error_floor), np.inf)
         arrays = {"flux": flux, "flux_ivar": (1 / floored**2).astype(np.float32), "good": good}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -54,28 +52,13 @@ class PixelReader:
             self._last = (rows, self.read(rows.numpy()))
         return self._last[1]
 
-    def blocks(self, kept: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
-        """Yield the kept rows of the store in order, by blocks, with their numbers.
-
-        Args:
-            kept: Whether each row of the store is wanted, (N,).
-        """
-        for first in range(0, len(kept), BLOCK):
-            inside = np.flatnonzero(kept[first : first + BLOCK])
-            if len(inside):
-                low, high = first + inside[0], first + inside[-1] + 1
-                block = self.read(slice(low, high))
-                local = torch.from_numpy(inside + first - low)
-                whole = len(local) == high - low
-                yield inside + first, block if whole else {k: v[local] for k, v in block.items()}
-
-    def tally(self, rows: NDArray[np.int64]) -> MaskTally:
-        """Count pixels by bit of the mask, over rows of the store."""
-        total = MaskTally.none()
+    def shares(self, rows: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+        """Say what share of the pixels each bit covers, over rows of the store."""
+        total: Counter[int] = Counter()
         for first in range(0, len(rows), BLOCK):
-            raw = self.store.read(READ, rows[first : first + BLOCK])
-            total += self.policy.tally(raw["pixel_mask"], raw["flux"], raw["flux_error"])
-        return total
+            block = self.store.read(READ, rows[first : first + BLOCK])
+            total += tally_pixels(*block.values())
+        return self.policy.shares(total)
 
 
 class PixelColumn(LazyColumn):
@@ -100,7 +83,7 @@ class PixelColumn(LazyColumn):
 
 def load_pixels(
     reader: PixelReader, kept: NDArray[np.bool_], num_pixels: int, min_good: float, in_memory: bool
-) -> tuple[NDArray[np.int64], dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Load the spectra of the rows that are kept and have enough usable pixels.
 
     Args:
@@ -113,29 +96,22 @@ def load_pixels(
     Returns:
         Rows of the store, (n,), and `flux`, `flux_ivar` and `good`, each like a tensor (n, P).
     """
-    size = int(kept.sum())
-    held: dict[str, Tensor] = {}
+    index = torch.from_numpy(np.flatnonzero(kept))
+    size = (len(index), num_pixels)
+    held = {name: torch.empty(size, dtype=kind) for name, kind in PIXELS.items() if in_memory}
+    if in_memory or min_good > 0:
+        found, filled = [index[:0]], 0
+        for first in range(0, len(kept), BLOCK):
+            wanted = torch.tensor(kept[first : first + BLOCK])
+            if wanted.any():
+                block = reader.read(slice(first, first + BLOCK))
+                wanted &= block["good"].double().mean(dim=1) >= min_good
+                found.append(first + wanted.nonzero()[:, 0])
+                last = filled + len(found[-1])
+                for name, values in held.items():
+                    values[filled:last] = block[name][wanted]
+                filled = last
+        index = torch.cat(found)
     if in_memory:
-        types = (torch.float32, torch.float32, torch.bool)
-        held = {
-            k: torch.empty(size, num_pixels, dtype=t) for k, t in zip(PIXELS, types, strict=True)
-        }
-    index: list[NDArray[np.int64]] = []
-    if not in_memory and min_good <= 0:
-        index = [np.flatnonzero(kept)]
-    else:
-        filled = 0
-        for rows, block in reader.blocks(kept):
-            enough = block["good"].double().mean(dim=1) >= min_good
-            index.append(rows[enough.numpy()])
-            last = filled + len(index[-1])
-            for name, values in held.items():
-                values[filled:last] = block[name][enough]
-            filled = last
-        held = {name: values[:filled] for name, values in held.items()}
-    found = np.concatenate(index) if index else np.zeros(0, np.int64)
-    if in_memory:
-        return found, held
-    numbers = torch.from_numpy(found)
-    columns = {k: PixelColumn(reader, k, numbers, num_pixels).as_tensor() for k in PIXELS}
-    return found, columns
+        return index, {name: values[: len(index)] for name, values in held.items()}
+    return index, {k: PixelColumn(reader, k, index, num_pixels).as_tensor() for k in PIXELS}

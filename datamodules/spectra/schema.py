@@ -9,23 +9,8 @@ LABELS = ("teff", "logg", "fe_h")
 """What the survey measures of every star: K, log10(cm/s^2), dex."""
 
 ELEMENTS = (
-    "c",
-    "n",
-    "o",
-    "na",
-    "mg",
-    "al",
-    "si",
-    "s",
-    "k",
-    "ca",
-    "ti",
-    "v",
-    "cr",
-    "mn",
-    "ni",
-    "ce",
-)
+    "c", "n", "o", "na", "mg", "al", "si", "s", "k", "ca", "ti", "v", "cr", "mn", "ni", "ce",
+)  # fmt: skip
 """Elements with abundances `<x>_fe` in dex, where a source knows them."""
 
 _UNITS = {

@@ -1,6 +1,6 @@
 """Which spectra to train on: cuts on the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,92 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files import cache_key
+from datamodules.spectra.flag_bits import ASPCAPFLAG_BITS, STARFLAG_BITS, bit_mask, bits_of
 
 Limits = tuple[float | None, float | None] | None
-
-STARFLAG_BITS = {
-    "BAD_PIXELS": 0,
-    "COMMISSIONING": 1,
-    "BRIGHT_NEIGHBOR": 2,
-    "VERY_BRIGHT_NEIGHBOR": 3,
-    "LOW_SNR": 4,
-    "PERSIST_HIGH": 9,
-    "PERSIST_MED": 10,
-    "PERSIST_LOW": 11,
-    "PERSIST_JUMP_POS": 12,
-    "PERSIST_JUMP_NEG": 13,
-    "SUSPECT_RV_COMBINATION": 16,
-    "SUSPECT_BROAD_LINES": 17,
-    "BAD_RV_COMBINATION": 18,
-    "RV_REJECT": 19,
-    "RV_SUSPECT": 20,
-    "MULTIPLE_SUSPECT": 21,
-    "RV_FAIL": 22,
-}
-"""Names of the bits of STARFLAG."""
-
-_PARAMETERS = ("TEFF", "LOGG", "VMICRO", "M_H", "ALPHA_M", "C_M", "N_M")
-_CHECKS = ("STAR", "CHI2", "COLORTE", "ROTATION", "SN", "SPEC_HOLE", "ATMOS_HOLE", "VSINI")
-ASPCAPFLAG_BITS = {
-    **{f"{name}_WARN": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS))},
-    **{f"{name}_BAD": bit for bit, name in enumerate((*_PARAMETERS, *_CHECKS), start=16)},
-    "NO_ASPCAP_RESULT": 31,
-}
-"""Names of the bits of ASPCAPFLAG."""
-
-
-def bits_of(
-    wanted: Sequence[int | str], names: Mapping[str, int], where: str, last: int = 62
-) -> list[int]:
-    """Turn names or numbers of bits into numbers.
-
-    Args:
-        wanted: Names, as the survey spells them, or numbers.
-        names: Name to number.
-        where: The setting, for messages.
-        last: The highest bit.
-
-    Raises:
-        ValueError: A name is unknown or there is no such bit.
-    """
-    bits = []
-    for bit in wanted:
-        if isinstance(bit, str) and bit not in names:
-            raise ValueError(f"{where}: no bit is named {bit!r}; the names are {', '.join(names)}")
-        number = names[bit] if isinstance(bit, str) else int(bit)
-        if not 0 <= number <= last:
-            raise ValueError(f"{where}: there is no bit {number}; bits are 0 to {last}")
-        bits.append(number)
-    return sorted(set(bits))
-
-
-def bit_mask(bits: list[int]) -> int:
-    """Return the integer in which these bits are set."""
-    return sum(1 << bit for bit in bits)
-
-
-def as_bits(values: NDArray[Any], what: str, absent: int = 0) -> NDArray[np.int64]:
-    """Return flags of any number type as int64; the sign of a short integer is its highest bit.
-
-    Args:
-        values: Integers, booleans, or whole reals.
-        what: What they are, for messages.
-        absent: What stands for reals that are not finite.
-
-    Raises:
-        ValueError: The values are no whole numbers.
-    """
-    values = np.asarray(values)
-    if values.dtype.kind == "f":
-        values = np.where(np.isfinite(values), values, absent)
-        fractions = values[values != np.trunc(values)]
-        if fractions.size:
-            raise ValueError(f"{what}: {fractions[0]:.6g} is no sum of bits; is it another column?")
-        return values.astype(np.int64)
-    if values.dtype.kind not in "biu":
-        raise ValueError(f"{what}: values of type {values.dtype} are no sums of bits")
-    wide, size = values.astype(np.int64), 8 * values.dtype.itemsize
-    return wide if size == 64 else wide & ((1 << size) - 1)
 
 
 @dataclass(frozen=True)
@@ -143,23 +60,21 @@ class Selection:
     @property
     def bits(self) -> dict[str, list[int]]:
         """Column of flags to the bits that reject a row."""
-        return {
-            "aspcapflag": bits_of(
-                self.aspcapflag_bits, ASPCAPFLAG_BITS, "data.selection.aspcapflag_bits"
-            ),
-            "starflag": bits_of(self.starflag_bits, STARFLAG_BITS, "data.selection.starflag_bits"),
+        given = {
+            "aspcapflag": (self.aspcapflag_bits, ASPCAPFLAG_BITS),
+            "starflag": (self.starflag_bits, STARFLAG_BITS),
         }
+        return {k: bits_of(*pair, f"data.selection.{k}_bits") for k, pair in given.items()}
+
+    @property
+    def excluded(self) -> list[str]:
+        """Ids of the stars to leave out, sorted."""
+        return read_names(self.exclude, "data.selection.exclude") if self.exclude else []
 
     def parameters(self) -> dict[str, Any]:
         """Return the cuts as plain values, for the cache and for reports."""
-        excluded = {} if self.exclude is None else {"exclude": cache_key(self._excluded())}
+        excluded = {"exclude": cache_key(self.excluded)} if self.exclude else {}
         return {**{k: list(v) for k, v in self.limits.items()}, **self.bits, **excluded}
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns of the catalogue that the cuts look at."""
-        names = [] if self.exclude is None else ["name"]
-        return [*self.limits, *(name for name, bits in self.bits.items() if bits), *names]
 
     def select(
         self, catalogue: Mapping[str, NDArray[Any]]
@@ -177,43 +92,37 @@ class Selection:
         Raises:
             ValueError: A cut is on a column that is not there, or not of numbers.
         """
-        absent = sorted(set(self.columns) - set(catalogue))
-        if absent:
+        flags = [name for name, bits in self.bits.items() if bits]
+        wanted = {*self.limits, *flags, *(["name"] if self.exclude else [])}
+        if wanted - set(catalogue):
             raise ValueError(
-                f"data.selection cuts on {absent}, which the data do not have; they have "
-                f"{sorted(catalogue)}"
+                f"data.selection cuts on {sorted(wanted - set(catalogue))}, which the data do not "
+                f"have; they have {sorted(catalogue)}"
             )
         size = len(next(iter(catalogue.values())))
         kept, counts = np.ones(size, bool), {"rows": size}
-        for name, (low, high) in self.limits.items():
-            inside, missing = _inside(name, np.asarray(catalogue[name]), low, high)
-            counts[name] = int(np.sum(~inside & ~missing))
-            counts[f"{name}_missing"] = int(missing.sum())
-            kept &= inside
-        for name, bits in self.bits.items():
-            if bits:
-                bad = (np.asarray(catalogue[name]).astype(np.int64) & bit_mask(bits)) != 0
-                counts[name] = int(bad.sum())
-                kept &= ~bad
-        if self.exclude is not None:
-            excluded = np.isin(catalogue["name"], self._excluded())
-            counts["excluded"] = int(excluded.sum())
-            kept &= ~excluded
+        for name, rejected in self._cuts(catalogue):
+            kept &= ~rejected
+            counts[name] = int(rejected.sum())
         return kept, {**counts, "selected": int(kept.sum())}
 
-    def _excluded(self) -> list[str]:
-        """List the ids of stars to leave out, sorted."""
-        return read_names(self.exclude, "data.selection.exclude") if self.exclude else []
-
-
-def _inside(
-    name: str, values: NDArray[Any], low: float | None, high: float | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which values lie strictly inside the limits, and which are missing."""
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"data.selection cuts on {name!r}, which holds no numbers")
-    least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
-    return (values > least) & (values < most), np.isnan(values)
+    def _cuts(
+        self, catalogue: Mapping[str, NDArray[Any]]
+    ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Yield each cut's name and the rows that it rejects, (N,)."""
+        for name, (low, high) in self.limits.items():
+            values = np.asarray(catalogue[name])
+            if values.dtype.kind not in "biuf":
+                raise ValueError(f"data.selection cuts on {name!r}, which holds no numbers")
+            least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
+            missing = np.isnan(values)
+            yield name, ~((values > least) & (values < most)) & ~missing
+            yield f"{name}_missing", missing
+        for name, bits in self.bits.items():
+            if bits:
+                yield name, (np.asarray(catalogue[name]).astype(np.int64) & bit_mask(bits)) != 0
+        if self.exclude:
+            yield "excluded", np.isin(catalogue["name"], self.excluded)
 
 
 def read_names(path: str, where: str) -> list[str]:

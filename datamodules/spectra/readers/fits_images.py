@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +125,11 @@ class ImageRows:
         Returns:
             Shape (n, pixels), in the machine's byte order.
         """
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
         with _large_file(self.path, memmap=False) as file:
             section = file[self._number].section
-            parts = [section[0:0]]
-            for first, end in pairwise([*starts, len(rows)]):
-                parts.append(section[int(rows[first]) : int(rows[end - 1]) + 1])
-        whole = np.concatenate(parts)
+            parts = [section[int(run[0]) : int(run[-1]) + 1] for run in runs]
+            whole = np.concatenate([section[0:0], *parts])
         return whole.astype(whole.dtype.newbyteorder("="), copy=False)
 
 

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Protocol
@@ -13,18 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files import fingerprint
-from datamodules.spectra.continuum import (
-    Continuum,
-    check_normalised,
-    describe_continuum,
-    renormalise,
-)
-from datamodules.spectra.grid import GRIDS, LOG_START, LOG_STEP, NUM_PIXELS, Grid, grid_of
+from datamodules.spectra.continuum import Continuum, check_normalised, renormalise
+from datamodules.spectra.flag_bits import as_bits
+from datamodules.spectra.grid import GRIDS, NUM_PIXELS, WHOLE, Grid, grid_of
 from datamodules.spectra.pixel_mask import has_value, pixel_bits
-from datamodules.spectra.readers.survey_table import Columns, measured
-from datamodules.spectra.schema import CHUNK_BYTES, LABELS, SCHEMA, SPECTRAL, VERSION
-from datamodules.spectra.selection import as_bits
-from datamodules.spectra.source import SpectraSource
+from datamodules.spectra.readers.survey_table import measured
+from datamodules.spectra.schema import LABELS, SCHEMA, SPECTRAL, VERSION
+from datamodules.spectra.source import Columns, SpectraSource
 from datamodules.store import FORMAT, RowStore
 
 BLOCK = 256
@@ -36,7 +32,9 @@ WAVELENGTH_TOLERANCE = 0.01
 NANOMETRE = 10.0
 _DAMAGE = (OSError, RuntimeError, KeyError, EOFError, BadZipFile, zlib.error, TokenError)
 _FLAGS = ("starflag", "aspcapflag")
+_NUMBERS = ("snr", *LABELS, *(f"{name}_error" for name in LABELS))
 _WIDE = (*SPECTRAL, "flux_ivar")
+_REALS = ("flux", "flux_error", "true_flux")
 
 
 class _Array(Protocol):
@@ -48,6 +46,7 @@ class _Array(Protocol):
     def __getitem__(self, rows: Any) -> Any: ...
 
 
+@dataclass
 class SpectraFile(SpectraSource):
     """Spectra in one file: HDF5 with a data set a column, npz with an array a column, or a store.
 
@@ -67,21 +66,19 @@ class SpectraFile(SpectraSource):
             otherwise than those of a model.
     """
 
-    def __init__(
-        self,
-        path: str,
-        columns: dict[str, str] | None = None,
-        values: dict[str, float | str] | None = None,
-        grid: int | None = None,
-        renormalise: bool = False,
-    ) -> None:
-        self.path = Path(path).expanduser()
-        self.columns = dict(columns or {})
-        self.values = dict(values or {})
-        self.grid = None if grid is None else grid_of(grid, "data.source.grid")
-        self.renormalise = renormalise
-        if self.path.suffix not in (".h5", ".hdf5", ".npz"):
-            raise ValueError(f"{path}: data.source.path must end in .h5, .hdf5 or .npz")
+    path: str
+    columns: dict[str, str] | None = None
+    values: dict[str, float | str] | None = None
+    grid: int | None = None
+    renormalise: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse other files, grids and values."""
+        self.columns, self.values = dict(self.columns or {}), dict(self.values or {})
+        self._path = Path(self.path).expanduser()
+        self._grid = None if self.grid is None else grid_of(self.grid, "data.source.grid")
+        if self._path.suffix not in (".h5", ".hdf5", ".npz"):
+            raise ValueError(f"{self.path}: data.source.path must end in .h5, .hdf5 or .npz")
         for name, value in self.values.items():
             if name in _WIDE or (name != "name" and isinstance(value, str)):
                 raise ValueError(
@@ -90,9 +87,8 @@ class SpectraFile(SpectraSource):
 
     def parameters(self) -> dict[str, Any]:
         """Return the settings and the identity (path, size, time) of the file."""
-        grid = None if self.grid is None else self.grid.num_pixels
-        settings = {"columns": self.columns, "values": self.values, "grid": grid}
-        return {"file": fingerprint(self.path), **settings, "renormalise": self.renormalise}
+        settings = {name: value for name, value in asdict(self).items() if name != "path"}
+        return {"file": fingerprint(self._path), **settings}
 
     def prepare(self, path: Path, seed: int) -> None:
         """Write the spectra to a row store; `seed` has no effect.
@@ -101,88 +97,70 @@ class SpectraFile(SpectraSource):
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, or lacks a column.
         """
-        with _opened(self.path) as table:
-            known = {ours: table[theirs] for ours, theirs in self._matched(table).items()}
-            size, pixels, grid = self._shape(known)
+        with _opened(self._path) as table:
+            known = self._matched(table)
+            size, own = self._shape(known)
+            grid = self._grid or (GRIDS[7514] if own is WHOLE else own)
+            self.continuum = Continuum(grid) if self.renormalise else None
             self._check_shapes(known, size)
             defaults: list[str] = []
-            self._check_wavelength(known, defaults)
-            continuum = Continuum(grid) if self.renormalise else None
-            attributes, shared = describe_continuum(continuum)
-            attributes |= {"grid": grid.num_pixels, "source": self.parameters()}
-            attributes["counts"] = {"rows": size, "selected": size}
-            shared["wavelength"] = grid.wavelength
+            self._check_wavelength(known, own, defaults)
             narrow = self._narrow(known, size, defaults)
-            with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
-                for first in range(0, size, BLOCK):
-                    rows = slice(first, min(first + BLOCK, size))
-                    block = self._block(known, rows, pixels, defaults)
-                    if continuum is not None:
-                        renormalise(block, continuum)
-                    check_normalised(block, str(self.path), "set data.source.renormalise: true")
-                    writer.append({**{k: v[rows] for k, v in narrow.items()}, **block})
-                writer.attributes["defaults"] = sorted(set(defaults))
+            blocks = self._blocks(known, narrow, own.positions_of(grid), defaults)
+            self.write(path, grid, blocks, {"rows": size, "selected": size}, defaults)
 
-    def _matched(self, table: Mapping[str, _Array]) -> dict[str, str]:
-        """Find our columns among the file's names.
+    def _matched(self, table: Mapping[str, _Array]) -> dict[str, _Array]:
+        """Find our columns among the file's arrays.
 
         Raises:
             ValueError: A name is not in the file, or there is no flux or error.
         """
-        absent = sorted(set(self.columns.values()) - set(table))
+        given, values = self.columns or {}, self.values or {}
+        absent = sorted(set(given.values()) - set(table))
         if absent:
             raise ValueError(f"{self.path}: no arrays {absent}; it has {sorted(table)}")
-        found = {name: name for name in table if name not in self.columns.values()}
-        found.update(self.columns)
+        found = {name: array for name, array in table.items() if name not in given.values()}
+        found |= {ours: table[theirs] for ours, theirs in given.items()}
         if "flux" not in found or not {"flux_error", "flux_ivar"} & set(found):
             raise ValueError(
                 f"{self.path}: needs flux and flux_error (or flux_ivar); name them in "
                 f"data.source.columns, such as {{flux: ...}}; it has {sorted(table)}"
             )
-        return {ours: theirs for ours, theirs in found.items() if ours not in self.values}
+        return {ours: array for ours, array in found.items() if ours not in values}
 
-    def _shape(self, known: Mapping[str, _Array]) -> tuple[int, NDArray[np.int64], Grid]:
-        """Find the number of rows, which of the file's pixels are wanted, and their grid."""
+    def _shape(self, known: Mapping[str, _Array]) -> tuple[int, Grid]:
+        """Find the number of rows and the pixels of the file."""
         shape = known["flux"].shape
         if len(shape) not in (1, 2) or 0 in shape:
             raise ValueError(f"{self.path}: flux has the shape {shape}, not (N, P)")
-        size, length = (1, shape[0]) if len(shape) == 1 else shape
-        if length == NUM_PIXELS:
-            grid = self.grid or GRIDS[7514]
-            return size, grid.indices, grid
-        if length not in GRIDS:
-            raise ValueError(
-                f"{self.path}: flux has {length} pixels, not {NUM_PIXELS}, 7514 or 7214"
-            )
-        own = GRIDS[length]
-        grid = self.grid or own
-        return size, own.positions_of(grid), grid
+        grids = {NUM_PIXELS: WHOLE, **GRIDS}
+        if shape[-1] not in grids:
+            raise ValueError(f"{self.path}: flux has {shape[-1]} pixels, not one of {[*grids]}")
+        return (1 if len(shape) == 1 else shape[0]), grids[shape[-1]]
 
     def _check_shapes(self, known: Mapping[str, _Array], size: int) -> None:
         """Refuse known columns of other rows, pixels or types."""
         shape = known["flux"].shape
-        labels = (*LABELS, *(f"{x}_error" for x in LABELS))
-        for name in (*_WIDE, "name", "snr", *labels, *_FLAGS, *self.columns):
+        for name in (*_WIDE, "name", *_NUMBERS, *_FLAGS, *(self.columns or {})):
             if name not in known or name == "wavelength":
                 continue
-            array, wide = known[name], name in _WIDE
-            if array.shape not in ((shape,) if wide else ((size,), ())):
+            array, wanted = known[name], [shape] if name in _WIDE else [(size,), ()]
+            if array.shape not in wanted:
                 raise ValueError(
-                    f"{self.path}: {name} has the shape {array.shape}, not "
-                    f"{shape if wide else (size,)}; flux has the shape {shape}"
+                    f"{self.path}: {name} has the shape {array.shape}, not {wanted[0]}; flux has "
+                    f"the shape {shape}"
                 )
             if name != "name" and array.dtype.kind not in "iufb":
                 raise ValueError(f"{self.path}: {name} holds {array.dtype}, not numbers")
 
-    def _check_wavelength(self, known: Mapping[str, _Array], defaults: list[str]) -> None:
+    def _check_wavelength(
+        self, known: Mapping[str, _Array], own: Grid, defaults: list[str]
+    ) -> None:
         """Refuse spectra on other wavelengths."""
         if "wavelength" not in known:
             defaults.append(f"{self.path}: without wavelength, pixels are taken as APOGEE's")
             return
-        length = known["flux"].shape[-1]
-        found = np.asarray(known["wavelength"][...])
-        whole = np.power(10.0, LOG_START + LOG_STEP * np.arange(NUM_PIXELS))
-        expected = whole if length == NUM_PIXELS else GRIDS[length].wavelength
+        found, expected = np.asarray(known["wavelength"][...]), own.wavelength
         if found.shape == expected.shape and found.dtype.kind == "f":
             scale = NANOMETRE if np.median(found) < 5000 else 1.0
             if np.max(np.abs(found * scale - expected)) < WAVELENGTH_TOLERANCE:
@@ -198,22 +176,17 @@ class SpectraFile(SpectraSource):
         for name, array in known.items():
             if name != "name" and array.shape in ((size,), ()) and array.dtype.kind in "iufb":
                 values = np.broadcast_to(np.asarray(array[...]), size)
-                integer = name in _FLAGS
-                what = f"{self.path}: {name}"
-                columns[name] = as_bits(values, what) if integer else measured(values, what)
-        for name, value in self.values.items():
-            kind = {"name": str, **dict.fromkeys(_FLAGS, np.int64)}.get(name, np.float32)
-            columns[name] = np.full(size, np.array(value, kind))
+                convert = as_bits if name in _FLAGS else measured
+                columns[name] = convert(values, f"{self.path}: {name}")
+        kinds = {"name": str, **dict.fromkeys(_FLAGS, np.int64)}
+        for name, value in (self.values or {}).items():
+            columns[name] = np.full(size, np.array(value, kinds.get(name, np.float32)))
         if "name" not in columns:
             columns["name"] = self._names(known, size, defaults)
-        for name in ("snr", *LABELS, *(f"{x}_error" for x in LABELS)):
-            if name not in columns:
-                columns[name] = np.full(size, np.nan, np.float32)
-                defaults.append(f"{self.path}: {name} is unknown")
-        for name in _FLAGS:
-            if name not in columns:
-                columns[name] = np.zeros(size, np.int64)
-                defaults.append(f"{self.path}: {name} is taken as 0")
+        for name in {*_NUMBERS, *_FLAGS} - set(columns):
+            absent, kind = (0, np.int64) if name in _FLAGS else (np.nan, np.float32)
+            columns[name] = np.full(size, absent, kind)
+            defaults.append(f"{self.path}: {name} is {'unknown' if absent else 'taken as 0'}")
         return columns
 
     def _names(
@@ -222,18 +195,32 @@ class SpectraFile(SpectraSource):
         """Read the stars' ids, or number the rows."""
         if "name" not in known:
             defaults.append(f"{self.path}: every row is taken as a star of its own")
-            return np.array([f"{self.path.stem}:{row}" for row in range(size)])
+            return np.array([f"{self._path.stem}:{row}" for row in range(size)])
         names = np.asarray(known["name"][...]).reshape(-1)
         texts = (n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
         return np.array([text.strip() for text in texts])
 
-    def _block(
+    def _blocks(
         self,
         known: Mapping[str, _Array],
-        rows: slice,
+        narrow: Columns,
         pixels: NDArray[np.int64],
         defaults: list[str],
-    ) -> Columns:
+    ) -> Iterator[Columns]:
+        """Yield the rows of a store, block by block."""
+        if "pixel_mask" not in known:
+            defaults.append(f"{self.path}: without pixel_mask, pixels with a value are good")
+        size = len(narrow["name"])
+        for first in range(0, size, BLOCK):
+            rows = slice(first, first + BLOCK)
+            block = {name: values[rows] for name, values in narrow.items()}
+            block |= self._wide(known, rows, pixels)
+            if self.continuum is not None:
+                renormalise(block, self.continuum)
+            check_normalised(block, self.path, "set data.source.renormalise: true")
+            yield block
+
+    def _wide(self, known: Mapping[str, _Array], rows: slice, pixels: NDArray[np.int64]) -> Columns:
         """Read the columns of P values of some rows."""
 
         def read(name: str) -> NDArray[Any]:
@@ -241,58 +228,47 @@ class SpectraFile(SpectraSource):
             values = np.asarray(array[rows] if len(array.shape) == 2 else array[...][None])
             return values[:, pixels]
 
-        flux = read("flux").astype(np.float32)
-        if "flux_error" in known:
-            error = read("flux_error").astype(np.float32)
-        else:
+        block: Columns = {n: read(n).astype(np.float32) for n in _REALS if n in known}
+        if "flux_error" not in block:
             ivar = read("flux_ivar").astype(np.float64)
-            error = np.full(ivar.shape, np.inf, np.float32)
-            error[ivar > 0] = ivar[ivar > 0] ** -0.5
-        block: Columns = {"flux": flux, "flux_error": error}
+            error = np.full(ivar.shape, np.inf)
+            np.power(ivar, -0.5, out=error, where=ivar > 0)
+            block["flux_error"] = error.astype(np.float32)
         if "pixel_mask" in known:
             block["pixel_mask"] = pixel_bits(read("pixel_mask"), f"{self.path}: pixel_mask")
         else:
-            block["pixel_mask"] = np.where(has_value(flux, error), 0, 1).astype(np.int32)
-            defaults.append(f"{self.path}: without pixel_mask, pixels with a value are good")
-        if "true_flux" in known:
-            block["true_flux"] = read("true_flux").astype(np.float32)
+            bad = ~has_value(block["flux"], block["flux_error"])
+            block["pixel_mask"] = bad.astype(np.int32)
         return block
+
+
+def _npz(path: Path) -> dict[str, _Array]:
+    """Read an npz; nothing in it is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{path}: not an npz of numbers and text ({error})") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, _Array]]:
-    """Open a file as a table of arrays.
+    """Open a file as a table of arrays; of a row store, check what it is.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read.
     """
     fingerprint(path)
-    opener = {".npz": _opened_npz}.get(path.suffix, _opened_hdf5)
     try:
-        with opener(path) as table:
-            yield table
+        if path.suffix == ".npz":
+            yield _npz(path)
+        else:
+            with h5py.File(path) as file:
+                if file.attrs.get("format") == FORMAT:
+                    RowStore(path, SCHEMA, VERSION)
+                shared = file.get("shared", {})
+                sets = {**file, **{k: v for k, v in shared.items() if k == "wavelength"}}
+                yield {name: x for name, x in sets.items() if isinstance(x, h5py.Dataset)}
     except _DAMAGE as error:
         raise ValueError(f"{path}: damaged ({error}); make or download it again") from error
-
-
-@contextmanager
-def _opened_npz(path: Path) -> Iterator[Mapping[str, _Array]]:
-    """Read an npz; nothing in it is unpickled."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"{path}: not an npz of numbers and text ({error})") from error
-    yield arrays
-
-
-@contextmanager
-def _opened_hdf5(path: Path) -> Iterator[Mapping[str, _Array]]:
-    """Open HDF5; of a row store, check what it is."""
-    with h5py.File(path) as file:
-        if file.attrs.get("format") == FORMAT:
-            RowStore(path, SCHEMA, VERSION)
-        shared = file.get("shared", {})
-        sets = {**file, **{k: v for k, v in shared.items() if k == "wavelength"}}
-        yield {name: value for name, value in sets.items() if isinstance(value, h5py.Dataset)}

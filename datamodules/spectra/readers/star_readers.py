@@ -2,23 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from datamodules.spectra.continuum import Continuum
+from datamodules.spectra.continuum import Continuum, renormalise
 from datamodules.spectra.grid import LOG_START, LOG_STEP, NUM_PIXELS, Grid
-from datamodules.spectra.pixel_mask import PixelMaskPolicy, has_value, pixel_bits
+from datamodules.spectra.pixel_mask import has_value, pixel_bits
 from datamodules.spectra.readers.fits_images import opened
 from datamodules.spectra.readers.survey_table import translate
 
 Row = dict[str, Any]
-Weighting = Literal["pixel", "global"]
-
-COMBINED: dict[Weighting, int] = {"pixel": 0, "global": 1}
-"""Rows of an apStar file: combined with weights by pixel (DR16, DR17) or by visit (DR14)."""
 
 VALUES = ("teff", "logg", "fe_h", "alpha_m")
 """Labels of a star in a file of its own, each with its error."""
@@ -50,29 +46,29 @@ def read_aspcap_star(
         ValueError: It is damaged or something else.
     """
     with opened(path) as file:
-        flux, error, model = (_spectrum(file, hdu, path, 0, "aspcapStar") for hdu in (1, 2, 3))
+        flux, error, model = (_spectrum(file, hdu, path, "aspcapStar") for hdu in (1, 2, 3))
         if model.dtype.kind != "f":
             raise ValueError(f"{path}: HDU 3 is a mask, not a best fit; read it by ApStarFiles")
         row, defaults = _results(file, path)
     flux, error = grid.take(flux), grid.take(error)
     mask = np.where(has_value(flux, error), 0, BAD_PIXEL).astype(np.int32)
+    row |= {"flux": flux, "flux_error": error, "pixel_mask": mask}
     if continuum is not None:
-        flux, error = continuum.normalise(flux, error, mask == 0)
-        mask[~np.isfinite(flux)] |= BAD_PIXEL
-    return {**row, "flux": flux, "flux_error": error, "pixel_mask": mask}, defaults
+        renormalise(row, continuum)
+    return row, defaults
 
 
-def read_ap_star(path: Path, continuum: Continuum, weighting: Weighting = "pixel") -> Row:
+def read_ap_star(path: Path, continuum: Continuum) -> Row:
     """Read an apStar file (HDU 1 flux, 2 error, 3 mask) and divide by the continuum.
 
-    A file of one visit has a spectrum, of more a table: both combinations, then the visits. Bit 0
-    is set where flux or error are no numbers. The continuum is fitted to pixels that are good by
-    the default policy of bad pixels.
+    A file of one visit has a spectrum, of more a table: the visits combined with weights by pixel
+    (as in DR16 and DR17), which is read, then another combination and the visits. Bit 0 is set
+    where flux or error are no numbers. The continuum is fitted to pixels that are good by the
+    default policy of bad pixels.
 
     Args:
         path: The file.
         continuum: How to normalise, and on which grid.
-        weighting: Which combination of the visits.
 
     Returns:
         One row of a store of spectra, labels unknown.
@@ -82,22 +78,20 @@ def read_ap_star(path: Path, continuum: Continuum, weighting: Weighting = "pixel
         ValueError: It is damaged or something else.
     """
     with opened(path) as file:
-        number = COMBINED[weighting]
-        whole = [_spectrum(file, hdu, path, number, "apStar") for hdu in (1, 2, 3)]
+        whole = [_spectrum(file, hdu, path, "apStar") for hdu in (1, 2, 3)]
         row = _unknown(file, path)
     flux, error, mask = (continuum.grid.take(values) for values in whole)
     if mask.dtype.kind == "f":
         raise ValueError(f"{path}: HDU 3 holds reals, not a mask; is it an aspcapStar file?")
     mask = pixel_bits(mask, f"{path}: HDU 3")
     mask[~np.isfinite(flux) | ~np.isfinite(error)] |= BAD_PIXEL
-    good = PixelMaskPolicy().good(mask, flux, error)
-    ratio, relative = continuum.normalise(flux, error, good)
-    mask[~np.isfinite(ratio)] |= BAD_PIXEL
-    return {**row, "flux": ratio, "flux_error": relative, "pixel_mask": mask}
+    row |= {"flux": flux, "flux_error": error, "pixel_mask": mask}
+    renormalise(row, continuum)
+    return row
 
 
-def _spectrum(file: fits.HDUList, number: int, path: Path, row: int, kind: str) -> NDArray[Any]:
-    """Return one spectrum of an HDU, (8575,), in the machine's byte order.
+def _spectrum(file: fits.HDUList, number: int, path: Path, kind: str) -> NDArray[Any]:
+    """Return the (first) spectrum of an HDU, (8575,), in the machine's byte order.
 
     Raises:
         ValueError: The HDU has none, or it is on another grid.
@@ -115,7 +109,7 @@ def _spectrum(file: fits.HDUList, number: int, path: Path, row: int, kind: str) 
             f"{path}: HDU {number} starts at log10(A) = {start} with step {step}, not at "
             f"{LOG_START} with {LOG_STEP}; is it an {kind} file?"
         )
-    spectrum = data[min(row, len(data) - 1)] if data.ndim == 2 else data
+    spectrum = data[0] if data.ndim == 2 else data
     return np.asarray(spectrum, spectrum.dtype.newbyteorder("="))
 
 

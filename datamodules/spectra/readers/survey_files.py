@@ -1,6 +1,8 @@
 """The survey's normalised spectra: three images of all stars and the table that goes with them."""
 
+import glob
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,16 +15,15 @@ from datamodules.spectra.continuum import check_normalised
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.pixel_mask import pixel_bits
 from datamodules.spectra.readers.fits_images import ImageRows, TableRows
-from datamodules.spectra.readers.survey_table import Columns, measured, survey_columns
-from datamodules.spectra.schema import CHUNK_BYTES, SCHEMA, VERSION
+from datamodules.spectra.readers.survey_table import measured, survey_columns
 from datamodules.spectra.selection import describe, read_names
-from datamodules.spectra.source import SpectraSource
-from datamodules.store import RowStore
+from datamodules.spectra.source import Columns, SpectraSource
 
 BLOCK = 256
 """Spectra copied at a time: 25 MB."""
 
 
+@dataclass
 class SurveySpectra(SpectraSource):
     """All spectra of a data release: `contspec_*` and `allStar`, row by row the same stars.
 
@@ -47,23 +48,18 @@ class SurveySpectra(SpectraSource):
 
     selects: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        folder: str,
-        flux: str = "contspec_*_final.fits",
-        error: str = "contspec_*_err.fits",
-        mask: str = "contspec_*_mask.fits",
-        catalogue: str = "allStar*.fits",
-        added: str | None = None,
-        added_columns: tuple[str, ...] = ("TEFF", "LOGG", "FE_H"),
-        stars: str | None = None,
-    ) -> None:
-        self.folder = Path(folder).expanduser()
-        self.files = {"flux": flux, "error": error, "mask": mask, "catalogue": catalogue}
-        if added is not None:
-            self.files["added"] = added
-        self.added_columns = tuple(added_columns)
-        self.stars = None if stars is None else read_names(stars, "data.source.stars")
+    folder: str
+    flux: str = "contspec_*_final.fits"
+    error: str = "contspec_*_err.fits"
+    mask: str = "contspec_*_mask.fits"
+    catalogue: str = "allStar*.fits"
+    added: str | None = None
+    added_columns: tuple[str, ...] = ("TEFF", "LOGG", "FE_H")
+    stars: str | None = None
+
+    def __post_init__(self) -> None:
+        """Read the ids of the stars that are wanted."""
+        self._stars = None if self.stars is None else read_names(self.stars, "data.source.stars")
 
     def paths(self) -> dict[str, Path]:
         """Find the files.
@@ -72,14 +68,15 @@ class SurveySpectra(SpectraSource):
             FileNotFoundError: A name matches no file.
             ValueError: A name matches several files.
         """
-        return {role: self._path(role, name) for role, name in self.files.items()}
+        roles = ("flux", "error", "mask", "catalogue", *(["added"] if self.added else []))
+        return {role: self._path(role, getattr(self, role)) for role in roles}
 
     def parameters(self) -> dict[str, Any]:
         """Return the identity (path, size, time) of every file, and the cuts."""
         return {
             **{role: fingerprint(path) for role, path in self.paths().items()},
             "added_columns": list(self.added_columns),
-            "stars": None if self.stars is None else cache_key(self.stars),
+            "stars": None if self._stars is None else cache_key(self._stars),
             "selection": self.selection.parameters() if self.selection else None,
         }
 
@@ -92,23 +89,17 @@ class SurveySpectra(SpectraSource):
         """
         paths = self.paths()
         columns, defaults = survey_columns(paths["catalogue"])
-        if "added" in paths:
-            columns.update(self._added(paths, columns))
         images = {role: ImageRows(paths[role]) for role in ("flux", "error", "mask")}
-        _check(images, len(columns["name"]), paths["catalogue"])
+        tables = [TableRows(paths["added"])] if self.added else []
+        sizes = {paths["catalogue"]: len(columns["name"])}
+        sizes |= {image.path: image.num_rows for image in images.values()}
+        _agree("rows", sizes | {table.path: table.num_rows for table in tables})
+        pixels = _agree("pixels", {image.path: image.num_pixels for image in images.values()})
+        grid = grid_of(pixels, str(paths["flux"]))
+        for table in tables:
+            columns |= self._added(table, columns["name"])
         kept, counts = self._select(columns, paths["catalogue"])
-        grid = grid_of(images["flux"].num_pixels, str(paths["flux"]))
-        attributes = {
-            "grid": grid.num_pixels,
-            "counts": counts,
-            "defaults": defaults,
-            "source": self.parameters(),
-        }
-        shared = {"wavelength": grid.wavelength}
-        with RowStore.writer(path, SCHEMA, VERSION, attributes, shared, CHUNK_BYTES) as writer:
-            for block in _blocks(images, columns, np.flatnonzero(kept)):
-                check_normalised(block, str(paths["flux"]), "set data.source.flux to the fluxes")
-                writer.append(block)
+        self.write(path, grid, _blocks(images, columns, np.flatnonzero(kept)), counts, defaults)
 
     def _select(self, columns: Columns, path: Path) -> tuple[NDArray[np.bool_], dict[str, int]]:
         """Apply the cuts to the table.
@@ -120,10 +111,10 @@ class SurveySpectra(SpectraSource):
         counts = {"rows": len(kept), "selected": len(kept)}
         if self.selection is not None:
             kept, counts = self.selection.select(columns)
-        if self.stars is not None:
-            others = ~np.isin(columns["name"], self.stars)
+        if self._stars is not None:
+            others = ~np.isin(columns["name"], self._stars)
             kept &= ~others
-            counts = {**counts, "other_stars": int(others.sum()), "selected": int(kept.sum())}
+            counts |= {"other_stars": int(others.sum()), "selected": int(kept.sum())}
         rank_zero_info(f"{path}: {describe(counts)}")
         if not kept.any():
             raise ValueError(f"{path}: no row passes data.selection ({describe(counts)})")
@@ -131,78 +122,67 @@ class SurveySpectra(SpectraSource):
 
     def _path(self, role: str, name: str) -> Path:
         """Find one file."""
-        found = sorted(self.folder.glob(name)) if any(c in name for c in "*?[") else []
-        if not found and (self.folder / name).is_file():
-            found = [self.folder / name]
+        folder = Path(self.folder).expanduser()
+        found = [name] if (folder / name).is_file() else sorted(glob.glob(name, root_dir=folder))
         if not found:
             raise FileNotFoundError(
-                f"{self.folder / name}: no such file; set data.source.folder and data.source.{role}"
+                f"{folder / name}: no such file; set data.source.folder and data.source.{role}"
             )
         if len(found) > 1:
             raise ValueError(
-                f"{self.folder / name} matches {len(found)} files ({found[0].name}, "
-                f"{found[1].name}, ...); name one in data.source.{role}"
+                f"{folder / name} matches {len(found)} files ({found[0]}, {found[1]}, ...); name "
+                f"one in data.source.{role}"
             )
-        return found[0]
+        return folder / found[0]
 
-    def _added(self, paths: dict[str, Path], columns: Columns) -> Columns:
+    def _added(self, table: TableRows, ids: NDArray[np.str_]) -> Columns:
         """Read the further table.
 
         Raises:
-            ValueError: It has other rows, or lacks a column.
+            ValueError: It has other stars, or lacks a column.
         """
-        table = TableRows(paths["added"])
         known = {name.upper(): name for name in table.names if table.is_scalar(name)}
         absent = [name for name in self.added_columns if name.upper() not in known]
         if absent:
             raise ValueError(
-                f"{paths['added']}: no columns {absent}; choose data.source.added_columns from "
+                f"{table.path}: no columns {absent}; choose data.source.added_columns from "
                 f"{sorted(known)[:20]}"
             )
-        size = len(columns["name"])
-        if table.num_rows != size:
-            raise _different(paths["added"], table.num_rows, paths["catalogue"], size)
-        ids = {name.upper(): name for name in table.names}.get("APOGEE_ID")
-        if ids is not None and not np.array_equal(table.read([ids])[ids], columns["name"]):
-            raise ValueError(
-                f"{paths['added']}: its APOGEE_ID are not those of {paths['catalogue']} row by row"
-            )
-        raw = table.read([known[name.upper()] for name in self.added_columns])
+        wanted = [known[name.upper()] for name in self.added_columns]
+        raw = table.read([*wanted, *(name for name in table.names if name.upper() == "APOGEE_ID")])
+        for name in set(raw) - set(wanted):
+            if not np.array_equal(raw[name], ids):
+                raise ValueError(
+                    f"{table.path}: its {name} are not those of the catalogue row by row"
+                )
         return {
-            f"astronn_{name.lower()}": measured(values, f"{paths['added']}: {name}")
-            for name, values in raw.items()
+            f"astronn_{name.lower()}": measured(raw[name], f"{table.path}: {name}")
+            for name in wanted
         }
 
 
-def _check(images: dict[str, ImageRows], num_rows: int, catalogue: Path) -> None:
-    """Refuse files that do not belong together."""
-    first = images["flux"]
-    for image in images.values():
-        if image.num_rows != num_rows:
-            raise _different(image.path, image.num_rows, catalogue, num_rows)
-        if image.num_pixels != first.num_pixels:
+def _agree(unit: str, sizes: dict[Path, int]) -> int:
+    """Return the size that all files have; refuse files that do not belong together."""
+    (first, size), *others = sizes.items()
+    for path, other in others:
+        if other != size:
             raise ValueError(
-                f"{image.path} has {image.num_pixels} pixels, but {first.path} has "
-                f"{first.num_pixels}; take files of one release"
+                f"{path} has {other} {unit}, but {first} has {size}; take files of one release"
             )
-
-
-def _different(path: Path, num_rows: int, other: Path, other_rows: int) -> ValueError:
-    """Say that two files have different rows."""
-    return ValueError(
-        f"{path} has {num_rows} rows, but {other} has {other_rows}; take files of one release"
-    )
+    return size
 
 
 def _blocks(
     images: dict[str, ImageRows], columns: Columns, rows: NDArray[np.int64]
 ) -> Iterator[Columns]:
     """Yield the rows that are wanted, block by block."""
+    flux, error, mask = images.values()
     for part in np.array_split(rows, -(-len(rows) // BLOCK)):
-        mask = images["mask"]
-        yield {
+        block = {
             **{name: values[part] for name, values in columns.items()},
-            "flux": images["flux"].read(part).astype(np.float32),
-            "flux_error": images["error"].read(part).astype(np.float32),
+            "flux": flux.read(part).astype(np.float32),
+            "flux_error": error.read(part).astype(np.float32),
             "pixel_mask": pixel_bits(mask.read(part), f"{mask.path} (data.source.mask)"),
         }
+        check_normalised(block, str(flux.path), "set data.source.flux to the fluxes")
+        yield block

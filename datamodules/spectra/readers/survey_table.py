@@ -1,45 +1,42 @@
 """The survey's table of stars: allStar and allStarLite of DR13 to DR17, as our columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.spectra.flag_bits import ASPCAPFLAG_BITS, STARFLAG_BITS, as_bits, flags_of_text
 from datamodules.spectra.readers.fits_images import TableRows
 from datamodules.spectra.schema import ELEMENTS, LABELS, MISSING
-from datamodules.spectra.selection import ASPCAPFLAG_BITS, STARFLAG_BITS, as_bits
+from datamodules.spectra.source import Columns
 
-Columns = dict[str, NDArray[Any]]
+_PARAMETERS = {"FPARAM[0]": 0, "FPARAM[1]": 1, "FPARAM[3] ([M/H])": 3, "FPARAM[6]": 6}
+"""Places in FPARAM and on the diagonal of FPARAM_COV, which are read as columns of their own."""
 
 # Our column: the survey's, the first that is there. *_SPEC are as measured, before calibration.
-_LABELS = {
-    "teff": ("TEFF_SPEC", "TEFF"),
-    "logg": ("LOGG_SPEC", "LOGG"),
-    "fe_h": ("FE_H", "FE_H_SPEC", "M_H"),
-    "alpha_m": ("ALPHA_M", "PARAM_ALPHA_M", "ALPHA_M_SPEC"),
+_VALUES = {
+    "teff": ("TEFF_SPEC", "FPARAM[0]", "TEFF"),
+    "logg": ("LOGG_SPEC", "FPARAM[1]", "LOGG"),
+    "fe_h": ("FE_H", "FPARAM[3] ([M/H])", "FE_H_SPEC", "M_H"),
+    "alpha_m": ("ALPHA_M", "FPARAM[6]", "PARAM_ALPHA_M", "ALPHA_M_SPEC"),
     **{f"{x}_fe": (f"{x.upper()}_FE",) for x in ELEMENTS},
 }
 _ERRORS = {
-    "teff": ("TEFF_ERR",),
-    "logg": ("LOGG_ERR",),
-    "fe_h": ("FE_H_ERR", "M_H_ERR"),
-    "alpha_m": ("ALPHA_M_ERR", "PARAM_ALPHA_M_ERR"),
+    "teff": ("TEFF_ERR", "error of FPARAM[0]"),
+    "logg": ("LOGG_ERR", "error of FPARAM[1]"),
+    "fe_h": ("FE_H_ERR", "M_H_ERR", "error of FPARAM[3] ([M/H])"),
+    "alpha_m": ("ALPHA_M_ERR", "PARAM_ALPHA_M_ERR", "error of FPARAM[6]"),
     **{f"{x}_fe": (f"{x.upper()}_FE_ERR",) for x in ELEMENTS},
 }
+_NAMES = ("APOGEE_ID", "APSTAR_ID")
 _FLAGS = {
     "starflag": ("STARFLAG", "STARFLAGS", STARFLAG_BITS),
     "aspcapflag": ("ASPCAPFLAG", "ASPCAPFLAGS", ASPCAPFLAG_BITS),
 }
-_PARAMETERS = {"teff": 0, "logg": 1, "fe_h": 3, "alpha_m": 6}
-"""Places in FPARAM, where fe_h is the overall [M/H]."""
-
 _SPARED = {"APOGEE_ID": "APSTAR_ID", "STARFLAG": "STARFLAGS", "ASPCAPFLAG": "ASPCAPFLAGS"}
 """Column to the long text that need not be read where it is there."""
-
-_OLD_NAMES = {"METALS": "M_H", "ALPHAFE": "ALPHA_M", "CFE": "C_M", "NFE": "N_M"}
-"""Flags that releases before DR13 named otherwise."""
 
 
 def survey_columns(path: Path) -> tuple[Columns, list[str]]:
@@ -54,12 +51,13 @@ def survey_columns(path: Path) -> tuple[Columns, list[str]]:
     """
     table = TableRows(path)
     known = {name.upper(): name for name in table.names}
-    spared = {text for number, text in _SPARED.items() if number in known}
-    if all(_LABELS[name][0] in known for name in LABELS):
-        spared |= {"FPARAM", "FPARAM_COV"}  # the covariances of DR17 are 1.2 GB
-    wanted = [known[name] for name in known if name in _useful() - spared]
-    raw = {name.upper(): values for name, values in table.read(wanted).items()}
-    return translate(raw, str(path))
+    useful = {"SNR", "FPARAM", "FPARAM_COV", *_NAMES, *_SPARED, *_SPARED.values()}
+    useful |= {name for names in (*_VALUES.values(), *_ERRORS.values()) for name in names}
+    useful -= {text for number, text in _SPARED.items() if number in known}
+    if all(_VALUES[name][0] in known for name in LABELS):
+        useful -= {"FPARAM", "FPARAM_COV"}  # the covariances of DR17 are 1.2 GB
+    raw = table.read([known[name] for name in known if name in useful])
+    return translate({name.upper(): values for name, values in raw.items()}, str(path))
 
 
 def translate(raw: Mapping[str, NDArray[Any]], origin: str) -> tuple[Columns, list[str]]:
@@ -75,25 +73,23 @@ def translate(raw: Mapping[str, NDArray[Any]], origin: str) -> tuple[Columns, li
     defaults: list[str] = []
     columns: Columns = {"name": _names(raw, origin, defaults)}
     size = len(columns["name"])
-    for name, sources in _LABELS.items():
-        first, *others = sources
-        found = next((source for source in others if source in raw), None)
-        if first in raw:
-            columns[name] = measured(raw[first], f"{origin}: {first}")
-        elif name in _PARAMETERS and "FPARAM" in raw:
-            columns[name] = measured(raw["FPARAM"][:, _PARAMETERS[name]], f"{origin}: FPARAM")
-            what = " ([M/H])" if name == "fe_h" else ""
-            defaults.append(f"{origin}: {name} is FPARAM[{_PARAMETERS[name]}]{what}")
-        elif found is not None:
-            columns[name] = measured(raw[found], f"{origin}: {found}")
-            defaults.append(f"{origin}: {name} is {found}, for there is no {first}")
-        elif name in LABELS:
-            columns[name] = np.full(size, np.nan, np.float32)
-            defaults.append(f"{origin}: {name} is unknown, for there is no column {first}")
-        if name in columns:
-            columns[f"{name}_error"] = _error(raw, name, size, origin)
-    unknown = np.full(size, np.nan, np.float32)
-    columns["snr"] = measured(raw["SNR"], f"{origin}: SNR") if "SNR" in raw else unknown
+    raw = {**raw, **_parameters(raw, origin)}
+
+    def read(names: Sequence[str]) -> tuple[NDArray[np.float32], str | None]:
+        """Return the first of some columns that is there, else NaN, and which it is."""
+        found = next((name for name in names if name in raw), None)
+        if found is None:
+            return np.full(size, np.nan, np.float32), None
+        return measured(raw[found], f"{origin}: {found}"), found
+
+    for name, sources in _VALUES.items():
+        values, found = read(sources)
+        if found is not None or name in LABELS:
+            columns[name], (columns[f"{name}_error"], _) = values, read(_ERRORS[name])
+            if found != sources[0]:
+                sentence = f"{name} is {found or 'unknown'}, for there is no {sources[0]}"
+                defaults.append(f"{origin}: {sentence}")
+    columns["snr"], _ = read(["SNR"])
     for name in _FLAGS:
         columns[name] = _flag(raw, name, size, origin, defaults)
     return columns, defaults
@@ -118,43 +114,25 @@ def measured(values: NDArray[Any], what: str) -> NDArray[np.float32]:
     return result
 
 
-def flags_of_text(
-    texts: NDArray[np.str_], names: Mapping[str, int]
-) -> tuple[NDArray[np.int64], set[str]]:
-    """Turn the names of flags, between commas, into bits.
-
-    Args:
-        texts: Such as `STAR_WARN,COLORTE_WARN`, (N,).
-        names: Name to bit.
-
-    Returns:
-        Bits, (N,), and the names that are unknown.
-    """
-    unique, inverse = np.unique(texts, return_inverse=True)
-    bits, unknown = np.zeros(len(unique), np.int64), set()
-    for place, text in enumerate(unique):
-        for word in filter(None, (part.strip() for part in str(text).split(","))):
-            stem, _, end = word.rpartition("_")
-            current = f"{_OLD_NAMES.get(stem, stem)}_{end}"
-            if current in names:
-                bits[place] |= 1 << names[current]
-            else:
-                unknown.add(word)
-    return bits[inverse], unknown
-
-
-def _useful() -> set[str]:
-    """List the survey's columns that are read."""
-    single = {"APOGEE_ID", "APSTAR_ID", "SNR", "FPARAM", "FPARAM_COV"}
-    flags = {name for pair in _FLAGS.values() for name in pair[:2]}
-    return single | flags | {n for t in (_LABELS, _ERRORS) for names in t.values() for n in names}
+def _parameters(raw: Mapping[str, NDArray[Any]], origin: str) -> Columns:
+    """Return the parameters in FPARAM, and their errors from FPARAM_COV, each (N,)."""
+    if "FPARAM" not in raw:
+        return {}
+    values = raw["FPARAM"]
+    columns = {name: values[:, place] for name, place in _PARAMETERS.items()}
+    if "FPARAM_COV" in raw:
+        covariance = raw["FPARAM_COV"].reshape(*values.shape, values.shape[1])
+        for name, place in _PARAMETERS.items():
+            variance = measured(covariance[:, place, place], f"{origin}: FPARAM_COV")
+            columns[f"error of {name}"] = np.sqrt(np.where(variance > 0, variance, np.nan))
+    return columns
 
 
 def _names(raw: Mapping[str, NDArray[Any]], origin: str, defaults: list[str]) -> NDArray[np.str_]:
     """Return the id of each row's star: the last part of APSTAR_ID where there is no APOGEE_ID."""
-    found = next((name for name in ("APOGEE_ID", "APSTAR_ID") if name in raw), None)
+    found = next((name for name in _NAMES if name in raw), None)
     if found is None:
-        raise ValueError(f"{origin}: no column APOGEE_ID or APSTAR_ID; is it an allStar file?")
+        raise ValueError(f"{origin}: no column {' or '.join(_NAMES)}; is it an allStar file?")
     names = np.char.strip(np.asarray(raw[found]).astype(str).reshape(-1))
     if found == "APSTAR_ID":
         names = np.char.rpartition(names, ".")[:, 2]
@@ -164,23 +142,6 @@ def _names(raw: Mapping[str, NDArray[Any]], origin: str, defaults: list[str]) ->
         names = names.astype(f"U{max(names.dtype.itemsize // 4, 16)}")
         names[blank] = [f"row {row}" for row in blank]
     return np.asarray(names)
-
-
-def _error(
-    raw: Mapping[str, NDArray[Any]], name: str, size: int, origin: str
-) -> NDArray[np.float32]:
-    """Return the error of a label, NaN where unknown."""
-    found = next((source for source in _ERRORS[name] if source in raw), None)
-    if found is not None:
-        return measured(raw[found], f"{origin}: {found}")
-    if name in _PARAMETERS and {"FPARAM", "FPARAM_COV"} <= set(raw):
-        place = _PARAMETERS[name]
-        covariance = np.asarray(raw["FPARAM_COV"])
-        count = np.shape(raw["FPARAM"])[1]
-        of_one = covariance.reshape(size, count, count)[:, place, place]
-        variance = measured(of_one, f"{origin}: FPARAM_COV")
-        return np.sqrt(np.where(variance > 0, variance, np.nan)).astype(np.float32)
-    return np.full(size, np.nan, np.float32)
 
 
 def _flag(

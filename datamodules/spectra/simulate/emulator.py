@@ -6,6 +6,7 @@ logg, [Fe/H] and [alpha/M] for each of 7214 pixels, fitted to real APOGEE DR10 s
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -80,18 +81,18 @@ class EmulatorSpectrum:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.emulator = CannonEmulator.read(self.folder)
-        self.real_labels = _real_labels(self.folder / TRAINING_NAME)
+        kinds = [("file", "U99"), ("labels", np.float64, len(EMULATED))]
+        what = "a file name and four labels"
+        self.real_labels = _table(self.folder / TRAINING_NAME, kinds, what)["labels"]
         self.width = float(broadening_width(0.95, 3.0))
         width = float(broadening_width(1.0, REFERENCE_VMACRO))
         self.formation = LineFormation(line_table(), width, broadening=0.0)
 
     def labels(self, uniform: Array) -> dict[str, Array]:
         """Draw real stars, and smooth their labels by 20 % of their scatter."""
-        inside = np.ones(len(self.real_labels), bool)
-        for name, (low, high) in LIMITS.items():
-            values = self.real_labels[:, EMULATED.index(name)]
-            inside &= (values > low) & (values < high)
-        real = self.real_labels[inside]
+        limited = self.real_labels[:, [EMULATED.index(name) for name in LIMITS]]
+        low, high = np.transpose(list(LIMITS.values()))
+        real = self.real_labels[((limited > low) & (limited < high)).all(axis=1)]
         drawn = real[(uniform[:, 0] * len(real)).astype(np.int64)]
         spread = np.linalg.cholesky(np.cov(real.T))
         drawn = drawn + JITTER * ndtri(uniform[:, 1:5]) @ spread.T
@@ -111,33 +112,19 @@ class EmulatorSpectrum:
         return grid.take(GRIDS[7214].embed(values, float(np.median(values))))
 
 
-def _existing(path: Path) -> Path:
-    """Return the path of a file of the emulator.
+def _table(path: Path, kinds: Any = np.float64, what: str = "numbers") -> Array:
+    """Read a text file of the emulator, with `what` in every line.
 
     Raises:
         FileNotFoundError: It is not there.
+        ValueError: It holds something else.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file of the emulator; data.source.emulator_path must be a folder "
             f"with {', '.join(FILES)}, or null for the line table"
         )
-    return path
-
-
-def _table(path: Path) -> Array:
-    """Read a text file of numbers."""
-    return np.loadtxt(_existing(path))
-
-
-def _real_labels(path: Path) -> Array:
-    """Read the labels of the real stars (file name, Teff, logg, [Fe/H], [alpha/M]), (N, 4).
-
-    Raises:
-        ValueError: A line has not five columns.
-    """
-    lines = [line.split() for line in _existing(path).read_text().splitlines() if line.strip()]
-    wrong = [number for number, words in enumerate(lines, 1) if len(words) != 5]
-    if wrong:
-        raise ValueError(f"{path}, line {wrong[0]}: not a file name and four labels")
-    return np.array([words[1:] for words in lines], np.float64)
+    try:
+        return np.loadtxt(path, kinds)
+    except ValueError as error:
+        raise ValueError(f"{path}: not {what} in every line ({error})") from error

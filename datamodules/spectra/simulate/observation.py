@@ -1,7 +1,5 @@
 """What the instrument adds: errors, noise, the bits of APOGEE_PIXMASK, and broken spectra."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from datamodules.spectra.grid import Grid
@@ -13,13 +11,7 @@ BAD_PIXEL, COSMIC_RAY, PERSISTENCE, SKY_LINE, TELLURIC, FEW_FIBRES = (
 )
 """The bits that are simulated: 0, 1, 9, 12, 13 and 14."""
 
-BROKEN = {
-    "zero_flux": 1,
-    "nan_pixels": 2,
-    "huge_errors": 4,
-    "missing_labels": 8,
-    "flagged": 16,
-}
+BROKEN = {"zero_flux": 1, "nan_pixels": 2, "huge_errors": 4, "missing_labels": 8, "flagged": 16}
 """Bits of the column `broken`: what is wrong with a row on purpose.
 
 `zero_flux`: flux, errors and mask all 0; `nan_pixels`: 50 pixels NaN in flux and error;
@@ -44,35 +36,28 @@ TELLURIC_LIMIT = 0.4
 NAN_PIXELS, HUGE_ERRORS = 50, 200
 
 
-@dataclass(frozen=True)
 class Instrument:
-    """The survey's detectors.
+    """The survey's detectors; throughput falls at the ends of each.
 
-    Attributes:
+    Args:
         grid: The pixels.
         error_floor: No error is smaller.
+
+    Attributes:
         profile: Error over that of a median pixel, shape (P,).
         sky_lines: Pixels on the 8575 of the sky's lines in the Earth's frame.
     """
 
-    grid: Grid
-    error_floor: float
-    profile: Array
-    sky_lines: Array
-
-    @classmethod
-    def of(cls, grid: Grid, error_floor: float = 0.005) -> "Instrument":
-        """Make the instrument for a grid; throughput falls at the ends of each detector."""
-        parts = []
-        for pixels in grid.chips:
-            number = pixels.stop - pixels.start
-            edge = np.minimum(np.arange(number), np.arange(number)[::-1])
-            parts.append(1.0 / np.sqrt(1.0 - 0.75 * np.exp(-edge / 120.0)))
-        profile = np.concatenate(parts)
+    def __init__(self, grid: Grid, error_floor: float = 0.005) -> None:
+        self.grid = grid
+        self.error_floor = error_floor
+        sizes = [pixels.stop - pixels.start for pixels in grid.chips]
+        edge = np.concatenate([np.minimum(np.arange(n), np.arange(n)[::-1]) for n in sizes])
+        profile = 1.0 / np.sqrt(1.0 - 0.75 * np.exp(-edge / 120.0))
+        self.profile = (profile / np.median(profile)).astype(np.float32)
         rng = np.random.Generator(np.random.PCG64(SKY_SEED))
-        lines = grid.indices[rng.choice(grid.num_pixels, NUM_SKY_LINES, replace=False)]
-        profile = (profile / np.median(profile)).astype(np.float32)
-        return cls(grid, error_floor, profile, np.sort(lines))
+        lines = rng.choice(grid.num_pixels, NUM_SKY_LINES, replace=False)
+        self.sky_lines = np.sort(grid.indices[lines])
 
     def errors(self, snr: Array) -> Array:
         """Compute the errors of the flux before sky lines, shape (n, P) float32."""

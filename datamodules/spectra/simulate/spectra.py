@@ -6,14 +6,13 @@ Every star and every row has its own stream of random numbers, a function of (se
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from datamodules.spectra.grid import GRIDS, Grid
 from datamodules.spectra.schema import ELEMENTS
+from datamodules.spectra.simulate.emulator import EmulatorSpectrum
 from datamodules.spectra.simulate.line_formation import ALPHA_ELEMENTS, LineFormation
 from datamodules.spectra.simulate.line_table import Array, line_table
 from datamodules.spectra.simulate.nuisances import (
@@ -37,22 +36,12 @@ STAR, ROW = 0, 1
 TEFF_RANGE, LOGG_RANGE = (4000.0, 5500.0), (0.3, 3.5)
 
 ABUNDANCE_SCATTER = {
-    "c": 0.10,
-    "n": 0.10,
-    "o": 0.03,
-    "na": 0.08,
-    "mg": 0.03,
-    "al": 0.08,
-    "si": 0.03,
-    "s": 0.06,
-    "k": 0.06,
-    "ca": 0.03,
-    "ti": 0.04,
-    "v": 0.07,
-    "cr": 0.04,
-    "mn": 0.06,
-    "ni": 0.03,
-    "ce": 0.10,
+    **dict.fromkeys(("o", "mg", "si", "ca", "ni"), 0.03),
+    **dict.fromkeys(("ti", "cr"), 0.04),
+    **dict.fromkeys(("s", "k", "mn"), 0.06),
+    **dict.fromkeys(("v",), 0.07),
+    **dict.fromkeys(("na", "al"), 0.08),
+    **dict.fromkeys(("c", "n", "ce"), 0.10),
 }
 """Standard deviation in dex of [X/Fe] about its mean (0, or [alpha/M] for the alpha elements)."""
 
@@ -62,22 +51,6 @@ LABEL_ERRORS = {"teff": (80.0, 110.0), "logg": (0.03, 0.07), "fe_h": (0.007, 0.0
 ABUNDANCE_ERRORS = (0.02, 0.06)
 NUM_STAR_UNIFORMS = 96
 NUM_ROW_UNIFORMS = 32
-
-
-class BaseSpectrum(Protocol):
-    """Where labels and noise-free spectra come from: the line table or an emulator."""
-
-    def labels(self, uniform: Array) -> dict[str, Array]:
-        """Turn uniform numbers (n, 8) into teff, logg, fe_h and alpha_m."""
-        ...
-
-    def absorption(self, factors: Mapping[str, Array]) -> tuple[Array, float]:
-        """Return one minus the flux, (n, 8575), and the broadening in km/s it contains."""
-        ...
-
-    def scatter(self, grid: Grid) -> Array:
-        """Return the unmodelled scatter of each pixel, (P,)."""
-        ...
 
 
 class LineSpectrum:
@@ -108,25 +81,22 @@ class LineSpectrum:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Simulation:
-    """All that determines the spectra, but their seed.
+    """All that determines the spectra but their seed: arguments of `SyntheticSpectra`, see there.
+
+    Unless `broken_fractions` says so, no spectrum is broken.
 
     Attributes:
-        num_spectra: Rows in all, N.
-        num_pixels: 7514 or 7214.
-        base: Where labels and noise-free spectra come from.
-        snr_median: Of the log-normal distribution of the signal-to-noise ratio.
-        snr_range: Its ends.
-        repeat_fraction: Share of the stars that are observed twice; their second rows come last.
-        broken_fractions: Share of the rows broken in each way of `BROKEN`.
-        scatter: Unmodelled scatter over that of the base; 0 for none.
-        error_floor: No error is smaller.
+        grid: The pixels.
+        base: Where labels and noise-free spectra come from: the line table or an emulator.
+        foreground: What multiplies the spectra.
+        instrument: What adds noise and masks.
     """
 
     num_spectra: int = 1000
-    num_pixels: int = 7514
-    base: BaseSpectrum = field(default_factory=LineSpectrum)
+    grid_pixels: int = 7514
+    emulator_path: str | None = None
     snr_median: float = 300.0
     snr_range: tuple[float, float] = (200.0, 1500.0)
     repeat_fraction: float = 0.0
@@ -134,20 +104,13 @@ class Simulation:
     scatter: float = 0.0
     error_floor: float = 0.005
 
-    @property
-    def grid(self) -> Grid:
-        """The pixels."""
-        return GRIDS[self.num_pixels]
-
-    @cached_property
-    def foreground(self) -> Foreground:
-        """What multiplies the spectra."""
-        return Foreground(self.grid)
-
-    @cached_property
-    def instrument(self) -> Instrument:
-        """What adds noise and masks."""
-        return Instrument.of(self.grid, self.error_floor)
+    def __post_init__(self) -> None:
+        """Make what all spectra share."""
+        path = self.emulator_path
+        self.grid = GRIDS[self.grid_pixels]
+        self.base = LineSpectrum() if path is None else EmulatorSpectrum(path)
+        self.foreground = Foreground(self.grid)
+        self.instrument = Instrument(self.grid, self.error_floor)
 
     @property
     def num_stars(self) -> int:

@@ -1,7 +1,7 @@
 """Simulated APOGEE spectra as a source."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,19 @@ import numpy as np
 
 from datamodules.parallel import ParallelOptions, StoreLayout, write_in_blocks
 from datamodules.source import check_rules
-from datamodules.spectra.continuum import Continuum, describe_continuum, renormalise
+from datamodules.spectra.continuum import Continuum, renormalise
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.schema import CHUNK_BYTES, SCHEMA, VERSION
 from datamodules.spectra.simulate.emulator import FILES, EmulatorSpectrum
 from datamodules.spectra.simulate.line_table import Array
 from datamodules.spectra.simulate.observation import BROKEN
-from datamodules.spectra.simulate.spectra import LineSpectrum, Simulation, simulate_block
+from datamodules.spectra.simulate.spectra import Simulation, simulate_block
 from datamodules.spectra.source import SpectraSource
 
 TOGETHER = 64
 """Rows computed at once; always the same ones, so that results agree to the last bit."""
 
-BROKEN_FRACTIONS = {
-    "zero_flux": 0.002,
-    "nan_pixels": 0.002,
-    "huge_errors": 0.002,
-    "missing_labels": 0.005,
-    "flagged": 0.005,
-}
+BROKEN_FRACTIONS = {**dict.fromkeys(BROKEN, 0.002), "missing_labels": 0.005, "flagged": 0.005}
 
 
 @dataclass
@@ -87,7 +81,7 @@ class SyntheticSpectra(SpectraSource):
         """Refuse settings that make no sense."""
         self._grid = grid_of(self.grid_pixels, "data.source.grid_pixels")
         self.broken_fractions = {**BROKEN_FRACTIONS, **(self.broken_fractions or {})}
-        self._continuum = Continuum(self._grid) if self.renormalise else None
+        self.continuum = Continuum(self._grid) if self.renormalise else None
         (low, high), broken = self.snr_range, self.broken_fractions
         rules = {
             "num_spectra must be positive": self.num_spectra > 0,
@@ -107,17 +101,14 @@ class SyntheticSpectra(SpectraSource):
 
     def parameters(self) -> dict[str, Any]:
         """Return every setting that determines the spectra; the emulator by its files' content."""
-        ignored = (
-            "emulator_path",
-            "renormalise",
-            "block_size",
-            "simulation_workers",
-            "backend",
-            "timeout",
-        )
-        settings = {k: v for k, v in asdict(self).items() if k not in ignored}
-        given = {} if self._continuum is None else {"continuum": self._continuum.parameters()}
-        return {**settings, **given, "emulator": self._emulator_digest}
+        given = {} if self.continuum is None else {"continuum": self.continuum.parameters()}
+        return {**self._settings, **given, "emulator": self._emulator_digest}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The settings of the simulation, but where the emulator is."""
+        names = {option.name for option in fields(Simulation)} - {"emulator_path"}
+        return {name: getattr(self, name) for name in sorted(names)}
 
     @cached_property
     def _emulator_digest(self) -> str | None:
@@ -132,18 +123,7 @@ class SyntheticSpectra(SpectraSource):
 
     def simulation(self) -> Simulation:
         """Put the settings together."""
-        path = self.emulator_path
-        return Simulation(
-            num_spectra=self.num_spectra,
-            num_pixels=self.grid_pixels,
-            base=LineSpectrum() if path is None else EmulatorSpectrum(path),
-            snr_median=self.snr_median,
-            snr_range=self.snr_range,
-            repeat_fraction=self.repeat_fraction,
-            broken_fractions=self.broken_fractions or {},
-            scatter=self.scatter,
-            error_floor=self.error_floor,
-        )
+        return Simulation(**self._settings, emulator_path=self.emulator_path)
 
     def prepare(self, path: Path, seed: int) -> None:
         """Simulate in blocks beside `path`, then join them; a killed run goes on where it was.
@@ -152,18 +132,11 @@ class SyntheticSpectra(SpectraSource):
             path: Store to write.
             seed: Everything random is a function of it.
         """
-        attributes, shared = describe_continuum(self._continuum)
-        attributes |= {
-            "source": self.parameters(),
-            "seed": seed,
-            "grid": self.grid_pixels,
-            "defaults": [],
-            "block_size": self.block_size,
-        }
-        shared["wavelength"] = self._grid.wavelength
+        attributes, shared = self.describe(self._grid)
+        attributes |= {"seed": seed, "defaults": [], "block_size": self.block_size}
         layout = StoreLayout(SCHEMA, VERSION, attributes, "counts", shared, CHUNK_BYTES, "spectra")
         options = ParallelOptions(self.simulation_workers, self.backend, self.timeout)
-        compute = partial(_compute, self.simulation(), seed, self._continuum)
+        compute = partial(_compute, self.simulation(), seed, self.continuum)
         write_in_blocks(path, compute, self.num_spectra, self.block_size, layout, options)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.spectra.selection import ASPCAPFLAG_BITS, Selection, as_bits, describe
+from datamodules.spectra.flag_bits import ASPCAPFLAG_BITS, as_bits
+from datamodules.spectra.selection import Selection, describe
 
 CATALOGUE = {
     "snr": np.array([201, 200, 500, 500, 500, 500, 500.0]),

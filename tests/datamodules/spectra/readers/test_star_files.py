@@ -72,7 +72,8 @@ def test_real_aspcap_stars(spectra: Path, tmp_path: Path) -> None:
     assert found["snr"][0] == pytest.approx(33.127, abs=1e-3)
     assert found["starflag"][0] == 131584
     assert found["aspcapflag"][0] == 109055624
-    assert "aspcapStar files: teff is FPARAM[0]" in data.provenance()["defaults"]
+    assumed = "aspcapStar files: teff is FPARAM[0], for there is no TEFF_SPEC"
+    assert assumed in data.provenance()["defaults"]
 
 
 def test_the_gaps_are_deleted_at_the_right_places(spectra: Path) -> None:
@@ -154,24 +155,22 @@ def test_the_giant_has_a_level_continuum(spectra: Path) -> None:
 
 def test_which_combination_is_read(tmp_path: Path) -> None:
     flux, error, mask = made_up(visits=3)
-    mask[0, GRID.indices[100]], mask[1, GRID.indices[200]] = 1 << 12, -32768
+    mask[0, GRID.indices[100]], mask[1, GRID.indices[200]] = 1 << 12, 1
     flux[0, GRID.indices[300]] = np.nan
     file = write_ap_star(tmp_path / "apStar-2M00000000+0000000.fits", flux, error, mask, SNR=50.0)
-    first, second = (read_ap_star(file, Continuum(GRID), w) for w in ("pixel", "global"))
-    assert np.flatnonzero(first["pixel_mask"]).tolist() == [100, 300]
-    assert first["pixel_mask"][[100, 300]].tolist() == [1 << 12, 1]
-    assert second["pixel_mask"][200] == 1 << 15
-    for row in (first, second):
-        good = row["pixel_mask"] == 0
-        np.testing.assert_allclose(row["flux"][good], 1, atol=1e-3)
-        np.testing.assert_allclose(row["flux_error"][good], 0.02, atol=1e-4)
-    assert first["name"] == "2M00000000+0000000"
-    assert first["snr"] == 50
+    row = read_ap_star(file, Continuum(GRID))
+    assert np.flatnonzero(row["pixel_mask"]).tolist() == [100, 300]
+    assert row["pixel_mask"][[100, 300]].tolist() == [1 << 12, 1]
+    good = row["pixel_mask"] == 0
+    np.testing.assert_allclose(row["flux"][good], 1, atol=1e-3)
+    np.testing.assert_allclose(row["flux_error"][good], 0.02, atol=1e-4)
+    assert row["name"] == "2M00000000+0000000"
+    assert row["snr"] == 50
 
 
 def test_one_visit_has_one_spectrum(tmp_path: Path) -> None:
     file = write_ap_star(tmp_path / "apStar-x.fits.gz", *made_up(), OBJID="2M1", STARFLAG=8)
-    row = read_ap_star(file, Continuum(GRIDS[7214]), "global")
+    row = read_ap_star(file, Continuum(GRIDS[7214]))
     assert row["flux"].shape == (7214,)
     assert (row["name"], row["starflag"]) == ("2M1", 8)
 
@@ -254,8 +253,6 @@ def test_broken_files_are_named_and_leave_nothing(tmp_path: Path) -> None:
         ApStarFiles([]).files()
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         ApStarFiles(str(tmp_path / "none")).files()
-    with pytest.raises(ValueError, match="choose pixel or global"):
-        ApStarFiles(str(tmp_path), weighting="best")  # type: ignore[arg-type]
 
 
 def test_one_kind_is_not_read_as_the_other(spectra: Path, tmp_path: Path) -> None:

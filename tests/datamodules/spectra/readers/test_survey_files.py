@@ -11,10 +11,11 @@ from astropy.io import fits
 from astropy.table import Table
 
 from datamodules import Selection, SpectraDataModule
+from datamodules.spectra.flag_bits import flags_of_text
 from datamodules.spectra.grid import GRIDS
 from datamodules.spectra.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.readers.survey_files import SurveySpectra
-from datamodules.spectra.readers.survey_table import flags_of_text, survey_columns, translate
+from datamodules.spectra.readers.survey_table import survey_columns, translate
 
 NUM = 40
 GRID = GRIDS[7514]

@@ -220,5 +220,5 @@ def test_the_old_grid_is_a_part_of_the_new_one() -> None:
     factors, _ = draw_factors(Simulation(5), np.arange(5), 0)
     factors |= {f"continuum_{k}": np.zeros(5) for k in range(9)}
     new = true_flux(Simulation(5), factors)
-    old = true_flux(Simulation(5, num_pixels=7214), factors)
+    old = true_flux(Simulation(5, grid_pixels=7214), factors)
     np.testing.assert_allclose(new[:, GRIDS[7514].positions_of(GRIDS[7214])], old, atol=1e-6)
