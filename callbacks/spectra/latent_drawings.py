@@ -258,9 +258,10 @@ def changes(module: Any, latent: Array, label: Array, dims: Array) -> Array:
     return np.asarray(flux[:, 1:] - flux[:, :1])
 
 
-def _draw_groups(panel: Any, values: Array, groups: Array, labels: Sequence[str]) -> None:
+def _draw_groups(panel: Axes, values: Array, groups: Array, labels: Sequence[str]) -> None:
     """Draw the distribution of each group over the width of a panel."""
-    bins = np.linspace(*panel.get_xlim(), 31)
+    low, high = panel.get_xlim()
+    bins = np.linspace(low, high, 31).tolist()
     for number, (colour, label) in enumerate(zip(GROUP_COLOURS, labels, strict=True)):
         own = values[groups == number]
         share = np.full(len(own), 1 / max(len(own), 1))
