@@ -131,12 +131,7 @@ def corner_figure(
             continue
         panel.set(xlim=(-reach, reach), xlabel=f"z{dims[column]:02d}")
         if row == column:
-            bins = np.linspace(-reach, reach, 31).tolist()
-            for number, (colour, label) in enumerate(zip(GROUP_COLOURS, labels, strict=True)):
-                own = points[groups == number, row]
-                share = np.full(len(own), 1 / max(len(own), 1))
-                panel.hist(own, bins, weights=share, histtype="step", color=colour, label=label)
-            panel.set_yticks([])
+            _draw_groups(panel, points[:, row], groups, labels)
         else:
             x, y = points[order, column], points[order, row]
             panel.scatter(x, y, s=2.5, c=colours[order], linewidths=0, alpha=0.6, rasterized=True)
@@ -261,6 +256,17 @@ def changes(module: Any, latent: Array, label: Array, dims: Array) -> Array:
         flux = module.decode(*(torch.from_numpy(x).float().to(module.device) for x in both))
     flux = flux.float().cpu().numpy().reshape(len(dims), 1 + len(STEPS), -1)
     return np.asarray(flux[:, 1:] - flux[:, :1])
+
+
+def _draw_groups(panel: Axes, values: Array, groups: Array, labels: Sequence[str]) -> None:
+    """Draw the distribution of each group over the width of a panel."""
+    low, high = panel.get_xlim()
+    bins = np.linspace(low, high, 31).tolist()
+    for number, (colour, label) in enumerate(zip(GROUP_COLOURS, labels, strict=True)):
+        own = values[groups == number]
+        share = np.full(len(own), 1 / max(len(own), 1))
+        panel.hist(own, bins, weights=share, histtype="step", color=colour, label=label)
+    panel.set_yticks([])
 
 
 def _draw_track(panel: Any, x: Array, y: Array) -> None:
