@@ -81,6 +81,7 @@ class PassModule(BaseModule, ABC):
 
     def on_train_start(self) -> None:
         """Do nothing more if the fit had ended when the checkpoint was saved."""
+        super().on_train_start()
         self.trainer.should_stop |= self.converged
 
     def on_train_epoch_end(self) -> None:

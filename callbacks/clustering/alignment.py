@@ -2,17 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import RobustScaler
 
 from callbacks.metrics.contingency import align, contingency
-from callbacks.report.base import TestRun
+from callbacks.report.base import ReportData, TestRun
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
+
+
+@runtime_checkable
+class StarData(ReportData, Protocol):
+    """A datamodule that names the columns of `features`."""
+
+    features: list[str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class StarSample:
         """
         rows, label = run.rows, run.rows.get("label")
         features = rows["features"].astype(np.float64).reshape(len(rows["features"]), -1)
-        names = getattr(run.datamodule, "features", ASTROMETRY)
+        names = run.datamodule.features if isinstance(run.datamodule, StarData) else ASTROMETRY
         labelled = label is not None and bool((label >= 0).any())
         stars = "parallax_error" in rows
         return cls(

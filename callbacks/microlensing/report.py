@@ -1,7 +1,7 @@
 """The report of the microlensing method: scores while events unfold, calibration, decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import LightningModule
@@ -27,8 +27,17 @@ from callbacks.microlensing.scores import (
 )
 from callbacks.report.base import ReportCallback, ReportData, TestRun
 from callbacks.report.bootstrap import subsample
+from lightning_modules.physics.arrays import Array
 
 NUM_EXAMPLES = 3
+
+
+@runtime_checkable
+class MicrolensingData(ReportData, Protocol):
+    """A datamodule that can fit single lenses to its light curves."""
+
+    def anomaly_scores(self, index: Array, cutoff_time: Array) -> Array:
+        """Return how badly single lenses fit up to a time, shape (n, 2)."""
 
 
 class MicrolensingReport(ReportCallback):
@@ -103,7 +112,7 @@ class MicrolensingReport(ReportCallback):
 
     def _baselines(self, run: TestRun, model: Predictions) -> Iterator[Predictions]:
         """Yield the baseline's predictions, and say what it is."""
-        if not self.baselines or not hasattr(run.datamodule, "anomaly_scores"):
+        if not self.baselines or not isinstance(run.datamodule, MicrolensingData):
             return
         training = run.split("train") & (run.rows["label"] >= 0)
         kinds = run.rows["label"][training] == BINARY

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -160,15 +160,23 @@ def format_row(row: Row | None) -> str:
     return f"{row.value:.{digits}f} ± {row.std:.{digits}f}"
 
 
+@runtime_checkable
+class Provenance(Protocol):
+    """A datamodule that can say where its data come from."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Return plain values that say what the data are."""
+
+
 def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """Return seed, checkpoint, run record and data provenance of a run."""
-    datamodule: Any = getattr(trainer, "datamodule", None)
+    data = getattr(trainer, "datamodule", None)
     seed = os.environ.get("PL_GLOBAL_SEED")
     return {
         "seed": int(seed) if seed is not None else None,
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "run_record": dict(getattr(module, "run_record", {})),
-        "provenance": datamodule.provenance() if hasattr(datamodule, "provenance") else {},
+        "provenance": data.provenance() if isinstance(data, Provenance) else {},
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -282,6 +283,8 @@ def main(args: list[str] | None = None) -> None:
             alerts.main(words[1:])
         else:
             make_cli(args)
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()  # else gloo's threads may abort the exit
     except (ValueError, OSError, MisconfigurationException, FloatingPointError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
