@@ -192,11 +192,7 @@ class SpectraFile(SpectraSource):
         return np.array([text.strip() for text in texts])
 
     def _blocks(
-        self,
-        known: _Arrays,
-        narrow: Columns,
-        pixels: NDArray[np.int64],
-        defaults: list[str],
+        self, known: _Arrays, narrow: Columns, pixels: NDArray[np.int64], defaults: list[str]
     ) -> Iterator[Columns]:
         """Yield the rows of a store, block by block."""
         if "pixel_mask" not in known:
