@@ -92,12 +92,8 @@ class Continuum:
 
     def parameters(self) -> dict[str, Any]:
         """Return degree and pixels as plain values, for the cache and for reports."""
-        pixels = np.flatnonzero(self.pixels)
-        return {
-            "degree": self.degree,
-            "num_pixels": len(pixels),
-            "mask": cache_key(map(str, pixels)),
-        }
+        used = np.flatnonzero(self.pixels)
+        return {"degree": self.degree, "num_pixels": len(used), "mask": cache_key(map(str, used))}
 
     def fit(self, flux: Array, error: Array, good: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Fit the continuum of spectra.

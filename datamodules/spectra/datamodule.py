@@ -18,7 +18,7 @@ from datamodules.spectra.grid import grid_of
 from datamodules.spectra.pixel_mask import PixelMaskPolicy
 from datamodules.spectra.pixels import PIXEL_BYTES, PixelReader, load_pixels
 from datamodules.spectra.schema import LABELS, SCHEMA, UNITS, VERSION
-from datamodules.spectra.selection import Selection, describe
+from datamodules.spectra.selection import EVERY_ROW, Selection, describe
 from datamodules.spectra.simulate.line_table import element_windows
 from datamodules.spectra.source import SpectraSource
 from datamodules.spectra.statistics import (
@@ -147,7 +147,9 @@ class SpectraDataModule(BaseDataModule):
         catalogue = store.read([name for name in store.scalars if name != self.id_column])
         self.wavelength = store.read_shared("wavelength")
         self.grid = grid_of(len(self.wavelength), str(store.path))
-        kept, counts = self._cut(store, catalogue)
+        kept, counts = (self._cuts or EVERY_ROW).select({**catalogue, self.id_column: self._names})
+        if self._cuts is not None and self.source.selects:
+            counts = store.attributes["counts"]  # the store holds only rows that pass
         min_good = 0.0 if self._predicting else self.min_good_fraction
         size = int(kept.sum()) * self.grid.num_pixels * PIXEL_BYTES / 2**30
         self.in_memory = size <= self.memory_limit_gib
@@ -188,6 +190,12 @@ class SpectraDataModule(BaseDataModule):
             `continuum_degree` () int64: how spectra with a continuum are to be normalised, so that
             it travels with the model.
         """
+        degree = self.store.attributes.get("continuum_degree")
+        mask = (
+            continuum_mask(self.grid)
+            if degree is None
+            else self.store.read_shared("continuum_mask")
+        )
         rows = self.rows["train"]
         mean, scale = pixel_moments(self.batches("train", ["flux", "good"]), self.grid.num_pixels)
         some = _spread(rows, NOISE_ROWS).split(self.rows_per_block)
@@ -199,7 +207,8 @@ class SpectraDataModule(BaseDataModule):
             "flux_noise": pixel_noise(ivar),
             "label_mean": label_mean,
             "label_std": label_std,
-            **self._continuum(),
+            "continuum_mask": torch.from_numpy(mask.astype(bool)),
+            "continuum_degree": torch.tensor(DEGREE if degree is None else degree),
         }
 
     def mask_report(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -238,16 +247,6 @@ class SpectraDataModule(BaseDataModule):
         """The cuts that hold now: none in a prediction."""
         return None if self._predicting else self.selection
 
-    def _cut(
-        self, store: RowStore, catalogue: dict[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-        """Apply the cuts; of a store that holds only rows that pass, take the counts from it."""
-        if self._cuts is None:
-            counts = {"rows": store.num_rows, "selected": store.num_rows}
-            return np.ones(store.num_rows, bool), counts
-        kept, counts = self._cuts.select({**catalogue, self.id_column: self._names})
-        return kept, store.attributes["counts"] if self.source.selects else counts
-
     def _announce(self, store: RowStore) -> None:
         """Print what was kept and what was not, and refuse to go on with nothing.
 
@@ -263,16 +262,6 @@ class SpectraDataModule(BaseDataModule):
                 f"{store.path}: no spectrum is left ({describe(self.counts)}); loosen "
                 "data.selection, data.min_good_fraction or data.mask_policy"
             )
-
-    def _continuum(self) -> dict[str, Tensor]:
-        """Return how the source has normalised, or how we would."""
-        has_own = "continuum_degree" in self.store.attributes
-        mask = self.store.read_shared("continuum_mask") if has_own else continuum_mask(self.grid)
-        degree = self.store.attributes.get("continuum_degree", DEGREE)
-        return {
-            "continuum_mask": torch.from_numpy(mask.astype(bool)),
-            "continuum_degree": torch.tensor(degree),
-        }
 
 
 def _spread(rows: Tensor, wanted: int) -> Tensor:

@@ -125,6 +125,10 @@ class Selection:
             yield "excluded", np.isin(catalogue["name"], self.excluded)
 
 
+EVERY_ROW = Selection(None, None, None, None, (), ())
+"""No cuts."""
+
+
 def read_names(path: str, where: str) -> list[str]:
     """Read ids of stars, one a line; what follows a # is a remark.
 

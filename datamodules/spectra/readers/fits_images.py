@@ -134,42 +134,32 @@ class ImageRows:
 
 
 class TableRows:
-    """Rows of a binary table in a FITS file.
+    """Rows of the binary table in the first extension of a FITS file.
 
     Args:
         path: The file, not compressed.
-        extension: Number of the table.
 
     Attributes:
         num_rows: Number of rows.
+        names: Names of the columns.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or has no such table.
     """
 
-    def __init__(self, path: Path, extension: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.extension = extension
         with _large_file(path, memmap=True) as file:
-            table = file[extension] if len(file) > extension else None
+            table = file[1] if len(file) > 1 else None
             if not isinstance(table, fits.BinTableHDU):
-                raise ValueError(f"{path}: no table in its HDU {extension}; is it a catalogue?")
-            _check_whole(path, file, extension, path.stat().st_size)
+                raise ValueError(f"{path}: no table in its HDU 1; is it a catalogue?")
+            _check_whole(path, file, 1, path.stat().st_size)
             self.num_rows = int(table.header["NAXIS2"])
             self._row = table.columns.dtype
             if self._row.itemsize != table.header["NAXIS1"]:
-                raise ValueError(f"{path}: the columns of HDU {extension} do not fill its rows")
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
-        return list(self._row.names or ())
-
-    def is_scalar(self, name: str) -> bool:
-        """Tell whether a column has one number a row."""
-        kind = self._row[name]
-        return kind.shape in ((), (1,)) and kind.base.kind in "iuf"
+                raise ValueError(f"{path}: the columns of HDU 1 do not fill its rows")
+            self.names = list(self._row.names or ())
 
     def read(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Read whole columns, block by block; text without the blanks at its end."""
@@ -177,7 +167,7 @@ class TableRows:
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
         for first in range(0, self.num_rows, size):
             with _large_file(self.path, memmap=True) as file:
-                block = file[self.extension].data[first : first + size]
+                block = file[1].data[first : first + size]
                 for name in names:
                     parts[name].append(_native(np.asarray(block[name])))
                 del block  # the file stays mapped while anything refers to it

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Protocol
+from typing import Any
 from zipfile import BadZipFile
 
 import h5py
@@ -37,13 +37,8 @@ _WIDE = (*SPECTRAL, "flux_ivar")
 _REALS = ("flux", "flux_error", "true_flux")
 
 
-class _Array(Protocol):
-    """What has a shape and can be cut: an array or a data set."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-    def __getitem__(self, rows: Any) -> Any: ...
+_Arrays = Mapping[str, Any]
+"""Name to what has a shape, a dtype and can be cut: an array or a data set."""
 
 
 @dataclass
@@ -109,7 +104,7 @@ class SpectraFile(SpectraSource):
             blocks = self._blocks(known, narrow, own.positions_of(grid), defaults)
             self.write(path, grid, blocks, {"rows": size, "selected": size}, defaults)
 
-    def _matched(self, table: Mapping[str, _Array]) -> dict[str, _Array]:
+    def _matched(self, table: _Arrays) -> dict[str, Any]:
         """Find our columns among the file's arrays.
 
         Raises:
@@ -128,7 +123,7 @@ class SpectraFile(SpectraSource):
             )
         return {ours: array for ours, array in found.items() if ours not in values}
 
-    def _shape(self, known: Mapping[str, _Array]) -> tuple[int, Grid]:
+    def _shape(self, known: _Arrays) -> tuple[int, Grid]:
         """Find the number of rows and the pixels of the file."""
         shape = known["flux"].shape
         if len(shape) not in (1, 2) or 0 in shape:
@@ -138,7 +133,7 @@ class SpectraFile(SpectraSource):
             raise ValueError(f"{self.path}: flux has {shape[-1]} pixels, not one of {[*grids]}")
         return (1 if len(shape) == 1 else shape[0]), grids[shape[-1]]
 
-    def _check_shapes(self, known: Mapping[str, _Array], size: int) -> None:
+    def _check_shapes(self, known: _Arrays, size: int) -> None:
         """Refuse known columns of other rows, pixels or types."""
         shape = known["flux"].shape
         for name in (*_WIDE, "name", *_NUMBERS, *_FLAGS, *(self.columns or {})):
@@ -153,9 +148,7 @@ class SpectraFile(SpectraSource):
             if name != "name" and array.dtype.kind not in "iufb":
                 raise ValueError(f"{self.path}: {name} holds {array.dtype}, not numbers")
 
-    def _check_wavelength(
-        self, known: Mapping[str, _Array], own: Grid, defaults: list[str]
-    ) -> None:
+    def _check_wavelength(self, known: _Arrays, own: Grid, defaults: list[str]) -> None:
         """Refuse spectra on other wavelengths."""
         if "wavelength" not in known:
             defaults.append(f"{self.path}: without wavelength, pixels are taken as APOGEE's")
@@ -170,7 +163,7 @@ class SpectraFile(SpectraSource):
             f"{expected[-1]:.3f} A (a different grid, or wavelengths in air?)"
         )
 
-    def _narrow(self, known: Mapping[str, _Array], size: int, defaults: list[str]) -> Columns:
+    def _narrow(self, known: _Arrays, size: int, defaults: list[str]) -> Columns:
         """Read the columns of one value a row, with those that are the same for all."""
         columns: Columns = {}
         for name, array in known.items():
@@ -189,9 +182,7 @@ class SpectraFile(SpectraSource):
             defaults.append(f"{self.path}: {name} is {'unknown' if absent else 'taken as 0'}")
         return columns
 
-    def _names(
-        self, known: Mapping[str, _Array], size: int, defaults: list[str]
-    ) -> NDArray[np.str_]:
+    def _names(self, known: _Arrays, size: int, defaults: list[str]) -> NDArray[np.str_]:
         """Read the stars' ids, or number the rows."""
         if "name" not in known:
             defaults.append(f"{self.path}: every row is taken as a star of its own")
@@ -201,11 +192,7 @@ class SpectraFile(SpectraSource):
         return np.array([text.strip() for text in texts])
 
     def _blocks(
-        self,
-        known: Mapping[str, _Array],
-        narrow: Columns,
-        pixels: NDArray[np.int64],
-        defaults: list[str],
+        self, known: _Arrays, narrow: Columns, pixels: NDArray[np.int64], defaults: list[str]
     ) -> Iterator[Columns]:
         """Yield the rows of a store, block by block."""
         if "pixel_mask" not in known:
@@ -220,7 +207,7 @@ class SpectraFile(SpectraSource):
             check_normalised(block, self.path, "set data.source.renormalise: true")
             yield block
 
-    def _wide(self, known: Mapping[str, _Array], rows: slice, pixels: NDArray[np.int64]) -> Columns:
+    def _wide(self, known: _Arrays, rows: slice, pixels: NDArray[np.int64]) -> Columns:
         """Read the columns of P values of some rows."""
 
         def read(name: str) -> NDArray[Any]:
@@ -242,7 +229,7 @@ class SpectraFile(SpectraSource):
         return block
 
 
-def _npz(path: Path) -> dict[str, _Array]:
+def _npz(path: Path) -> dict[str, Any]:
     """Read an npz; nothing in it is unpickled."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -252,7 +239,7 @@ def _npz(path: Path) -> dict[str, _Array]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Mapping[str, _Array]]:
+def _opened(path: Path) -> Iterator[_Arrays]:
     """Open a file as a table of arrays; of a row store, check what it is.
 
     Raises:

@@ -87,26 +87,44 @@ class StarFiles(SpectraSource):
             FileNotFoundError: A file does not exist.
             ValueError: A file is damaged; the message names it.
         """
-        files, defaults = self.files(), list[str]()
+        files, defaults = self.files(), set[str]()
         counts = {"rows": len(files), "selected": len(files)}
-        self.write(path, self._grid, self._blocks(files, defaults), counts, defaults)
+        blocks = self._blocks(files, defaults)
+        if self._table is not None:
+            blocks = self._joined(blocks, self._table, defaults)
+        self.write(path, self._grid, blocks, counts, defaults)
 
-    def _blocks(self, files: list[Path], defaults: list[str]) -> Iterator[Columns]:
+    def _blocks(self, files: list[Path], defaults: set[str]) -> Iterator[Columns]:
         """Yield the rows of a store, and add to the sentences on what was assumed."""
-        table = None if self._table is None else _Catalogue(self._table)
         for first in range(0, len(files), BLOCK):
             rows = []
             for file in files[first : first + BLOCK]:
                 row, sentences = self.read(file)
                 check_normalised(row, str(file), f"is it a file for {type(self).__name__}?")
                 rows.append(row)
-                defaults += sentences
-            columns = {
+                defaults.update(sentences)
+            yield {
                 name: np.array([row[name] for row in rows], _TYPES.get(name)) for name in rows[0]
             }
-            yield columns if table is None else table.join(columns)
-        if table is not None:
-            defaults += table.sentences()
+
+    def _joined(
+        self, blocks: Iterator[Columns], catalogue: Path, defaults: set[str]
+    ) -> Iterator[Columns]:
+        """Replace labels and flags by the catalogue's; unknown for stars that it does not have."""
+        table, sentences = survey_columns(catalogue)
+        order = np.argsort(np.nan_to_num(table.pop("snr"), nan=-1.0), kind="stable")
+        row_of = dict(zip(table.pop("name")[order].tolist(), order.tolist(), strict=True))
+        missing = 0
+        for columns in blocks:
+            rows = np.array([row_of.get(name, -1) for name in columns["name"].tolist()])
+            missing += int(np.sum(rows < 0))
+            for name, values in table.items():
+                nothing = values.dtype.type(0 if values.dtype.kind in "iu" else np.nan)
+                columns[name] = np.where(rows >= 0, values[rows], nothing)
+            yield columns
+        defaults.update(sentences)
+        if missing:
+            defaults.add(f"{catalogue}: {missing} stars are not in it: no labels")
 
 
 @dataclass
@@ -164,36 +182,3 @@ class ApStarFiles(StarFiles):
         assert self.continuum is not None
         unknown = ["apStar files: labels are unknown and aspcapflag is taken as 0"]
         return read_ap_star(path, self.continuum), unknown if self.catalogue is None else []
-
-
-class _Catalogue:
-    """Labels of stars by their ids.
-
-    Args:
-        path: An allStar file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns, self.defaults = survey_columns(path)
-        self.missing = 0
-        snr = np.nan_to_num(self.columns["snr"], nan=-1.0)
-        order = np.argsort(snr, kind="stable")
-        self._rows = dict(zip(self.columns["name"][order].tolist(), order.tolist(), strict=True))
-
-    def join(self, columns: Columns) -> Columns:
-        """Replace labels and flags by the catalogue's; unknown for stars that it does not have."""
-        rows = np.array([self._rows.get(name, -1) for name in columns["name"].tolist()])
-        self.missing += int(np.sum(rows < 0))
-        joined = dict(columns)
-        for name, values in self.columns.items():
-            if name not in ("name", "snr"):
-                nothing = values.dtype.type(0 if values.dtype.kind in "iu" else np.nan)
-                joined[name] = np.where(rows >= 0, values[rows], nothing)
-        return joined
-
-    def sentences(self) -> list[str]:
-        """Say what was assumed."""
-        if not self.missing:
-            return self.defaults
-        return [*self.defaults, f"{self.path}: {self.missing} stars are not in it: no labels"]

@@ -13,11 +13,9 @@ from datamodules.spectra.grid import LOG_START, LOG_STEP, NUM_PIXELS, Grid
 from datamodules.spectra.pixel_mask import has_value, pixel_bits
 from datamodules.spectra.readers.fits_images import opened
 from datamodules.spectra.readers.survey_table import translate
+from datamodules.spectra.schema import LABELS
 
 Row = dict[str, Any]
-
-VALUES = ("teff", "logg", "fe_h", "alpha_m")
-"""Labels of a star in a file of its own, each with its error."""
 
 BAD_PIXEL = 1
 """Bit 0 of APOGEE_PIXMASK."""
@@ -139,6 +137,6 @@ def _unknown(file: fits.HDUList, path: Path) -> Row:
     fallback = match.group() if match else path.name.partition(".fits")[0]
     name = str(header.get("OBJID") or header.get("OBJ") or fallback).strip()
     snr = header.get("SNR", np.nan)
-    unknown = {key: np.float32(np.nan) for x in VALUES for key in (x, f"{x}_error")}
+    unknown = {key: np.float32(np.nan) for x in (*LABELS, "alpha_m") for key in (x, f"{x}_error")}
     flags = {"starflag": np.int64(header.get("STARFLAG", 0)), "aspcapflag": np.int64(0)}
     return {"name": name, "snr": np.float32(snr if snr > -1 else np.nan), **flags, **unknown}

@@ -16,7 +16,7 @@ from datamodules.spectra.grid import grid_of
 from datamodules.spectra.pixel_mask import pixel_bits
 from datamodules.spectra.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.readers.survey_table import measured, survey_columns
-from datamodules.spectra.selection import describe, read_names
+from datamodules.spectra.selection import EVERY_ROW, describe, read_names
 from datamodules.spectra.source import Columns, SpectraSource
 
 BLOCK = 256
@@ -107,10 +107,7 @@ class SurveySpectra(SpectraSource):
         Raises:
             ValueError: No row passes.
         """
-        kept = np.ones(len(columns["name"]), bool)
-        counts = {"rows": len(kept), "selected": len(kept)}
-        if self.selection is not None:
-            kept, counts = self.selection.select(columns)
+        kept, counts = (self.selection or EVERY_ROW).select(columns)
         if self._stars is not None:
             others = ~np.isin(columns["name"], self._stars)
             kept &= ~others
@@ -141,23 +138,23 @@ class SurveySpectra(SpectraSource):
         Raises:
             ValueError: It has other stars, or lacks a column.
         """
-        known = {name.upper(): name for name in table.names if table.is_scalar(name)}
+        known = {name.upper(): name for name in table.names}
         absent = [name for name in self.added_columns if name.upper() not in known]
         if absent:
             raise ValueError(
                 f"{table.path}: no columns {absent}; choose data.source.added_columns from "
                 f"{sorted(known)[:20]}"
             )
-        wanted = [known[name.upper()] for name in self.added_columns]
-        raw = table.read([*wanted, *(name for name in table.names if name.upper() == "APOGEE_ID")])
-        for name in set(raw) - set(wanted):
-            if not np.array_equal(raw[name], ids):
+        if "APOGEE_ID" in known:
+            (found,) = table.read([known["APOGEE_ID"]]).values()
+            if not np.array_equal(found, ids):
                 raise ValueError(
-                    f"{table.path}: its {name} are not those of the catalogue row by row"
+                    f"{table.path}: its APOGEE_ID are not those of the catalogue row by row"
                 )
+        raw = table.read([known[name.upper()] for name in self.added_columns])
         return {
-            f"astronn_{name.lower()}": measured(raw[name], f"{table.path}: {name}")
-            for name in wanted
+            f"astronn_{name.lower()}": measured(values, f"{table.path}: {name}")
+            for name, values in raw.items()
         }
 
 

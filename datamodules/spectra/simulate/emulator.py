@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from datamodules.spectra.grid import GRIDS, Grid
 from datamodules.spectra.simulate.line_formation import (
-    REFERENCE_VMACRO,
+    REFERENCE_WIDTH,
     LineFormation,
     broadening_width,
     without_excess,
@@ -58,11 +58,6 @@ class CannonEmulator:
         self.coefficients = coefficients
         self.baseline = baseline
 
-    @classmethod
-    def read(cls, folder: Path) -> "CannonEmulator":
-        """Read the coefficients and the baseline labels from a folder."""
-        return cls(_table(folder / FILES[0]), _table(folder / FILES[1]).ravel())
-
     def flux(self, labels: Array) -> Array:
         """Evaluate the polynomial: labels (n, 4) in K and dex to normalised flux (n, 7214)."""
         x = labels - self.baseline
@@ -80,13 +75,13 @@ class EmulatorSpectrum:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.emulator = CannonEmulator.read(self.folder)
+        coefficients, baseline = (_table(self.folder / name) for name in FILES[:2])
+        self.emulator = CannonEmulator(coefficients, baseline.ravel())
         kinds = [("file", "U99"), ("labels", np.float64, len(EMULATED))]
         what = "a file name and four labels"
         self.real_labels = _table(self.folder / TRAINING_NAME, kinds, what)["labels"]
         self.width = float(broadening_width(0.95, 3.0))
-        width = float(broadening_width(1.0, REFERENCE_VMACRO))
-        self.formation = LineFormation(line_table(), width, broadening=0.0)
+        self.formation = LineFormation(line_table(), REFERENCE_WIDTH, broadening=0.0)
 
     def labels(self, uniform: Array) -> dict[str, Array]:
         """Draw real stars, and smooth their labels by 20 % of their scatter."""

@@ -34,8 +34,6 @@ DOPPLER = 3.5
 """Standard deviation of a line's absorption before broadening, in km/s."""
 
 RESOLUTION = 22500.0
-REFERENCE_VMACRO = 5.0
-"""Full width of macroturbulence in km/s for which the depths of the table hold."""
 
 OPACITY = 0.5
 """Power of the metallicity with which the continuous opacity grows: H- takes its electrons from
@@ -54,6 +52,10 @@ def broadening_width(lsf: Array | float, vmacro: Array | float) -> Array:
     """
     instrument = np.asarray(lsf) * SPEED_OF_LIGHT / RESOLUTION / FWHM
     return np.asarray(np.hypot(instrument, np.asarray(vmacro) / FWHM))
+
+
+REFERENCE_WIDTH = float(broadening_width(lsf=1.0, vmacro=5.0))
+"""Standard deviation in km/s of the broadening after which the depths of the table hold."""
 
 
 def strength_change(species: Species, factors: Mapping[str, Array]) -> Array:
@@ -98,13 +100,12 @@ class LineFormation:
     """
 
     def __init__(
-        self, table: LineTable, width: float = DOPPLER, broadening: float | None = None
+        self, table: LineTable, width: float = DOPPLER, broadening: float = REFERENCE_WIDTH
     ) -> None:
         self.table = table
-        later = broadening_width(1.0, REFERENCE_VMACRO) if broadening is None else broadening
         own = {name: kind.width or width for name, kind in SPECIES.items()}
         self.widths = np.array([own[name] for name in table.species])
-        self.curves = {value: growth_curve(value, float(later)) for value in set(own.values())}
+        self.curves = {value: growth_curve(value, broadening) for value in set(own.values())}
         self.profiles = _profiles(table.wavelength, self.widths)
 
     def depths(self, factors: Mapping[str, Array]) -> Array:

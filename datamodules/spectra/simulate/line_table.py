@@ -99,11 +99,6 @@ class LineTable:
         """Return the positions of a species' lines."""
         return np.flatnonzero(np.array(self.species) == name)
 
-    def rows_of(self, element: str) -> NDArray[np.int64]:
-        """Return the positions of all lines that answer to an element (`c`, `mg`, ...)."""
-        names = [name for name, kind in SPECIES.items() if element in kind.elements]
-        return np.flatnonzero(np.isin(self.species, names))
-
 
 def element_windows(half_width: float = 0.8) -> dict[str, list[tuple[float, float]]]:
     """Return where in the spectrum the identified lines of each element are.

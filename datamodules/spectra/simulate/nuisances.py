@@ -15,7 +15,6 @@ from datamodules.spectra.simulate.line_formation import (
     PIXEL_VELOCITY,
     RESOLUTION,
     SPEED_OF_LIGHT,
-    broadening_width,
 )
 from datamodules.spectra.simulate.line_table import Array
 
@@ -61,20 +60,6 @@ def broaden(absorption: Array, width: Array, velocity: Array) -> Array:
     phase = shift * frequency
     spectrum *= np.cos(phase) - 1j * np.sin(phase)
     return np.asarray(fft.irfft(spectrum, _PADDED, axis=-1)[:, : absorption.shape[-1]])
-
-
-def instrument_width(factors: Mapping[str, Array], already: float = 0.0) -> Array:
-    """Compute how much a star's spectrum is still to be broadened.
-
-    Args:
-        factors: `lsf` and `vmacro`, each (n,).
-        already: Standard deviation in km/s that the spectrum has.
-
-    Returns:
-        Standard deviation in km/s, shape (n,).
-    """
-    total = broadening_width(factors["lsf"], factors["vmacro"])
-    return np.asarray(np.sqrt(np.maximum(total**2 - already**2, 0.0)))
 
 
 class Foreground:

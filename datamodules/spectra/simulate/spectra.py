@@ -13,14 +13,17 @@ from scipy.special import ndtr, ndtri
 from datamodules.spectra.grid import GRIDS, Grid
 from datamodules.spectra.schema import ELEMENTS
 from datamodules.spectra.simulate.emulator import EmulatorSpectrum
-from datamodules.spectra.simulate.line_formation import ALPHA_ELEMENTS, LineFormation
+from datamodules.spectra.simulate.line_formation import (
+    ALPHA_ELEMENTS,
+    LineFormation,
+    broadening_width,
+)
 from datamodules.spectra.simulate.line_table import Array, line_table
 from datamodules.spectra.simulate.nuisances import (
     CONTINUUM_TERMS,
     DIB_PER_EXTINCTION,
     Foreground,
     broaden,
-    instrument_width,
 )
 from datamodules.spectra.simulate.observation import (
     BROKEN,
@@ -76,9 +79,7 @@ class LineSpectrum:
     def scatter(self, grid: Grid) -> Array:
         """Return a fixed scatter between 0.2 % and 1.7 %, median 0.6 %."""
         rng = np.random.Generator(np.random.PCG64(grid.num_pixels))
-        return np.asarray(
-            (0.006 * np.exp(0.45 * rng.standard_normal(grid.num_pixels))).clip(0.002, 0.017)
-        )
+        return np.clip(0.006 * np.exp(0.45 * rng.standard_normal(grid.num_pixels)), 0.002, 0.017)
 
 
 @dataclass
@@ -134,15 +135,16 @@ def simulate_block(simulation: Simulation, rows: Array, seed: int) -> dict[str, 
         Columns of the store (see `SpectraSource`), and `broken`, bits of `BROKEN`.
     """
     rows = np.asarray(rows)
-    streams = [_stream(seed, ROW, row) for row in rows]
-    factors, uniform = draw_factors(simulation, rows, seed, streams)
+    factors, uniform = draw_factors(simulation, rows, seed)
     columns = _catalogue(simulation, rows, factors, uniform)
     truth = true_flux(simulation, factors).astype(np.float32)
     flux, error = truth.copy(), simulation.instrument.errors(columns["snr"])
     telluric = simulation.foreground.telluric(factors) > TELLURIC_LIMIT
     mask = np.where(telluric, TELLURIC, 0).astype(np.int32)
     scatter = (simulation.scatter * simulation.base.scatter(simulation.grid)).astype(np.float32)
-    for n, rng in enumerate(streams):
+    for n, row in enumerate(rows):
+        rng = _stream(seed, ROW, row)
+        rng.random(NUM_ROW_UNIFORMS)  # those of `draw_factors`
         if simulation.scatter:
             flux[n] += scatter * rng.standard_normal(len(scatter), np.float32)
         velocity, broken = float(factors["sky_velocity"][n]), int(columns["broken"][n])
@@ -161,32 +163,29 @@ def true_flux(simulation: Simulation, factors: Mapping[str, Array]) -> Array:
     Returns:
         Shape (n, P).
     """
-    absorption, width = simulation.base.absorption(factors)
-    absorption = broaden(absorption, instrument_width(factors, width), factors["rv"])
+    absorption, already = simulation.base.absorption(factors)
+    width = broadening_width(factors["lsf"], factors["vmacro"])
+    width = np.sqrt(np.maximum(width**2 - already**2, 0.0))
+    absorption = broaden(absorption, width, factors["rv"])
     return simulation.foreground.apply(1.0 - simulation.grid.take(absorption), factors)
 
 
-def draw_factors(
-    simulation: Simulation, rows: Array, seed: int, streams: list[np.random.Generator] | None = None
-) -> tuple[dict[str, Array], Array]:
+def draw_factors(simulation: Simulation, rows: Array, seed: int) -> tuple[dict[str, Array], Array]:
     """Draw all that determines the noise-free spectra of some rows.
 
     Args:
         simulation: The settings.
         rows: Row numbers, shape (n,).
         seed: As of `simulate_block`.
-        streams: The rows' own streams, unused so far; made if None.
 
     Returns:
         Factors, each (n,): `teff`, `logg`, `fe_h`, `alpha_m`, `<x>_fe`, `vmacro`, `dib_depth`,
         `dib_velocity` of the star and `rv`, `lsf`, `sky_velocity`, `telluric`, `continuum_<k>` of
         the row; and the uniform numbers of what is left to draw, (n, .).
     """
-    of_star = np.stack(
-        [_stream(seed, STAR, star).random(NUM_STAR_UNIFORMS) for star in simulation.stars(rows)]
-    )
-    streams = streams or [_stream(seed, ROW, row) for row in rows]
-    of_row = np.stack([stream.random(NUM_ROW_UNIFORMS) for stream in streams])
+    stars = simulation.stars(rows)
+    of_star = np.stack([_stream(seed, STAR, star).random(NUM_STAR_UNIFORMS) for star in stars])
+    of_row = np.stack([_stream(seed, ROW, row).random(NUM_ROW_UNIFORMS) for row in rows])
     factors = simulation.base.labels(of_star[:, :8])
     for place, element in enumerate(ELEMENTS, start=8):
         mean = factors["alpha_m"] * (element in ALPHA_ELEMENTS)
@@ -218,25 +217,23 @@ def _catalogue(
     for place, (name, bit) in enumerate(BROKEN.items(), start=1):
         broken |= np.where(of_row[:, place] < simulation.broken_fractions.get(name, 0.0), bit, 0)
     flagged = (broken & BROKEN["flagged"]) != 0
-    columns: dict[str, Array] = {
+    ranges = LABEL_ERRORS | {f"{element}_fe": ABUNDANCE_ERRORS for element in ELEMENTS}
+    reals: dict[str, Array] = {}
+    for place, (name, (least, largest)) in enumerate(ranges.items()):
+        error = least + (largest - least) * of_star[:, 2 * place]
+        reals[f"{name}_error"] = error
+        reals[name] = factors[name] + error * ndtri(of_star[:, 2 * place + 1])
+    reals["alpha_m"] = factors["alpha_m"] + 0.01 * ndtri(of_star[:, 40])
+    for values in reals.values():
+        values[(broken & BROKEN["missing_labels"]) != 0] = np.nan
+    reals["snr"] = np.exp(logarithm)
+    return {
         "name": np.array([f"SIM{star:08d}" for star in simulation.stars(rows)]),
-        "snr": np.exp(logarithm),
         "broken": broken,
         "aspcapflag": np.where(flagged, 1 << 23, 0),
         "starflag": np.where(flagged, 1, 0),
+        **{name: values.astype(np.float32) for name, values in reals.items()},
     }
-    ranges = LABEL_ERRORS | {f"{element}_fe": ABUNDANCE_ERRORS for element in ELEMENTS}
-    missing = (broken & BROKEN["missing_labels"]) != 0
-    for place, (name, (least, largest)) in enumerate(ranges.items()):
-        error = least + (largest - least) * of_star[:, 2 * place]
-        value = factors[name] + error * ndtri(of_star[:, 2 * place + 1])
-        columns[name] = np.where(missing, np.nan, value)
-        columns[f"{name}_error"] = np.where(missing, np.nan, error)
-    columns["alpha_m"] = np.where(
-        missing, np.nan, factors["alpha_m"] + 0.01 * ndtri(of_star[:, 40])
-    )
-    floats = set(columns) - {"name", "broken", "aspcapflag", "starflag"}
-    return {k: v.astype(np.float32) if k in floats else v for k, v in columns.items()}
 
 
 def _stream(seed: int, kind: int, number: int) -> np.random.Generator:

@@ -155,6 +155,9 @@ def test_a_further_table_adds_columns(tmp_path: Path) -> None:
     wrong = SurveySpectra(str(folder), added="astronn.fits")
     with pytest.raises(ValueError, match=r"astronn.fits: no columns \['LOGG', 'FE_H'\]"):
         prepared(wrong, tmp_path)
+    text = SurveySpectra(str(folder), added="astronn.fits", added_columns=("APOGEE_ID",))
+    with pytest.raises(ValueError, match=r"astronn.fits: APOGEE_ID: not one number a row"):
+        prepared(text, tmp_path)
     added["APOGEE_ID"][3] = "somebody else"
     added.write(folder / "astronn.fits", overwrite=True)
     with pytest.raises(ValueError, match="APOGEE_ID are not those of"):

@@ -95,7 +95,7 @@ def test_an_abundance_above_the_mean_deepens_its_own_lines(folder: Path) -> None
     after = true_flux(simulation, {**factors, "al_fe": factors["al_fe"] + 0.2})
     table = line_table()
     wavelength = simulation.grid.wavelength[:, None]
-    near = (np.abs(wavelength / table.wavelength[table.rows_of("al")] - 1) < 3e-4).any(1)
+    near = (np.abs(wavelength / table.wavelength[table.rows("Al I")] - 1) < 3e-4).any(1)
     assert np.abs((after - before)[:, ~near]).max() < 2e-6
     assert (after - before)[:, near].min() < -0.01
 
