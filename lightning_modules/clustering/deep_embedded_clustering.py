@@ -274,9 +274,8 @@ class DeepEmbeddedClustering(StellarAutoencoder):
         self.log("train/label_change", change, rank_zero_only=False)
         if change >= self.tolerance:
             return False
-        self.run_record["stop_reason"] = (
-            f"label change {change:.4f} < {self.tolerance:g} at step {step}"
-        )
+        reason = f"label change {change:.4f} < {self.tolerance:g} at step {step}"
+        self.run_record["stop_reason"] = reason
         return True
 
     @torch.no_grad()

@@ -1,7 +1,5 @@
 """Calibration of probabilities as a function of the number of epochs seen (no Lightning)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -114,9 +112,7 @@ class CalibrationSample(Metric):
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (M, C), number of epochs (M,) and label (M,)."""
-        parts: tuple[Any, ...] = (self.logits, self.num_epochs, self.label)
-        logits, num_epochs, label = (dim_zero_cat(part) for part in parts)
-        return logits, num_epochs, label
+        return dim_zero_cat(self.logits), dim_zero_cat(self.num_epochs), dim_zero_cat(self.label)
 
 
 def sampled_epochs(num_epochs: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from lightning_modules.spectra.moments import Population
 from lightning_modules.spectra.network import SpectraNetwork
 from lightning_modules.spectra.outliers import outlier_score
 
+MOST_STARS = 20_000  # of a larger training split, every second, third... star will do
 INPUT_KEYS = ("flux", "flux_ivar", "good", "label")
 
 
@@ -93,17 +94,15 @@ class SpectraModule(BaseModule):
         u, missing = self.net.labels(batch["label"] if label is None else label)
         return Inputs(x, error_weight, weight, good.sum(dim=1, dtype=torch.int32), u, missing)
 
-    def training_inputs(self, most: int) -> Iterator[Inputs]:
-        """Yield stars of the training split, evenly spread, in standard units.
+    def training_inputs(self) -> Iterator[Inputs]:
+        """Yield stars of the training split, in standard units; without a datamodule none.
 
-        Args:
-            most: Stars at most; of a larger split every second, third... star is taken. Without a
-                datamodule there are none.
+        Of more than `MOST_STARS` every second, third... star is taken.
         """
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        step = -(-len(data.rows["train"]) // most)
+        step = -(-len(data.rows["train"]) // MOST_STARS)
         for batch in data.batches("train", INPUT_KEYS):
             some = {name: values[::step].to(self.device) for name, values in batch.items()}
             yield self.inputs(some)

@@ -22,7 +22,7 @@ from lightning_modules.spectra.outliers import population_rows
 from lightning_modules.spectra.reference_network import ReferenceNetwork
 from lightning_modules.spectra.separability import SEPARABILITIES, Separability
 from lightning_modules.spectra.structure import STRUCTURES, Posterior, Structure
-from lightning_modules.spectra.warm_start import MOST_STARS, PASSES, Part, fit_linear_model
+from lightning_modules.spectra.warm_start import PASSES, Part, fit_linear_model
 
 INITIAL_SCATTER = 0.1  # of the median error
 START_LOG_SCATTER = -4.0  # in standard units, for want of statistics: weights of another model
@@ -229,7 +229,7 @@ class SpectraVAE(SpectraModule):
         """Shift the latents by a regression on the labels over some of the training split."""
         if not self.decorrelate or not isinstance(self.net, SkipNetwork):
             return
-        stars = ((x.u, self._encode(x)[0], x.labelled) for x in self.training_inputs(MOST_STARS))
+        stars = ((x.u, self._encode(x)[0], x.labelled) for x in self.training_inputs())
         slopes = label_trend(stars)
         if slopes is not None:  # every process has found them, but maybe not to the last bit
             self.net.shift_latents(self.trainer.strategy.broadcast(slopes))
@@ -259,7 +259,7 @@ class SpectraVAE(SpectraModule):
 
     def _parts(self) -> Iterator[Part]:
         """Yield training stars with all their labels, for the warm start."""
-        for inputs in self.training_inputs(MOST_STARS):
+        for inputs in self.training_inputs():
             part, known = Part(inputs.x, inputs.weight, monomials(inputs.u)), inputs.labelled
             yield part if known.all() else Part(*(values[known] for values in part))
 

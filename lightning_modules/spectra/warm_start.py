@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lightning_modules.spectra.linear_posterior import linear_posterior, products, unpacked
 
-MOST_STARS = 20_000  # of a larger training split, every second, third... star will do
 SUBSPACE_PASSES = 3
 EXPECTATION_PASSES = 5
 PASSES = 1 + SUBSPACE_PASSES + EXPECTATION_PASSES

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_modules import old_names
+from datamodules import MicrolensingDataModule, PhotometricErrors, SimulatedEvents
+from lightning_modules import SpectraVAE, old_names
 from lightning_modules.cli.app import main, make_cli
 from lightning_modules.old_names import PACKAGES, renew_class_path, renew_config
 from tests.reliability.runs import fit
@@ -45,6 +46,16 @@ last_checkpoint: {every_n_epochs: null, every_n_train_steps: null}
 early_stopping: {monitor: val/loss, patience: 5, min_delta: 0.0, mode: min}
 learning_rate_monitor: {logging_interval: epoch, log_momentum: false}
 init_from: null
+"""
+OLD_ARGUMENTS = """
+model: {class_path: SpectraVAE, init_args: {free_bits: 0.5, num_pixels: 40}}
+data:
+  class_path: datamodules.MicrolensingDataModule
+  init_args:
+    memory_limit: 2.0
+    source:
+      class_path: SimulatedEvents
+      init_args: {errors: {error: 0.2, floor: 0.01}, negatives: matched, workers: 3}
 """
 RUN = Path("runs/clustering/old/version_0")
 
@@ -122,6 +133,47 @@ def test_rows_of_arguments_lead_somewhere(name: str) -> None:
     for old, new in old_names.ARGUMENTS[name].items():
         if "." not in old:
             assert (old in taken) != (new in taken), f"{name}: {old} -> {new}"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("MicrolensingDataModule", {"memory_limit": 2.0}, {"memory_limit_gib": 2.0}),
+        ("SpectraDataModule", {"memory_limit": 2.0}, {"memory_limit_gib": 2.0}),
+        ("MicrolensingReport", {"max_classical": 9}, {"max_fit": 9}),
+        ("PhotometricErrors", {"error": 0.2, "floor": 0.1}, {"sigma_mag": 0.2, "floor": 0.1}),
+        ("SpectraVAE", {"free_bits": 0.5}, {"free_nats": 0.5}),
+        ("SyntheticSpectra", {"workers": 2}, {"simulation_workers": 2}),
+        (
+            "SimulatedEvents",
+            {"errors": {"error": 0.2}, "negatives": "matched", "workers": 2},
+            {"photometry": {"sigma_mag": 0.2}, "single_lens_prior": "matched"}
+            | {"simulation_workers": 2},
+        ),
+        (
+            "SimulatedEvents",
+            {"errors": {"class_path": "PhotometricErrors", "init_args": {"error": 0.2}}},
+            {"photometry": {"class_path": "PhotometricErrors", "init_args": {"sigma_mag": 0.2}}},
+        ),
+    ],
+)
+def test_renamed_arguments(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    config = {"class_path": name, "init_args": old}
+    assert renew_config(config) == {"class_path": name, "init_args": new}
+
+
+def test_an_old_configuration_reaches_its_classes() -> None:
+    Path("old.yaml").write_text(OLD_ARGUMENTS)
+    cli = make_cli(["-c", "old.yaml"], run=False)
+    assert isinstance(cli.model, SpectraVAE)
+    assert cli.model.free_nats == 0.5
+    data = cli.datamodule
+    assert isinstance(data, MicrolensingDataModule)
+    assert data.memory_limit_gib == 2.0
+    assert isinstance(data.source, SimulatedEvents)
+    assert data.source.photometry == PhotometricErrors(sigma_mag=0.2, floor=0.01)
+    assert data.source.single_lens_prior == "matched"
+    assert data.source.simulation_workers == 3
 
 
 @pytest.fixture

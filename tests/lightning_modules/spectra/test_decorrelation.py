@@ -71,7 +71,7 @@ def test_a_fit_takes_the_trend_out_of_the_latents(make_data: Make, make_trainer:
         seed_everything(0)
         model, data = SpectraVAE(**SMALL, decorrelate=decorrelate, lr=1e-2), make_data()
         make_trainer(max_epochs=3).fit(model, data)
-        parts = model.eval().training_inputs(10_000)
+        parts = model.eval().training_inputs()
         trend = label_trend([(x.u, model._encode(x)[0], x.labelled) for x in parts])
         assert trend is not None
         sizes.append(float(trend.abs().max()))
