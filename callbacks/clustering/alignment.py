@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import RobustScaler
 
 from callbacks.metrics.contingency import align, contingency
-from callbacks.report.base import ReportData, TestRun
+from callbacks.report.base import TestRun
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
 
 
 @runtime_checkable
-class StarData(ReportData, Protocol):
+class StarData(Protocol):
     """A datamodule that names the columns of `features`."""
 
     features: list[str]

@@ -33,7 +33,7 @@ NUM_EXAMPLES = 3
 
 
 @runtime_checkable
-class MicrolensingData(ReportData, Protocol):
+class MicrolensingData(Protocol):
     """A datamodule that can fit single lenses to its light curves."""
 
     def anomaly_scores(self, index: Array, cutoff_time: Array) -> Array:
