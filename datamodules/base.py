@@ -122,7 +122,7 @@ class BaseDataModule(LightningDataModule, ABC):
         self.store = RowStore(self.store_path, self.schema, self.version)
         columns = self.load(self.store)
         groups = self.groups(columns["index"])
-        ids = self.names(columns["index"]) if groups is None else groups
+        ids = self.names(columns["index"]) if groups is None else np.asarray(groups)
         if len(ids) != len(columns["index"]):
             raise ValueError(
                 f"{type(self).__name__}.groups gave {len(ids)} groups for {len(columns['index'])} "

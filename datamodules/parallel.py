@@ -4,6 +4,7 @@ Each block is one file beside the result, written atomically by whoever computed
 killed goes on from the blocks that exist; a worker that hangs or dies costs the blocks in flight.
 """
 
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -104,7 +105,7 @@ def write_in_blocks(
     lost = run_blocks(task, num_blocks, folder, options, layout.unit)
     lost_blocks = {str(number): times for number, times in lost.items()}
     attributes = {**layout.attributes, "lost_blocks": lost_blocks}
-    for stale in path.parent.glob(f".{'?' * 12}.{path.name}"):
+    for stale in path.parent.glob(f".{'?' * 12}.{glob.escape(path.name)}"):
         stale.unlink()  # what a run that was killed while joining left behind
     header = (layout.schema, layout.version, attributes, layout.shared, layout.chunk_bytes)
     with RowStore.writer(path, *header) as writer:

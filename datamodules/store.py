@@ -49,6 +49,8 @@ class RowStore:
             raise FileNotFoundError(f"{self.path}: no such row store; run `astrolit prepare` first")
         self._file: h5py.File | None = None
         self._pid = -1
+        self._checked: set[str] = set()
+        """Text columns whose bytes were found right."""
         with self._damage():
             header = self._header()
             self.schema: str = header["schema"]
@@ -174,10 +176,14 @@ class RowStore:
         """Read one column."""
         dataset = self._open()[name]
         if h5py.check_string_dtype(dataset.dtype) is not None:
+            if name in self._checked and isinstance(rows, np.ndarray) and len(rows):
+                low, high = int(rows.min()), int(rows.max()) + 1
+                return np.asarray(dataset.asstr()[low:high]).astype(str)[rows - low]
             values = np.asarray(dataset.asstr()[:]).astype(str)
             checksum = dataset.attrs.get("crc32")
             if checksum is not None and checksum != text_checksum(values):
                 raise OSError(f"wrong checksum of the text column {name}")
+            self._checked.add(name)
             return values if rows is None else values[rows]
         if rows is None or isinstance(rows, slice):
             return np.asarray(dataset[rows if rows is not None else slice(None)])

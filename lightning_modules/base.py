@@ -207,7 +207,7 @@ class BaseModule(OptimizedModule, ABC):
         return processes.sum_over_processes(values) if self._is_shared else values
 
     def gather_rows(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Return the rows of the global batch, (N, ...), in the order that one process would see.
+        """Return the rows of the global batch, (N, ...), in training in the order of one process.
 
         Every process gets them all and must call this; gradients reach the process that a row
         came from, see `sum_over_processes`. Rows that only repeat (see `counted`) are left out.
@@ -242,7 +242,9 @@ class BaseModule(OptimizedModule, ABC):
             self._check_shapes({name: tuple(values.shape[1:]) for name, values in batch.items()})
         terms = self.step(batch, stage)
         self.last_terms = {name: value.detach() for name, value in terms.items()}
-        self._means(stage).update(terms, int(self.counted(batch).sum()))
+        shared = "loss_scale" in batch  # else nothing is asked of the device
+        count = int(self.counted(batch).sum()) if shared else len(batch["index"])
+        self._means(stage).update(terms, count)
         return terms
 
     def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

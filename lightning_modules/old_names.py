@@ -5,6 +5,7 @@ A class that only moved needs no row: `callbacks.<module>.<Name>` is the export 
 
 import importlib
 import inspect
+import pkgutil
 from typing import Any
 
 PACKAGES = ("lightning_modules", "datamodules", "callbacks")
@@ -36,7 +37,7 @@ ARGUMENTS = {
     "SpectraVAE": {"free_bits": "free_nats"},
     "SyntheticSpectra": {"workers": "simulation_workers"},
 }
-"""Arguments (and hyper-parameters) of a class and its subclasses; a dot goes into a mapping."""
+"""Arguments (and hyper-parameters) of an exported class; a dot goes into a mapping."""
 
 
 def renew_class_path(path: str) -> str:
@@ -49,10 +50,19 @@ def renew_class_path(path: str) -> str:
     name = rest.rsplit(".", 1)[-1]
     if not dot:
         return CLASSES.get(path) or SHORT_NAMES.get(path, path)
-    if package not in PACKAGES:
+    if package not in PACKAGES or _is_there(path):
         return path
     exported = name in importlib.import_module(package).__all__
     return CLASSES.get(name) or (f"{package}.{name}" if exported else path)
+
+
+def _is_there(path: str) -> bool:
+    """Return whether a class path can be imported as it is."""
+    try:
+        pkgutil.resolve_name(path)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def renew_arguments(owner: type, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,9 @@ class StepSchedule(LambdaLR):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load nothing: `follow` sets step and rates."""
+        """Take the step, if it was of such a schedule; `follow` sets step and rates besides."""
+        if "lr_lambdas" in state_dict:
+            self.last_epoch = state_dict["last_epoch"]
 
     def follow(self, step: int, rate: float | None = None) -> None:
         """Set the optimizer's rates to those of a step.

@@ -96,6 +96,7 @@ class PassModule(BaseModule, ABC):
             "sums": {name: value.clone() for name, value in self._sums.items()},
             "loss": self._last_loss,
             "converged": self.converged,
+            "tolerance": self.tolerance,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -104,7 +105,8 @@ class PassModule(BaseModule, ABC):
         saved = checkpoint.get("astrolit", {}).get("pass")
         if saved is not None:  # else the weights are another model's, which is refused next
             self._sums, self._last_loss = dict(saved["sums"]), saved["loss"]
-            self.converged = saved["converged"]
+            # A smaller tolerance typed now goes on.
+            self.converged = saved["converged"] and self.tolerance >= saved["tolerance"]
 
     def _add(self, sums: dict[str, Tensor], counted: Tensor) -> None:
         """Add the sums of a batch over all processes to those of the pass.

@@ -11,20 +11,13 @@ from astropy.table import Table
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
 from callbacks.report.paths import log_folder, unused_stem
 from datamodules.files import atomic_path
 from datamodules.store import RowStore
 
 BLOCK_BYTES = 8 << 20
-
-
-@runtime_checkable
-class NamedData(Protocol):
-    """A datamodule that knows the objects' own ids."""
-
-    def names(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the ids (int64 or string) of rows of the data, shape (n,)."""
 
 
 @runtime_checkable

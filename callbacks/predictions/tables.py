@@ -15,8 +15,9 @@ from astropy.table import Column, Table, vstack
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.predictions.base import MergedRows, NamedData, ShardWriter
+from callbacks.predictions.base import MergedRows, ShardWriter
 from callbacks.predictions.fits import add_facts, as_text, header
+from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows, whole_precision
 from datamodules.store import RowStore
 

@@ -18,7 +18,7 @@ from callbacks.report.figures import save_figures, style
 from callbacks.report.gather import RowGatherer, Rows, check_finite
 from callbacks.report.paths import log_folder
 from callbacks.report.scope import Scope
-from callbacks.report.table import Report, run_facts
+from callbacks.report.table import Provenance, Report, run_facts
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -27,11 +27,16 @@ SPLITS = {"train": 0, "val": 1, "held_out": 2}
 
 
 @runtime_checkable
-class ReportData(Protocol):
-    """What every report asks of a datamodule; `BaseDataModule` gives all of it."""
+class NamedData(Protocol):
+    """A datamodule that knows the objects' own ids."""
 
     def names(self, index: Array) -> Array:
-        """Return the ids of objects, shape (n,)."""
+        """Return the ids (int64 or string) of rows of the data, shape (n,)."""
+
+
+@runtime_checkable
+class ReportData(NamedData, Provenance, Protocol):
+    """What every report asks of a datamodule; `BaseDataModule` gives all of it."""
 
     def catalogue(self, index: Array) -> Table:
         """Return what is known of objects, one row each."""
@@ -44,9 +49,6 @@ class ReportData(Protocol):
 
     def training_statistics(self) -> dict[str, Tensor]:
         """Return what modules are fitted to."""
-
-    def provenance(self) -> dict[str, Any]:
-        """Return plain values that say what the data are."""
 
 
 class Baseline(Protocol):
@@ -100,6 +102,11 @@ class TestRun:
     def held_out(self) -> Mask:
         """Return the rows that no training saw, (n,); all, with a note, without a test split."""
         found = self.split("held_out")
+        if "split" not in self.rows:
+            self.report.note(
+                "the batches have no split: all objects count as held out, though the "
+                "model may have been trained on them"
+            )
         if not found.any():
             found[:] = True
             self.report.note("the data have no test split: all objects are reported as held out")
@@ -225,11 +232,12 @@ class ReportCallback(Callback, ABC):
         rows = self._rows.gather(trainer)
         self.gather(trainer)
         folder = log_folder(trainer)
+        check_finite(rows, self.outputs)  # all ranks hold all rows and so fail together
         if not trainer.is_global_zero:
             return
-        check_finite(rows, self.outputs)
         data = report_data(trainer, type(self).__name__)
         groups = None if data is None else data.groups(rows["index"])
+        groups = None if groups is None else np.asarray(groups)
         report = Report(self.method, **run_facts(trainer, pl_module))
         bootstrap = Bootstrap(self.num_resamples, self.seed, groups)
         options = (self.baselines, self.max_fit)
@@ -254,7 +262,9 @@ def report_data(trainer: Trainer, owner: str) -> ReportData | None:
     data = getattr(trainer, "datamodule", None)
     if data is None or isinstance(data, ReportData):
         return data
+    asked = sorted(name for name in dir(ReportData) if not name.startswith("_"))
+    missing = ", ".join(name for name in asked if not hasattr(data, name))
     raise ValueError(
-        f"{owner} cannot ask {type(data).__name__} for names, catalogue, groups and batches: make "
-        "it a subclass of datamodules.base.BaseDataModule"
+        f"{owner} cannot ask {type(data).__name__} for {missing}: make it a subclass of "
+        "datamodules.base.BaseDataModule"
     )

@@ -25,6 +25,8 @@ class Bootstrap:
     def __init__(
         self, num_resamples: int = 200, seed: int = 0, groups: Array | None = None
     ) -> None:
+        if num_resamples < 2:
+            raise ValueError(f"num_resamples={num_resamples} must be at least 2")
         self.num_resamples = num_resamples
         self.seed = seed
         self.groups = groups
@@ -80,7 +82,7 @@ class Bootstrap:
         Returns:
             Shape () or (k,), over the resamples in which the statistic is defined.
         """
-        return spread(np.asarray(statistic(self.sums(values))))
+        return self._spread(np.asarray(statistic(self.sums(values))))
 
     def std_weighted(self, count: int, statistic: Callable[[Floats], Any]) -> Floats:
         """Return the standard deviation of a statistic of weighted objects.
@@ -92,7 +94,12 @@ class Bootstrap:
         Returns:
             Shape () or (k,).
         """
-        return spread(np.asarray([statistic(weights) for weights in self.weights(count)]))
+        return self._spread(np.asarray([statistic(weights) for weights in self.weights(count)]))
+
+    def _spread(self, results: Floats) -> Floats:
+        """Return the deviation over resamples; NaN if they are all of one and the same group."""
+        alone = self.groups is not None and len(np.unique(self.groups)) < 2
+        return np.full(results.shape[1:], np.nan) if alone else spread(results)
 
     def counts(self, cells: Array, num_cells: int) -> NDArray[np.int64]:
         """Return how many objects of each resample are in each cell of a table.

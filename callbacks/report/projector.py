@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.report.base import report_data
+from callbacks.report.base import NamedData
 from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import tensorboard_writers
 from callbacks.report.gather import RowGatherer
@@ -57,8 +57,8 @@ class EmbeddingProjector(Callback):
         shown = subsample(len(rows["index"]), self.max_objects, self.seed)
         rows = {name: values[shown] for name, values in rows.items()}
         embedding = torch.from_numpy(rows.pop(self.key)).float()
-        data = report_data(trainer, type(self).__name__)
-        if data is not None:
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, NamedData):
             rows = {"name": np.asarray(data.names(rows["index"])), **rows}
         lines = [list(map(str, line)) for line in zip(*rows.values(), strict=True)]
         settings: Any = {"metadata_header": list(rows), "global_step": trainer.global_step}

@@ -121,8 +121,10 @@ class Scope:
         edges = np.concatenate([[0], np.cumsum(table.num_objects)])
         place = np.searchsorted(edges, np.argsort(np.argsort(p, kind="stable")), side="right") - 1
         inside = np.eye(len(table.num_objects))[place]
-        gaps = inside * (y - p)[:, None]
-        return float(self.bootstrap.std(gaps, lambda sums: np.abs(sums).sum(1) / len(p)))
+        gaps = np.column_stack([inside * (y - p)[:, None], np.ones(len(p))])
+        return float(
+            self.bootstrap.std(gaps, lambda sums: np.abs(sums[:, :-1]).sum(1) / sums[:, -1])
+        )
 
     def ranking(self, p: Array, y: Array, purities: Sequence[float] = ()) -> None:
         """Add the areas under the ROC and precision-recall curves and completeness at purities.

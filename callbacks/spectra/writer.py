@@ -10,9 +10,10 @@ from astropy.table import Column, Table
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 
-from callbacks.predictions.base import MergedRows, NamedData, ShardWriter
+from callbacks.predictions.base import MergedRows, ShardWriter
 from callbacks.predictions.fits import add_facts, append_image, header
 from callbacks.predictions.tables import select
+from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
 
 IMAGES = {

@@ -130,7 +130,8 @@ class AstroCLI(LightningCLI):
         if self._parsed("optimizer") is not None and self.subcommand in (None, "fit"):
             model = self._parsed("model")
             rates = check_rates(self.words, pkgutil.resolve_name(model.class_path))
-            model.init_args.update(Namespace(**rates))
+            if rates:
+                model.init_args.update(Namespace(**rates))
         trainer = self._parsed("trainer")
         if trainer.get("logger") in (None, True):
             method = pkgutil.resolve_name(self._parsed("data.class_path")).method

@@ -3,6 +3,8 @@
 from itertools import pairwise
 from pathlib import Path
 
+from lightning_modules.old_names import renew_class_path
+
 CONFIG = ("-c", "--config")
 """The options that name configurations."""
 
@@ -55,6 +57,7 @@ def resolve_paths(words: list[str]) -> tuple[list[str], list[str]]:
         **dict.fromkeys(CONFIG, resolve_config),
         "--ckpt_path": find_newest if words[:1] == ["fit"] else find_checkpoint,
         "--init_from": find_checkpoint,
+        **dict.fromkeys(("--trainer.callbacks", "--trainer.callbacks+"), renew_class_path),
     }
     split = (word.split("=", 1) if word.partition("=")[0] in finders else [word] for word in words)
     words, configs = [part for parts in split for part in parts], []

@@ -18,7 +18,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows (B, ...) of all processes, whose B may differ, dealt out in turns: (N, ...).
 
-    That is the order of the batch that `EpochBatchSampler` and `ShardSampler` dealt to processes.
+    That is the order of the batch that `EpochBatchSampler` dealt to processes.
     """
     if rows.dtype == torch.bool:
         return gather_rows(rows.to(torch.uint8)).bool()

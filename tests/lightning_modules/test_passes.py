@@ -110,6 +110,8 @@ def test_a_converged_fit_ends_and_stays_ended(tmp_path: Path) -> None:
     for path in saver.paths[-2:]:  # resumed before and after the last pass was over
         again = fitted(tmp_path, ckpt_path=path, model={"tolerance": 0.02}, max_epochs=50)
         assert_same_from(path, run, again)
+    further = fitted(tmp_path, ckpt_path=path, model={"tolerance": 0.0}, max_epochs=passes + 2)
+    assert further.trainer.current_epoch == passes + 2
 
 
 def test_a_broken_row_is_named(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch.utils.data import DataLoader
 
-from callbacks.report.base import ReportCallback, TestRun
+from callbacks.report.base import SPLITS, ReportCallback, TestRun
 from callbacks.report.figures import new_figure
+from datamodules.splits import SPLIT_CODES
 
 
 class Remembering:
@@ -117,6 +118,15 @@ def test_batches_that_know_no_split_are_held_out(run_of: Any) -> None:
     run = run_of(label=np.zeros(4))
     assert run.held_out().all()
     assert not run.split("train").any()
+    assert any("the batches have no split" in note for note in run.report.notes)
+
+
+def test_codes_of_splits_are_those_of_the_data() -> None:
+    assert {
+        "train": SPLITS["train"],
+        "val": SPLITS["val"],
+        "test": SPLITS["held_out"],
+    } == SPLIT_CODES
 
 
 def test_baseline_sees_at_most_so_many_training_objects(tested: Any, data: Any) -> None:

@@ -108,6 +108,14 @@ def test_resamples_without_a_value_are_passed_over() -> None:
     assert std == 0.0
 
 
+def test_one_group_alone_has_no_deviation() -> None:
+    alone = Bootstrap(20, 0, np.zeros(5, int))
+    assert np.isnan(alone.std(np.arange(5.0), lambda sums: sums / 5))
+    assert np.isnan(alone.std_weighted(5, lambda weights: weights.sum()))
+    with pytest.raises(ValueError, match="at least 2"):
+        Bootstrap(0)
+
+
 def test_what_no_resample_defines_has_no_deviation() -> None:
     with np.errstate(invalid="ignore"):
         std = Bootstrap(20).std(np.zeros((9, 2)), lambda sums: sums[:, 0] / sums[:, 1])

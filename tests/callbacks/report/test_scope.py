@@ -137,6 +137,16 @@ def test_calibration_error_varies_alike_by_objects_and_by_groups_of_one() -> Non
     assert ece_deviation(p, y, order) == pytest.approx(ece_deviation(p, y, None), rel=0.15)
 
 
+def test_calibration_error_of_unequal_groups_is_a_share_of_the_objects_drawn() -> None:
+    # All objects miss by 0.1, whichever groups are drawn: the error does not vary.
+    p, groups = np.linspace(0.2, 0.8, 610), np.repeat(np.arange(12), [500, *[10] * 11])
+    report = Report("toy", "all", 610)
+    scope = Scope(report, "model", Bootstrap(50, 0, groups))
+    scope.probability(p, p + 0.1)
+    assert report.rows_of("ece")[0].value == pytest.approx(0.1)
+    assert report.rows_of("ece")[0].std == pytest.approx(0, abs=1e-12)
+
+
 def test_calibration_error_of_copies_varies_as_that_of_the_originals() -> None:
     rng = np.random.default_rng(1)
     p = rng.integers(1, 11, 800) / 10  # ten bins, whatever the number of objects
