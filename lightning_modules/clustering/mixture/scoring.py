@@ -1,0 +1,275 @@
+"""Fisher scoring: Newton's method with the information that the stars' own scores give.
+
+Every parameter, η, ν and the sky's slope among them, moves at once. The scores are derivatives of
+each star's log likelihood; their outer products sum to the information matrix, whose inverse is the
+covariance of the answer (Berndt, Hall, Hall & Hausman 1974). Torch only.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import hessian, jacobian
+
+from lightning_modules.clustering.mixture.footprint import Footprint
+from lightning_modules.clustering.mixture.likelihood import (
+    Integrals,
+    Parameters,
+    Stars,
+    log_terms,
+)
+
+LogPrior = Callable[[Parameters], Tensor]
+MAX_STEP = 2.0
+"""Of any coordinate in one step."""
+TRUST = 1e-3
+"""First damping."""
+
+
+def log_prior(parameters: Parameters) -> Tensor:
+    """Return ln η ~ N(ln 1.1, 0.15) and ln ν ~ N(ln 2, 0.5), up to a constant, ()."""
+    inflation = (parameters.error_scale / 1.1).log() / 0.15
+    steepness = (parameters.degrees / 2.0).log() / 0.5
+    return -0.5 * (inflation.square() + steepness.square().sum(-1))
+
+
+def coordinates(parameters: Parameters) -> Tensor:
+    """Return unconstrained coordinates (P,) of the parameters.
+
+    Logs of the shares over the last one, of ν, σ and η; a covariance is D U Uᵀ D with D diagonal,
+    in logs, and U unit lower triangular; the rest is as it is.
+    """
+    p = parameters
+    xx, xy, yy = p.shape.unbind(-1)
+    lean = xy / (xx * yy - xy * xy).sqrt()
+    parts = [
+        (p.weight[:-1].clamp_min(1e-12) / p.weight[-1]).log(), p.centre,
+        0.5 * xx.log(), lean, 0.5 * (yy - xy * xy / xx).log(),
+        p.degrees.log(), p.mean, p.dispersion.log(), p.field_mean,
+        _unpack(p.field_covariance), p.error_scale.log(), p.slope,
+    ]  # fmt: skip
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def parameters_at(theta: Tensor, num_clusters: int, num_field: int) -> Parameters:
+    """Return the parameters at coordinates, the inverse of `coordinates`.
+
+    Args:
+        theta: (P,).
+        num_clusters: K.
+        num_field: F.
+    """
+    k, f = num_clusters, num_field
+    sizes = (k + f - 1, 2 * k, k, k, k, k, 3 * k, k, 3 * f, 6 * f, 1, 2)
+    ratio, centre, a, lean, b, nu, mean, sigma, field_mean, field, eta, slope = theta.split(sizes)
+    xx, height = (2.0 * a).exp(), b.exp()
+    xy = lean * a.exp() * height
+    return Parameters(
+        torch.cat([ratio, ratio.new_zeros(1)]).softmax(0),
+        centre.view(k, 2),
+        torch.stack([xx, xy, height.square() * (1.0 + lean.square())], 1),
+        nu.exp(),
+        mean.view(k, 3),
+        sigma.exp(),
+        field_mean.view(f, 3),
+        _pack(field.view(f, 6)),
+        eta[0].exp(),
+        slope,
+    )
+
+
+def information(
+    parameters: Parameters, integrals: Integrals, stars: Stars
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sums over stars: log likelihood (), its gradient (R,) and information (R, R).
+
+    Derivatives are those with respect to all entries of the parameters and the integrals, in
+    order; `Chain` takes them to the coordinates.
+
+    Args:
+        parameters: Of the mixture.
+        integrals: That belong to them.
+        stars: n of them.
+    """
+    rows = len(stars.motion)
+    copies = [
+        value.detach().expand(rows, *value.shape).requires_grad_()
+        for value in (*parameters, *integrals)
+    ]
+    with torch.enable_grad():
+        own = Parameters(*copies[: len(parameters)])
+        terms = log_terms(own, Integrals(*copies[len(parameters) :]), stars)
+        total = terms.logsumexp(1).sum()
+        used = [copy for copy in copies if copy.numel()]
+        found = torch.autograd.grad(total, used)
+    scores = torch.cat([score.reshape(rows, -1) for score in found], 1)
+    return total.detach(), scores.sum(0), scores.T @ scores
+
+
+class Target(NamedTuple):
+    """What is maximised, log likelihood + log prior, and its derivatives in the coordinates.
+
+    Attributes:
+        value: ().
+        gradient: (P,).
+        curvature: Information of the stars and of the prior, (P, P).
+    """
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Parameters,
+        footprint: Footprint,
+        sums: tuple[Tensor, Tensor, Tensor],
+        prior: LogPrior,
+    ) -> "Target":
+        """Return the target at parameters.
+
+        Args:
+            parameters: Where the sums were taken.
+            footprint: The sky that was looked at.
+            sums: Of `information`.
+            prior: Log prior of parameters.
+        """
+        likelihood, gradient, matrix = sums
+        theta, k = coordinates(parameters), parameters.num_clusters
+        f = len(parameters.field_mean)
+
+        def log_prior_at(theta: Tensor) -> Tensor:
+            return prior(parameters_at(theta, k, f))
+
+        with torch.enable_grad():
+            free = theta.detach().requires_grad_()
+            value = log_prior_at(free)
+            (pull,) = torch.autograd.grad(value, free)
+            second = -hessian(log_prior_at, theta)
+        chain = _chain(theta, k, f, footprint)
+        values, vectors = torch.linalg.eigh(0.5 * (second + second.T))
+        curvature = (vectors * values.clamp_min(0.0)) @ vectors.T
+        return cls(
+            likelihood + value.detach(),
+            chain.T @ gradient + pull,
+            chain.T @ matrix @ chain + curvature,
+        )
+
+
+class Ascent:
+    """Damped steps uphill: one that makes it worse is taken back and shortened.
+
+    Attributes:
+        theta: Best coordinates so far, (P,).
+        target: Value and derivatives there.
+        damping: Share of the information's diagonal that is added to it.
+    """
+
+    def __init__(self) -> None:
+        self.theta: Tensor | None = None
+        self.target: Target | None = None
+        self.damping = TRUST
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        target = None if self.target is None else self.target._asdict()
+        return {"theta": self.theta, "target": target, "damping": self.damping}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.theta, self.damping = state["theta"], state["damping"]
+        self.target = None if state["target"] is None else Target(**state["target"])
+
+    def step(self, theta: Tensor, target: Target) -> tuple[Tensor, float]:
+        """Return the coordinates to try next and the gain in log likelihood expected there.
+
+        Args:
+            theta: Coordinates that were tried, (P,).
+            target: There.
+        """
+        if self.target is None or bool(target.value >= self.target.value):
+            better = self.target is not None
+            self.theta, self.target = theta, target
+            self.damping = max(self.damping / 10.0, 1e-6) if better else self.damping
+        else:
+            self.damping = min(self.damping * 10.0, 1e6)
+        assert self.theta is not None
+        move, gain = self._move(self.target)
+        return self.theta + move, gain
+
+    def _move(self, target: Target) -> tuple[Tensor, float]:
+        """Return the damped step and the gain that the quadratic model expects of it."""
+        weights = target.curvature.diagonal()
+        damped = target.curvature + torch.diag(self.damping * weights + 1.0)
+        move = torch.linalg.solve(damped, target.gradient)
+        move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
+        slope, bend = target.gradient @ move, move @ target.curvature @ move
+        return move, float(slope - 0.5 * bend)
+
+
+def climb(
+    start: Parameters,
+    stars: Stars,
+    footprint: Footprint,
+    prior: LogPrior = log_prior,
+    steps: int = 30,
+    tolerance: float = 0.1,
+) -> tuple[Parameters, float]:
+    """Improve a mixture by Fisher scoring on stars in memory; return it with its target's value.
+
+    Args:
+        start: First parameters.
+        stars: n of them.
+        footprint: The sky that was looked at.
+        prior: Log prior of parameters.
+        steps: At most.
+        tolerance: Expected gain in log likelihood at which it ends.
+    """
+    ascent, tried = Ascent(), start
+    for _ in range(steps):
+        sums = information(tried, Integrals.of(tried, footprint), stars)
+        target = Target.of(tried, footprint, sums, prior)
+        theta, gain = ascent.step(coordinates(tried), target)
+        if gain < tolerance:
+            break
+        tried = parameters_at(theta, start.num_clusters, len(start.field_mean))
+    assert ascent.theta is not None
+    assert ascent.target is not None
+    best = parameters_at(ascent.theta, start.num_clusters, len(start.field_mean))
+    return best, float(ascent.target.value)
+
+
+def _chain(theta: Tensor, num_clusters: int, num_field: int, footprint: Footprint) -> Tensor:
+    """Return derivatives of parameters and integrals with respect to the coordinates, (R, P)."""
+
+    def flat(theta: Tensor) -> Tensor:
+        return torch.cat([v.reshape(-1) for v in parameters_at(theta, num_clusters, num_field)])
+
+    direct = jacobian(flat, theta, vectorize=True)
+    with torch.enable_grad():
+        free = theta.detach().requires_grad_()
+        integrals = Integrals.of(parameters_at(free, num_clusters, num_field), footprint)
+        values = torch.cat([integrals.log_share, integrals.log_sky[None]])
+        rows = [torch.autograd.grad(value, free, retain_graph=True)[0] for value in values]
+    return torch.cat([direct, torch.stack(rows)])
+
+
+def _unpack(covariance: Tensor) -> Tensor:
+    """Return logs of D and the three entries of U of packed covariances D U Uᵀ D, (F, 6)."""
+    xx, xy, xz, yy, yz, zz = covariance.unbind(-1)
+    a = xx.sqrt()
+    b, d = xy / a, xz / a
+    c = (yy - b * b).sqrt()
+    e = (yz - d * b) / c
+    f = (zz - d * d - e * e).sqrt()
+    return torch.stack([a.log(), c.log(), f.log(), b / c, d / f, e / f], -1)
+
+
+def _pack(free: Tensor) -> Tensor:
+    """Return packed covariances (F, 6), the inverse of `_unpack`."""
+    a, c, f = free[:, :3].exp().unbind(-1)
+    b, d, e = free[:, 3] * c, free[:, 4] * f, free[:, 5] * f
+    entries = [a * a, a * b, a * d, b * b + c * c, b * d + c * e, d * d + e * e + f * f]
+    return torch.stack(entries, -1)
