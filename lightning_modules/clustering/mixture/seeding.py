@@ -33,18 +33,22 @@ SHARES = (0.02, 0.1, 0.3, 0.6)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cluster that sits on a star.
+    """A cluster to begin from.
 
     Attributes:
         gain: In mean log likelihood a star.
-        star: Its row.
+        centre: In degrees, (2,).
+        mean: Parallax [mas] and proper motion [mas/yr], (3,).
+        error: Of the mean, (3,).
         radius: Scale radius in degrees.
         variance: Of the motions, (mas/yr)².
         share: Of the stars.
     """
 
     gain: float
-    star: int
+    centre: Tensor
+    mean: Tensor
+    error: Tensor
     radius: float
     variance: float
     share: float
@@ -110,10 +114,12 @@ class Seeding:
     ) -> tuple[Parameters | None, float]:
         """Return the best mixture with one cluster more, if any, and its target's value."""
         trials = [
-            add_cluster(parameters, field, stars, candidate)
+            add_cluster(parameters, field, candidate)
             for candidate in self._candidates(parameters, stars, footprint, generator)
             for field in (parameters, self._field(stars, generator))
         ]
+        if self.tails:
+            trials += [add_cluster(parameters, parameters, twin) for twin in wide(parameters)]
         for steps, kept in ROUNDS:
             longer = [em.fit(trial, stars, footprint, steps) for trial in trials]
             longer = [trial for trial in longer if self._is_new(trial[0], stars)]
@@ -166,25 +172,34 @@ class Seeding:
         for star in good[drawn].tolist():
             scored += score(star, variance, before, stars, footprint)
         scored.sort(key=lambda candidate: -candidate.gain)
-        return self._different(scored, stars, footprint)
+        return self._different(scored, footprint)
 
-    def _different(
-        self, scored: list[Candidate], stars: Stars, footprint: Footprint
-    ) -> list[Candidate]:
+    def _different(self, scored: list[Candidate], footprint: Footprint) -> list[Candidate]:
         """Return the first candidates whose places or motions differ."""
         kept: list[Candidate] = []
         places: list[Tensor] = []
         for candidate in scored:
-            i = candidate.star
-            error = (stars.covariance[i, [0, 3, 5]] + candidate.variance).sqrt()
-            place = stars.position[i] / (0.1 * footprint.radius)
-            place = torch.cat([place, stars.motion[i] / (3.0 * error)])
+            error = (candidate.error.square() + candidate.variance).sqrt()
+            place = candidate.centre / (0.1 * footprint.radius)
+            place = torch.cat([place, candidate.mean / (3.0 * error)])
             if all(float((place - other).norm()) > 1.0 for other in places):
                 kept.append(candidate)
                 places.append(place)
             if len(kept) == self.num_starts:
                 break
         return kept
+
+
+def wide(parameters: Parameters) -> list[Candidate]:
+    """Return for each cluster one of tenfold dispersion beside it, for badly measured members."""
+    p = parameters
+    return [
+        Candidate(
+            0.0, p.centre[k], p.mean[k], torch.zeros_like(p.mean[k]), float(p.radius[k]),
+            float(100.0 * p.dispersion[k].square()), 0.2 * float(p.weight[k]),
+        )
+        for k in range(p.num_clusters)
+    ]  # fmt: skip
 
 
 def score(
@@ -210,6 +225,8 @@ def score(
     moving = symmetric.log_normal(residual, covariance) - before
     unit = stars.position.new_tensor([[1.0, 0.0, 1.0]])
     squared = radius_squared(stars.position, stars.position[None, star], unit)[0][:, 0]
+    error = stars.covariance[star, [0, 3, 5]].sqrt()
+    place = stars.position[star], stars.motion[star], error
     found = []
     for scale in SCALES:
         area = (scale * footprint.radius) ** 2 / 2.0
@@ -219,24 +236,20 @@ def score(
         for share in SHARES:
             gain = float(torch.log1p(share * ratio).mean())
             radius = scale * footprint.radius
-            found.append(Candidate(gain, star, radius, variance, share))
+            found.append(Candidate(gain, *place, radius, variance, share))
     return found
 
 
-def add_cluster(
-    clusters: Parameters, field: Parameters, stars: Stars, candidate: Candidate
-) -> Parameters:
+def add_cluster(clusters: Parameters, field: Parameters, candidate: Candidate) -> Parameters:
     """Return a mixture with one cluster more.
 
     Args:
         clusters: Whose clusters stay.
         field: Whose field is taken.
-        stars: With the candidate's.
         candidate: The new cluster, whose profile is Plummer's.
     """
-    k, star = clusters.num_clusters, candidate.star
-    area = candidate.radius**2 / 2.0
-    one = stars.position.new_ones(1)
+    k, area = clusters.num_clusters, candidate.radius**2 / 2.0
+    one = clusters.weight.new_ones(1)
     old = clusters.weight[:k]
     rest = (
         field.weight[field.num_clusters :]
@@ -246,10 +259,10 @@ def add_cluster(
     kept = 1.0 - candidate.share
     return clusters._replace(
         weight=torch.cat([kept * old, candidate.share * one, kept * rest]),
-        centre=torch.cat([clusters.centre, stars.position[None, star]]),
-        shape=torch.cat([clusters.shape, area * stars.position.new_tensor([[1.0, 0.0, 1.0]])]),
+        centre=torch.cat([clusters.centre, candidate.centre[None]]),
+        shape=torch.cat([clusters.shape, area * one.new_tensor([[1.0, 0.0, 1.0]])]),
         degrees=torch.cat([clusters.degrees, 2.0 * one]),
-        mean=torch.cat([clusters.mean, stars.motion[None, star]]),
+        mean=torch.cat([clusters.mean, candidate.mean[None]]),
         dispersion=torch.cat([clusters.dispersion, candidate.variance**0.5 * one]),
         field_mean=field.field_mean,
         field_covariance=field.field_covariance,

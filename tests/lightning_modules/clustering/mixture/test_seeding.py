@@ -11,8 +11,10 @@ from tests.lightning_modules.clustering.mixture.drawing import draw, mixture, sq
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_clusters_are_found_and_no_third(seed: int) -> None:
     truth = mixture()
-    stars, _ = draw(truth, 2500, seed)
-    found = Seeding(max_clusters=3, seed=seed).find(stars, square(), 2500)
+    stars, _ = draw(truth, 1500, seed)
+    found = Seeding(max_clusters=3, seed=seed, num_candidates=100, num_starts=4).find(
+        stars, square(), 1500
+    )
     assert found.num_clusters == 2
     order = found.weight[:2].argsort(descending=True)
     torch.testing.assert_close(found.mean[order], truth.mean, rtol=0, atol=0.1)
@@ -28,22 +30,24 @@ def test_an_empty_field_has_no_cluster(seed: int) -> None:
 
 def test_the_search_is_the_same_each_time() -> None:
     stars, _ = draw(mixture(), 1000)
-    first, second = (Seeding(1).find(stars, square(), 1000) for _ in range(2))
+    first, second = (
+        Seeding(1, num_candidates=50, num_starts=2).find(stars, square(), 1000) for _ in range(2)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_badly_measured_members_are_no_cluster_of_their_own() -> None:
     """A fifth of a cluster's members have errors that are far larger than stated."""
     truth = mixture(1)._replace(dispersion=tensor(0.1))
-    stars, component = draw(truth, 2500)
+    stars, component = draw(truth, 1500)
     generator = torch.Generator().manual_seed(1)
-    bad = (component == 0) & (torch.rand(2500, generator=generator) < 0.2)
-    noise = torch.randn(2500, 3, generator=generator, dtype=torch.float64)
+    bad = (component == 0) & (torch.rand(1500, generator=generator) < 0.2)
+    noise = torch.randn(1500, 3, generator=generator, dtype=torch.float64)
     wrong = stars.motion + bad[:, None] * noise * tensor(0.0, 3.0, 3.0)
     stars = stars._replace(motion=wrong)
-    alone = Seeding(max_clusters=3).find(stars, square(), 2500)
+    alone = Seeding(max_clusters=2, num_candidates=100, num_starts=4).find(stars, square(), 1500)
     assert alone.num_clusters == 1
-    both = Seeding(max_clusters=2, tails=True).find(stars, square(), 2500)
+    both = Seeding(2, tails=True, num_candidates=100, num_starts=4).find(stars, square(), 1500)
     core = cores(both)
     assert both.num_clusters == 2
     assert len(set(core.tolist())) == 1
@@ -68,10 +72,13 @@ def test_components_overlap_by_centre_and_motion() -> None:
 
 def test_a_new_cluster_takes_its_share_from_all() -> None:
     p = mixture()
-    stars, _ = draw(p, 50)
     field = mixture(0, 2)._replace(field_mean=torch.zeros(2, 3, dtype=torch.float64))
-    found = add_cluster(p, field, stars, Candidate(0.1, 7, 0.05, 0.04, 0.2))
+    new = Candidate(0.1, tensor(0.1, 0.2), tensor(0.3, 1.0, 2.0), torch.ones(3), 0.05, 0.04, 0.2)
+    found = add_cluster(p, field, new)
     assert float(found.weight.sum()) == pytest.approx(1.0)
     torch.testing.assert_close(found.weight[:3], torch.cat([0.8 * p.weight[:2], tensor(0.2)]))
     assert float(found.radius[2]) == pytest.approx(0.05)
+    assert float(found.dispersion[2]) == pytest.approx(0.2)
+    assert torch.equal(found.centre[2], new.centre)
+    assert torch.equal(found.mean[2], new.mean)
     assert found.field_mean is field.field_mean
