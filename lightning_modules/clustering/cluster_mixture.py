@@ -1,6 +1,6 @@
 """Star clusters and a field as a mixture that knows the error of every star."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -60,6 +60,8 @@ class ClusterMixture(PassModule):
         tolerance: The fit ends when the next step would raise the log likelihood by less.
     """
 
+    OF_CLUSTERS: ClassVar[tuple[str, ...]] = ("centre", "shape", "degrees", "mean", "dispersion")
+    """Parameters with a row for each cluster."""
     weight: Tensor
     centre: Tensor
     shape: Tensor
@@ -82,7 +84,7 @@ class ClusterMixture(PassModule):
         tails: bool = False,
         seed: int = 0,
         search_stars: int = 3000,
-        tolerance: float = 0.01,
+        tolerance: float = 0.1,
     ) -> None:
         super().__init__(tolerance=0.0)  # the loss of a step taken back would end the fit
         if max_clusters < 0 or min(num_field, search_stars) < 1 or tolerance < 0:
@@ -117,7 +119,7 @@ class ClusterMixture(PassModule):
         if k < 0:
             raise ValueError("this ClusterMixture was not fitted yet; call Trainer.fit first")
         values = {name: getattr(self, name) for name in Parameters._fields}
-        for name in ("centre", "shape", "degrees", "mean", "dispersion"):
+        for name in self.OF_CLUSTERS:
             values[name] = values[name][:k]
         values["weight"] = torch.cat([self.weight[:k], self.weight[self.max_clusters :]])
         return Parameters(**values)
@@ -260,7 +262,7 @@ class ClusterMixture(PassModule):
             buffer = getattr(self, name)
             if name == "weight":
                 buffer[:k], buffer[self.max_clusters :] = value[:k], value[k:]
-            elif name in ("centre", "shape", "degrees", "mean", "dispersion"):
+            elif name in self.OF_CLUSTERS:
                 buffer[:k] = value
             else:
                 buffer.copy_(value)

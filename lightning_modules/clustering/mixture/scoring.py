@@ -159,28 +159,36 @@ class Target(NamedTuple):
 
 
 class Ascent:
-    """Damped steps uphill: one that makes it worse is taken back and shortened.
+    """Damped steps uphill from the best point so far; one that makes it worse is taken back.
+
+    The curvature is the information, which is exact only near a true model, plus a correction that
+    makes it agree with the gradients at the points tried, taken back or not (the BFGS formula:
+    Dennis, Gay & Welsch 1981 for least squares).
 
     Attributes:
         theta: Best coordinates so far, (P,).
         target: Value and derivatives there.
-        damping: Share of the information's diagonal that is added to it.
+        correction: To the information, (P, P).
+        damping: Share of the curvature's diagonal that is added to it.
+        expected: Gain that the last step should have made.
     """
 
     def __init__(self) -> None:
         self.theta: Tensor | None = None
         self.target: Target | None = None
+        self.correction: Tensor | None = None
         self.damping = TRUST
+        self.expected = 0.0
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on."""
         target = None if self.target is None else self.target._asdict()
-        return {"theta": self.theta, "target": target, "damping": self.damping}
+        return {**vars(self), "target": target}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.theta, self.damping = state["theta"], state["damping"]
-        self.target = None if state["target"] is None else Target(**state["target"])
+        target = None if state["target"] is None else Target(**state["target"])
+        vars(self).update({**state, "target": target})
 
     def step(self, theta: Tensor, target: Target) -> tuple[Tensor, float]:
         """Return the coordinates to try next and the gain in log likelihood expected there.
@@ -189,24 +197,46 @@ class Ascent:
             theta: Coordinates that were tried, (P,).
             target: There.
         """
-        if self.target is None or bool(target.value >= self.target.value):
-            better = self.target is not None
+        if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
-            self.damping = max(self.damping / 10.0, 1e-6) if better else self.damping
+            self.correction = torch.zeros_like(target.curvature)
         else:
-            self.damping = min(self.damping * 10.0, 1e6)
-        assert self.theta is not None
-        move, gain = self._move(self.target)
-        return self.theta + move, gain
+            moved, bent = theta - self.theta, self.target.gradient - target.gradient
+            gain = float(target.value - self.target.value)
+            if gain >= 0.0:
+                self.theta, self.target = theta, target
+            self._trust(gain / max(self.expected, 1e-300))
+            self._correct(self.target.curvature, moved, bent)
+        move, self.expected = self._move(self.target)
+        return self.theta + move, self.expected
+
+    def _trust(self, ratio: float) -> None:
+        """Change the damping by the ratio of the gain to the gain expected."""
+        factor = 0.2 if ratio > 0.5 else 4.0 if ratio < 0.0 else 2.0 if ratio < 0.2 else 1.0
+        self.damping = min(max(self.damping * factor, 1e-6), 1e6)
+
+    def _correct(self, curvature: Tensor, moved: Tensor, bent: Tensor) -> None:
+        """Make the curvature agree with how much the gradient changed along a step."""
+        assert self.correction is not None
+        if not bool(torch.linalg.cholesky_ex(curvature + self.correction).info == 0):
+            self.correction = torch.zeros_like(curvature)
+        whole = curvature + self.correction
+        pull = whole @ moved
+        expected, seen = float(moved @ pull), float(moved @ bent)
+        if seen < 0.2 * expected:  # Powell's damping keeps the curvature positive
+            share = 0.8 * expected / (expected - seen)
+            bent, seen = share * bent + (1.0 - share) * pull, 0.2 * expected
+        outer = torch.outer(bent, bent) / seen - torch.outer(pull, pull) / expected
+        self.correction = self.correction + outer
 
     def _move(self, target: Target) -> tuple[Tensor, float]:
         """Return the damped step and the gain that the quadratic model expects of it."""
-        weights = target.curvature.diagonal()
-        damped = target.curvature + torch.diag(self.damping * weights + 1.0)
+        assert self.correction is not None
+        whole = target.curvature + self.correction
+        damped = whole + torch.diag(self.damping * (whole.diagonal() + 1.0))
         move = torch.linalg.solve(damped, target.gradient)
         move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
-        slope, bend = target.gradient @ move, move @ target.curvature @ move
-        return move, float(slope - 0.5 * bend)
+        return move, float(target.gradient @ move - 0.5 * move @ whole @ move)
 
 
 def climb(
