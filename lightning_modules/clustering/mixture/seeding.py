@@ -23,6 +23,8 @@ from lightning_modules.clustering.mixture.merging import overlapping
 
 SCALES = (0.03, 0.1, 0.3)
 """Radii of candidate clusters, in radii of the footprint."""
+FLAT_PARALLAX = 0.05
+"""First spread in parallax [mas] of a cluster's motions that are taken for the field's."""
 MIN_STARS = 10
 """Members among the stars searched; fewer are no cluster."""
 ROUNDS = ((10, 6), (15, 3), (60, 1))
@@ -60,7 +62,8 @@ class Seeding:
 
     Candidates sit on well-measured stars and are scored by the gain in log likelihood; EM goes on
     from the best ones, beside the field as it is and beside a fresh one; the likeliest is kept if
-    it gains more than 5 ln n + 10. No cluster at all is an answer.
+    it gains more than 5 ln n + 10 over the mixture without it, and over one in which its motions
+    are one more component of the field: a cluster is a place too. None is an answer.
 
     Attributes:
         max_clusters: Most components of clusters.
@@ -100,6 +103,9 @@ class Seeding:
         for _ in range(self.max_clusters):
             trial, trial_value = self._one_more(found, stars, footprint, prior, generator)
             if trial is None or trial_value - value < penalty:
+                break
+            _, spread = scoring.climb(spread_out(trial), stars, footprint, prior)
+            if trial_value - spread < penalty:
                 break
             found, value = trial, trial_value
         return found
@@ -238,6 +244,27 @@ def score(
             radius = scale * footprint.radius
             found.append(Candidate(gain, *place, radius, variance, share))
     return found
+
+
+def spread_out(parameters: Parameters) -> Parameters:
+    """Return a mixture whose last cluster is one more component of the field.
+
+    It moves as before but lies over the whole sky: what a cluster must be likelier than.
+    """
+    p, last = parameters, parameters.num_clusters - 1
+    variance = p.dispersion[last].square() + em.MIN_VARIANCE
+    flat = torch.zeros(1, 6, dtype=variance.dtype)
+    flat[0, 0], flat[0, 3], flat[0, 5] = FLAT_PARALLAX**2, variance, variance
+    return p._replace(
+        weight=torch.cat([p.weight[:last], p.weight[last:].roll(-1)]),
+        centre=p.centre[:last],
+        shape=p.shape[:last],
+        degrees=p.degrees[:last],
+        mean=p.mean[:last],
+        dispersion=p.dispersion[:last],
+        field_mean=torch.cat([p.field_mean, p.mean[last:]]),
+        field_covariance=torch.cat([p.field_covariance, flat]),
+    )
 
 
 def add_cluster(clusters: Parameters, field: Parameters, candidate: Candidate) -> Parameters:

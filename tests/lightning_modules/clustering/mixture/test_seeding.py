@@ -2,10 +2,18 @@
 
 import pytest
 import torch
+from torch.distributions import MultivariateNormal
 
+from lightning_modules.clustering.mixture.likelihood import Integrals, log_terms
 from lightning_modules.clustering.mixture.merging import cores, overlapping
-from lightning_modules.clustering.mixture.seeding import Candidate, Seeding, add_cluster
-from tests.lightning_modules.clustering.mixture.drawing import draw, mixture, square, tensor
+from lightning_modules.clustering.mixture.seeding import (
+    FLAT_PARALLAX,
+    Candidate,
+    Seeding,
+    add_cluster,
+    spread_out,
+)
+from tests.lightning_modules.clustering.mixture.drawing import draw, full, mixture, square, tensor
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -82,3 +90,22 @@ def test_a_new_cluster_takes_its_share_from_all() -> None:
     assert torch.equal(found.centre[2], new.centre)
     assert torch.equal(found.mean[2], new.mean)
     assert found.field_mean is field.field_mean
+
+
+def test_a_cluster_spread_over_the_sky_is_one_more_component_of_the_field() -> None:
+    p, sky = mixture(), square()
+    stars, _ = draw(p, 100)
+    found = spread_out(p)
+    assert found.num_clusters == 1
+    torch.testing.assert_close(found.weight, p.weight[[0, 2, 3, 1]])
+    terms = log_terms(found, Integrals.of(found, sky), stars)
+    torch.testing.assert_close(
+        terms[:, :3], log_terms(p, Integrals.of(p, sky), stars)[:, [0, 2, 3]]
+    )
+    spread = torch.diag(tensor(FLAT_PARALLAX**2, 0.15**2, 0.15**2))
+    matrix = p.error_scale**2 * full(stars.covariance) + spread
+    kinematic = MultivariateNormal(p.mean[1], matrix).log_prob(stars.motion)
+    density = stars.position @ p.slope - sky.log_integral(p.slope)
+    torch.testing.assert_close(
+        terms[:, 3], p.weight[1].log() + density + kinematic, rtol=1e-5, atol=1e-5
+    )
