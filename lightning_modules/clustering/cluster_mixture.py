@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_modules.base import Batch
 from lightning_modules.clustering.mixture import scoring
+from lightning_modules.clustering.mixture.coordinates import coordinates, parameters_at
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
 from lightning_modules.clustering.mixture.likelihood import (
     Integrals,
@@ -172,7 +173,7 @@ class ClusterMixture(PassModule):
         tried = self.mixture
         likelihood = -sums["loss"], sums["gradient"], sums["information"]
         target = scoring.Target.of(tried, self.footprint, likelihood, self.log_prior)
-        theta, gain = self.ascent.step(scoring.coordinates(tried), target)
+        theta, gain = self.ascent.step(coordinates(tried), target)
         if gain < self.min_gain:
             self.converged = True
             self.run_record["stop_reason"] = (
@@ -180,7 +181,7 @@ class ClusterMixture(PassModule):
             )
             assert self.ascent.theta is not None
             theta = self.ascent.theta
-        self._assign(scoring.parameters_at(theta, tried.num_clusters, self.num_field))
+        self._assign(parameters_at(theta, tried.num_clusters, self.num_field))
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the mean -log p of a batch in nats; in training keep the sums.

@@ -4,19 +4,20 @@ import pytest
 import torch
 
 from lightning_modules.clustering.mixture import scoring
+from lightning_modules.clustering.mixture.coordinates import coordinates, parameters_at
 from lightning_modules.clustering.mixture.likelihood import Integrals, log_terms
 from tests.lightning_modules.clustering.mixture.drawing import draw, mixture, square
 
 
 def value(theta: torch.Tensor, stars: object, sky: object) -> torch.Tensor:
-    p = scoring.parameters_at(theta, 2, 2)
+    p = parameters_at(theta, 2, 2)
     integrals = Integrals.of(p, sky)  # type: ignore[arg-type]
     likelihood = log_terms(p, integrals, stars).logsumexp(1).sum()  # type: ignore[arg-type]
     return likelihood + scoring.log_prior(p)
 
 
 def target(theta: torch.Tensor, stars: object, sky: object) -> scoring.Target:
-    p = scoring.parameters_at(theta, 2, 2)
+    p = parameters_at(theta, 2, 2)
     integrals = Integrals.of(p, sky)  # type: ignore[arg-type]
     sums = scoring.information(p, integrals, stars)  # type: ignore[arg-type]
     return scoring.Target.of(p, sky, sums, scoring.log_prior)  # type: ignore[arg-type]
@@ -24,14 +25,14 @@ def target(theta: torch.Tensor, stars: object, sky: object) -> scoring.Target:
 
 def test_coordinates_and_back() -> None:
     p = mixture()
-    again = scoring.parameters_at(scoring.coordinates(p), 2, 2)
+    again = parameters_at(coordinates(p), 2, 2)
     for name, values in p._asdict().items():
         torch.testing.assert_close(getattr(again, name), values, msg=name)
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
     stars, _ = draw(mixture(), 300)
-    sky, theta = square(), scoring.coordinates(mixture()) + 0.03
+    sky, theta = square(), coordinates(mixture()) + 0.03
     found = target(theta, stars, sky)
     assert float(found.value) == pytest.approx(float(value(theta, stars, sky)), rel=1e-12)
     step = 1e-5 * torch.eye(len(theta), dtype=torch.float64)
@@ -46,7 +47,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 def test_the_information_is_the_curvature_at_the_truth() -> None:
     """On stars drawn from the model itself, to the noise of a finite sample."""
     stars, _ = draw(mixture(), 20000)
-    sky, theta = square(), scoring.coordinates(mixture())
+    sky, theta = square(), coordinates(mixture())
     found = target(theta, stars, sky).curvature
     step, rows = 1e-4, []
     for i in range(len(theta)):
@@ -65,20 +66,18 @@ def test_the_truth_is_recovered_within_its_errors() -> None:
     sky, truth = square(), mixture()
     start = truth._replace(mean=truth.mean + 0.1, error_scale=truth.error_scale * 0.8)
     best, last = scoring.climb(start, stars, sky, tolerance=1e-3)
-    theta = scoring.coordinates(best)
-    assert last > float(value(scoring.coordinates(truth), stars, sky))
+    theta = coordinates(best)
+    assert last > float(value(coordinates(truth), stars, sky))
     found = target(theta, stars, sky)
     assert float(found.gradient @ torch.linalg.solve(found.curvature, found.gradient)) < 0.1
-    pulls = (theta - scoring.coordinates(truth)) / torch.linalg.inv(
-        found.curvature
-    ).diagonal().sqrt()
+    pulls = (theta - coordinates(truth)) / torch.linalg.inv(found.curvature).diagonal().sqrt()
     assert float(pulls.abs().max()) < 4.0
     assert float(pulls.square().mean()) < 2.0
 
 
 def test_a_step_that_makes_it_worse_is_taken_back() -> None:
     stars, _ = draw(mixture(), 500)
-    sky, theta = square(), scoring.coordinates(mixture())
+    sky, theta = square(), coordinates(mixture())
     ascent = scoring.Ascent()
     first, _ = ascent.step(theta, target(theta, stars, sky))
     bad = theta + 0.5
