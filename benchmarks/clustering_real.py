@@ -1,4 +1,4 @@
-"""IDEC on star catalogues with published membership, against the baselines.
+"""The mixture on star catalogues with published membership, against the baselines.
 
 Fits and tests `clustering/vasiliev_baumgardt.yaml` on the files given, one cluster a file, once for
 each seed of split and training, and prints one line for each split and metric (see `measure.py`);
@@ -33,7 +33,6 @@ def run(paths: list[str], seed: int) -> dict[str, Any]:
         "--data.source.path", json.dumps(paths),
         "--data.seed", str(seed),
         "--seed_everything", str(seed),
-        "--model.num_clusters", str(len(paths) + 1),
         "--trainer.accelerator", "cpu",
         "--trainer.enable_progress_bar", "false",
         "--trainer.enable_model_summary", "false",

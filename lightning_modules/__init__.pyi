@@ -1,4 +1,5 @@
 from .base import BaseModule
+from .clustering.cluster_mixture import ClusterMixture
 from .clustering.deep_embedded_clustering import DeepEmbeddedClustering
 from .clustering.module import StellarAutoencoder, StellarVAE
 from .microlensing.module import TimeDistributedCNN
@@ -7,6 +8,7 @@ from .spectra.module import SpectraVAE
 
 __all__ = [
     "BaseModule",
+    "ClusterMixture",
     "DeepEmbeddedClustering",
     "PassModule",
     "SpectraVAE",

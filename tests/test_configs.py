@@ -48,6 +48,9 @@ SIZES = {
 }  # fmt: skip
 """Sizes of simulated sets that the method's tiny.yaml does not make small."""
 
+TINY = {"ClusterMixture": "tiny_mixture.yaml"}
+"""Sizes of a model that shares none with the others of its method."""
+
 
 @pytest.fixture
 def stars() -> Table:
@@ -154,7 +157,8 @@ def test_printed_config_equals_its_snapshot(name: str, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("name", METHOD_CONFIGS)
 def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) -> None:
-    tiny = HERE / "configs" / Path(name).parent / "tiny.yaml"
+    model = yaml.safe_load((config_folder() / name).read_text())["model"]["class_path"]
+    tiny = HERE / "configs" / Path(name).parent / TINY.get(model, "tiny.yaml")
     words = ["-c", name, "-c", str(tiny), *data_arguments(name, request)]
     main(["fit", *words])
     run = Path("runs") / Path(name).with_suffix("") / "version_0"

@@ -1,0 +1,195 @@
+"""The likelihood of stars under clusters and a field, with each star's own errors (torch only)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_modules.clustering.mixture import symmetric
+from lightning_modules.clustering.mixture.footprint import (
+    Footprint,
+    log_profile,
+    radius_squared,
+)
+
+PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+"""Entries of a packed symmetric 3x3 matrix."""
+
+
+class Stars(NamedTuple):
+    """What the likelihood needs of stars, float64.
+
+    Attributes:
+        position: x, y in degrees, (n, 2).
+        motion: u = parallax [mas], proper motions [mas/yr], (n, 3); 0 where unknown.
+        covariance: Of u, packed as `PAIRS`, (n, 6); 0 where unknown.
+        known: Which entries of u were measured, (n, 3) bool.
+    """
+
+    position: Tensor
+    motion: Tensor
+    covariance: Tensor
+    known: Tensor
+
+    @classmethod
+    def of_batch(cls, features: Tensor, covariance: Tensor) -> "Stars":
+        """Return the stars of a batch.
+
+        Args:
+            features: x, y [deg], parallax [mas], proper motions [mas/yr], (n, 5); NaN is unknown.
+            covariance: Of the five, (n, 5, 5).
+        """
+        motion, matrix = features[:, 2:5].double(), covariance[:, 2:5, 2:5].double()
+        finite = motion.isfinite() & matrix.diagonal(dim1=1, dim2=2).isfinite()
+        packed = torch.stack([matrix[:, i, j] for i, j in PAIRS], 1)
+        both = torch.stack([finite[:, i] & finite[:, j] for i, j in PAIRS], 1)
+        return cls(
+            features[:, :2].double(),
+            torch.where(finite, motion, 0.0),
+            torch.where(both, packed, 0.0),
+            finite,
+        )
+
+    def take(self, rows: Tensor) -> "Stars":
+        """Return some of the stars."""
+        return Stars(*(values[rows] for values in self))
+
+
+class Parameters(NamedTuple):
+    """A mixture of K clusters and F field components, in physical units, float64.
+
+    Attributes:
+        weight: Shares of the stars, clusters first, (K + F,).
+        centre: Of the clusters in degrees, (K, 2).
+        shape: Entries xx, xy, yy of the profile's shape matrix A in square degrees, (K, 3).
+        degrees: ν of the profile, (K,): 2 is Plummer's, γ - 2 is EFF's.
+        mean: Parallax [mas] and proper motion [mas/yr], (K, 3).
+        dispersion: Of the proper motions at the centre, σ [mas/yr], (K,).
+        field_mean: (F, 3), as `mean`.
+        field_covariance: Of the field's true u, packed as `PAIRS`, (F, 6).
+        error_scale: η, the factor on all formal errors, ().
+        slope: Gradient of the log of the field's sky density, per degree, (2,).
+    """
+
+    weight: Tensor
+    centre: Tensor
+    shape: Tensor
+    degrees: Tensor
+    mean: Tensor
+    dispersion: Tensor
+    field_mean: Tensor
+    field_covariance: Tensor
+    error_scale: Tensor
+    slope: Tensor
+
+    @property
+    def num_clusters(self) -> int:
+        """K."""
+        return self.dispersion.shape[-1]
+
+    @property
+    def radius(self) -> Tensor:
+        """Scale radius √(ν √|A|) in degrees, (K,): Plummer's a."""
+        xx, xy, yy = self.shape.unbind(-1)
+        return (self.degrees * (xx * yy - xy * xy).sqrt()).sqrt()
+
+
+class Integrals(NamedTuple):
+    """What normalises the sky densities inside the footprint.
+
+    Attributes:
+        log_share: Of each cluster's profile inside, (K,).
+        log_sky: Log of the integral of exp(slope · x), ().
+    """
+
+    log_share: Tensor
+    log_sky: Tensor
+
+    @classmethod
+    def of(cls, parameters: Parameters, footprint: Footprint) -> "Integrals":
+        """Return the integrals for these parameters.
+
+        Args:
+            parameters: Of the mixture.
+            footprint: The sky that was looked at.
+        """
+        profile = parameters.centre, parameters.shape, parameters.degrees
+        return cls(footprint.log_share(*profile), footprint.log_integral(parameters.slope))
+
+
+class Components(NamedTuple):
+    """Parts of the densities of n stars under C = K + F components.
+
+    Attributes:
+        log_sky: Log density on the sky per square degree, (n, C).
+        residual: u - m, three of (n, C); 0 where unknown.
+        covariance: η² C_i + Σ, six of (n, C).
+        squared: r² in the clusters' profiles, (n, K).
+    """
+
+    log_sky: Tensor
+    residual: Sequence[Tensor]
+    covariance: Sequence[Tensor]
+    squared: Tensor
+
+
+def components(parameters: Parameters, integrals: Integrals, stars: Stars) -> Components:
+    """Return the parts of the densities.
+
+    Every parameter may carry a leading axis of n, a copy for each star, so that one backward pass
+    gives each star's own derivatives.
+
+    Args:
+        parameters: Of the mixture.
+        integrals: That belong to them.
+        stars: n of them.
+    """
+    p, count, field = parameters, len(stars.motion), parameters.field_mean.shape[-2]
+    squared, log_determinant = radius_squared(stars.position, p.centre, p.shape)
+    clusters = log_profile(squared, log_determinant, p.degrees) - integrals.log_share
+    tilt = stars.position[:, 0] * p.slope[..., 0] + stars.position[:, 1] * p.slope[..., 1]
+    sky = (tilt - integrals.log_sky)[:, None].expand(count, field)
+    falling = p.dispersion.square() * (1.0 + squared / p.degrees) ** -0.5
+    errors = (p.error_scale.square()[..., None] * stars.covariance)[:, :, None]
+    still = torch.zeros_like(falling)
+    intrinsic = (still, still, still, falling, still, falling)
+    wide = p.field_covariance.expand(count, field, 6)
+    covariance = [
+        errors[:, i] + torch.cat([intrinsic[i], wide[..., i]], 1) for i in range(len(PAIRS))
+    ]
+    means = torch.cat([p.mean, p.field_mean], -2)
+    residual = [stars.motion[:, None, i] - means[..., i] for i in range(3)]
+    if not bool(stars.known.all()):
+        residual, covariance = _marginalise(residual, covariance, stars.known)
+    return Components(torch.cat([clusters, sky], 1), residual, covariance, squared)
+
+
+def log_terms(parameters: Parameters, integrals: Integrals, stars: Stars) -> Tensor:
+    """Return log π_k + log S_k(x_i) + log N(u_i; m_k, η² C_i + Σ_k(r_i)), (n, K + F).
+
+    Σ_k = diag(0, s², s²) with s² = σ_k² (1 + r²/ν_k)^(-1/2) for a cluster. What is unknown of u is
+    marginalised, not imputed.
+
+    Args:
+        parameters: Of the mixture.
+        integrals: That belong to them.
+        stars: n of them.
+    """
+    parts = components(parameters, integrals, stars)
+    kinematic = symmetric.log_normal(parts.residual, parts.covariance)
+    return parameters.weight.clamp_min(1e-300).log() + parts.log_sky + kinematic
+
+
+def _marginalise(
+    residual: list[Tensor], covariance: list[Tensor], known: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Make the entries that are unknown count for nothing: log N(0; 0, 1 / 2π) = 0."""
+    nothing = 0.5 / math.pi
+    residual = [torch.where(known[:, i, None], r, 0.0) for i, r in enumerate(residual)]
+    matrix = [
+        torch.where((known[:, i] & known[:, j])[:, None], entry, nothing if i == j else 0.0)
+        for (i, j), entry in zip(PAIRS, covariance, strict=True)
+    ]
+    return residual, matrix

@@ -1,0 +1,242 @@
+"""Fisher scoring: Newton's method with the information that the stars' own scores give.
+
+Every parameter, η, ν and the sky's slope among them, moves at once. The scores are derivatives of
+each star's log likelihood; their outer products sum to the information matrix, whose inverse is the
+covariance of the answer (Berndt, Hall, Hall & Hausman 1974). Torch only.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import hessian, jacobian
+
+from lightning_modules.clustering.mixture.coordinates import coordinates, parameters_at
+from lightning_modules.clustering.mixture.footprint import Footprint
+from lightning_modules.clustering.mixture.likelihood import (
+    Integrals,
+    Parameters,
+    Stars,
+    log_terms,
+)
+
+LogPrior = Callable[[Parameters], Tensor]
+MAX_STEP = 2.0
+"""Of any coordinate in one step."""
+TRUST = 1e-3
+"""First damping."""
+
+
+def log_prior(parameters: Parameters) -> Tensor:
+    """Return ln η ~ N(ln 1.1, 0.15) and ln ν ~ N(ln 2, 0.5), up to a constant, ()."""
+    inflation = (parameters.error_scale / 1.1).log() / 0.15
+    steepness = (parameters.degrees / 2.0).log() / 0.5
+    return -0.5 * (inflation.square() + steepness.square().sum(-1))
+
+
+def information(
+    parameters: Parameters, integrals: Integrals, stars: Stars
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sums over stars: log likelihood (), its gradient (R,) and information (R, R).
+
+    Derivatives are those with respect to all entries of the parameters and the integrals, in
+    order; `Chain` takes them to the coordinates.
+
+    Args:
+        parameters: Of the mixture.
+        integrals: That belong to them.
+        stars: n of them.
+    """
+    rows = len(stars.motion)
+    copies = [
+        value.detach().expand(rows, *value.shape).requires_grad_()
+        for value in (*parameters, *integrals)
+    ]
+    with torch.enable_grad():
+        own = Parameters(*copies[: len(parameters)])
+        terms = log_terms(own, Integrals(*copies[len(parameters) :]), stars)
+        total = terms.logsumexp(1).sum()
+        used = [copy for copy in copies if copy.numel()]
+        found = torch.autograd.grad(total, used)
+    scores = torch.cat([score.reshape(rows, -1) for score in found], 1)
+    return total.detach(), scores.sum(0), scores.T @ scores
+
+
+class Target(NamedTuple):
+    """What is maximised, log likelihood + log prior, and its derivatives in the coordinates.
+
+    Attributes:
+        value: ().
+        gradient: (P,).
+        curvature: Information of the stars and of the prior, (P, P).
+    """
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Parameters,
+        footprint: Footprint,
+        sums: tuple[Tensor, Tensor, Tensor],
+        prior: LogPrior,
+    ) -> "Target":
+        """Return the target at parameters.
+
+        Args:
+            parameters: Where the sums were taken.
+            footprint: The sky that was looked at.
+            sums: Of `information`.
+            prior: Log prior of parameters.
+        """
+        likelihood, gradient, matrix = sums
+        theta, k = coordinates(parameters), parameters.num_clusters
+        f = len(parameters.field_mean)
+
+        def log_prior_at(theta: Tensor) -> Tensor:
+            return prior(parameters_at(theta, k, f))
+
+        with torch.enable_grad():
+            free = theta.detach().requires_grad_()
+            value = log_prior_at(free)
+            (pull,) = torch.autograd.grad(value, free)
+            second = -hessian(log_prior_at, theta)
+        chain = _chain(theta, k, f, footprint)
+        values, vectors = torch.linalg.eigh(0.5 * (second + second.T))
+        curvature = (vectors * values.clamp_min(0.0)) @ vectors.T
+        return cls(
+            likelihood + value.detach(),
+            chain.T @ gradient + pull,
+            chain.T @ matrix @ chain + curvature,
+        )
+
+
+class Ascent:
+    """Damped steps uphill from the best point so far; one that makes it worse is taken back.
+
+    The curvature is the information, which is exact only near a true model, plus a correction that
+    makes it agree with the gradients at the points tried, taken back or not (the BFGS formula:
+    Dennis, Gay & Welsch 1981 for least squares).
+
+    Attributes:
+        theta: Best coordinates so far, (P,).
+        target: Value and derivatives there.
+        correction: To the information, (P, P).
+        damping: Share of the curvature's diagonal that is added to it.
+        expected: Gain that the last step should have made.
+    """
+
+    def __init__(self) -> None:
+        self.theta: Tensor | None = None
+        self.target: Target | None = None
+        self.correction: Tensor | None = None
+        self.damping = TRUST
+        self.expected = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        target = None if self.target is None else self.target._asdict()
+        return {**vars(self), "target": target}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        target = None if state["target"] is None else Target(**state["target"])
+        vars(self).update({**state, "target": target})
+
+    def step(self, theta: Tensor, target: Target) -> tuple[Tensor, float]:
+        """Return the coordinates to try next and the gain in log likelihood expected there.
+
+        Args:
+            theta: Coordinates that were tried, (P,).
+            target: There.
+        """
+        if self.theta is None or self.target is None:
+            self.theta, self.target = theta, target
+            self.correction = torch.zeros_like(target.curvature)
+        else:
+            moved, bent = theta - self.theta, self.target.gradient - target.gradient
+            gain = float(target.value - self.target.value)
+            if gain >= 0.0:
+                self.theta, self.target = theta, target
+            self._trust(gain / max(self.expected, 1e-300))
+            self._correct(self.target.curvature, moved, bent)
+        move, self.expected = self._move(self.target)
+        return self.theta + move, self.expected
+
+    def _trust(self, ratio: float) -> None:
+        """Change the damping by the ratio of the gain to the gain expected."""
+        factor = 0.2 if ratio > 0.5 else 4.0 if ratio < 0.0 else 2.0 if ratio < 0.2 else 1.0
+        self.damping = min(max(self.damping * factor, 1e-6), 1e6)
+
+    def _correct(self, curvature: Tensor, moved: Tensor, bent: Tensor) -> None:
+        """Make the curvature agree with how much the gradient changed along a step."""
+        assert self.correction is not None
+        if not bool(torch.linalg.cholesky_ex(curvature + self.correction).info == 0):
+            self.correction = torch.zeros_like(curvature)
+        whole = curvature + self.correction
+        pull = whole @ moved
+        expected, seen = float(moved @ pull), float(moved @ bent)
+        if seen < 0.2 * expected:  # Powell's damping keeps the curvature positive
+            share = 0.8 * expected / (expected - seen)
+            bent, seen = share * bent + (1.0 - share) * pull, 0.2 * expected
+        outer = torch.outer(bent, bent) / seen - torch.outer(pull, pull) / expected
+        self.correction = self.correction + outer
+
+    def _move(self, target: Target) -> tuple[Tensor, float]:
+        """Return the damped step and the gain that the quadratic model expects of it."""
+        assert self.correction is not None
+        whole = target.curvature + self.correction
+        damped = whole + torch.diag(self.damping * (whole.diagonal() + 1.0))
+        move = torch.linalg.solve(damped, target.gradient)
+        move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
+        return move, float(target.gradient @ move - 0.5 * move @ whole @ move)
+
+
+def climb(
+    start: Parameters,
+    stars: Stars,
+    footprint: Footprint,
+    prior: LogPrior = log_prior,
+    steps: int = 30,
+    tolerance: float = 0.1,
+) -> tuple[Parameters, float]:
+    """Improve a mixture by Fisher scoring on stars in memory; return it with its target's value.
+
+    Args:
+        start: First parameters.
+        stars: n of them.
+        footprint: The sky that was looked at.
+        prior: Log prior of parameters.
+        steps: At most.
+        tolerance: Expected gain in log likelihood at which it ends.
+    """
+    ascent, tried = Ascent(), start
+    for _ in range(steps):
+        sums = information(tried, Integrals.of(tried, footprint), stars)
+        target = Target.of(tried, footprint, sums, prior)
+        theta, gain = ascent.step(coordinates(tried), target)
+        if gain < tolerance:
+            break
+        tried = parameters_at(theta, start.num_clusters, len(start.field_mean))
+    assert ascent.theta is not None
+    assert ascent.target is not None
+    best = parameters_at(ascent.theta, start.num_clusters, len(start.field_mean))
+    return best, float(ascent.target.value)
+
+
+def _chain(theta: Tensor, num_clusters: int, num_field: int, footprint: Footprint) -> Tensor:
+    """Return derivatives of parameters and integrals with respect to the coordinates, (R, P)."""
+
+    def flat(theta: Tensor) -> Tensor:
+        return torch.cat([v.reshape(-1) for v in parameters_at(theta, num_clusters, num_field)])
+
+    direct = jacobian(flat, theta, vectorize=True)
+    with torch.enable_grad():
+        free = theta.detach().requires_grad_()
+        integrals = Integrals.of(parameters_at(free, num_clusters, num_field), footprint)
+        values = torch.cat([integrals.log_share, integrals.log_sky[None]])
+        rows = [torch.autograd.grad(value, free, retain_graph=True)[0] for value in values]
+    return torch.cat([direct, torch.stack(rows)])
