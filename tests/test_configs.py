@@ -34,6 +34,7 @@ WRITTEN = {
     "clustering/catalog.yaml": ("--data.source.path", "catalog"),
     "clustering/gaia.yaml": ("--data.source.url", "gaia"),
     "clustering/vasiliev_baumgardt.yaml": ("--data.source.path", "vasiliev_baumgardt"),
+    "clustering/vasiliev_baumgardt_idec.yaml": ("--data.source.path", "vasiliev_baumgardt"),
     "spectra/emulator.yaml": ("--data.source.emulator_path", "emulator"),
     "spectra/survey.yaml": ("--data.source.folder", "survey"),
 }
