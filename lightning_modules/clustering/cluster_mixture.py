@@ -106,7 +106,7 @@ class ClusterMixture(PassModule):
         for name, value in Grid.empty()._asdict().items():
             self.register_buffer(name, value)
         self.ascent = scoring.Ascent()
-        self._footprint: Footprint | None = None
+        self.cached_footprint: Footprint | None = None
         self.register_load_state_dict_post_hook(_forget_footprint)
 
     @property
@@ -128,9 +128,9 @@ class ClusterMixture(PassModule):
     @property
     def footprint(self) -> Footprint:
         """The sky that the training stars cover."""
-        if self._footprint is None or self._footprint.cells.device != self.cell.device:
-            self._footprint = Footprint(Grid(self.occupied, self.corner, self.cell))
-        return self._footprint
+        if self.cached_footprint is None or self.cached_footprint.cells.device != self.cell.device:
+            self.cached_footprint = Footprint(Grid(self.occupied, self.corner, self.cell))
+        return self.cached_footprint
 
     def log_prior(self, parameters: Parameters) -> Tensor:
         """Return the log prior of parameters, (), differentiable: of η and ν by default.
@@ -157,7 +157,7 @@ class ClusterMixture(PassModule):
         grid, parameters = self.trainer.strategy.broadcast(found)
         for name, value in grid._asdict().items():
             getattr(self, name).copy_(value)
-        self._footprint = None
+        self.cached_footprint = None
         self.num_clusters.fill_(parameters.num_clusters)
         self._assign(parameters)
 
@@ -297,4 +297,4 @@ class ClusterMixture(PassModule):
 def _forget_footprint(module: torch.nn.Module, *_: object) -> None:
     """Make the footprint anew from the buffers that were loaded."""
     assert isinstance(module, ClusterMixture)
-    module._footprint = None
+    module.cached_footprint = None
