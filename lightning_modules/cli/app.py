@@ -34,6 +34,7 @@ from callbacks.run.checkpoints import (
 from callbacks.run.exact_resume import ExactResume
 from callbacks.run.nonfinite import NonFiniteGuard
 from callbacks.run.preemption import PreemptionCheckpoint
+from callbacks.run.stop_record import StopRecord
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
 from lightning_modules.cli import alerts, ensemble
@@ -256,7 +257,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
             # Preemption last: the others finish a batch before it saves.
-            "callbacks": [NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
+            "callbacks": [StopRecord(), NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
