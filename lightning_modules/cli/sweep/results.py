@@ -11,6 +11,7 @@ import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from callbacks.report.figures import COLOURS, new_figure, render, style
@@ -76,6 +77,7 @@ def _history(study: Study, done: Sequence[FrozenTrial]) -> Figure:
     panel.scatter(number, value, color=COLOURS[0], label="trial")
     colour, label = COLOURS[1], "best so far"
     panel.step(number, best.accumulate(value), where="post", color=colour, label=label)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set(xlabel="trial", ylabel=study.settings.monitor, title="History")
     panel.legend()
     return figure
@@ -104,6 +106,7 @@ def _option(
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         place = [distribution.choices.index(trial.params[name]) for trial in done]
         texts = [str(choice) for choice in distribution.choices]
+        panel.margins(x=0.2)
         panel.set_xticks(range(len(texts)), texts, rotation=30 if max(map(len, texts)) > 6 else 0)
     else:
         place = [trial.params[name] for trial in done]

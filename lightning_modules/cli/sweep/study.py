@@ -44,9 +44,11 @@ class Study:
         self.folder, self.settings, self.space = folder, settings, space
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / ".study.lock")
-        self._own = FileLock(self._lock_of(uuid.uuid4().hex))
-        self._own.acquire()
+        self._own = FileLock(folder / f".worker-{uuid.uuid4().hex}.lock")
         with self.lock:
+            for path in folder.glob(".worker-*"):
+                _is_alive(path)
+            self._own.acquire()
             self.study = self._open()
             self._begin(words)
 
@@ -131,7 +133,10 @@ class Study:
     def _release_orphans(self) -> None:
         """Fail running trials of processes that are gone, and put their points in line again."""
         for trial in self.trials():
-            if trial.state != TrialState.RUNNING or self._is_at_work(trial):
+            if trial.state != TrialState.RUNNING:
+                continue
+            worker = trial.user_attrs.get(WORKER)  # none if killed before it could sign
+            if worker is not None and _is_alive(self.folder / worker):
                 continue
             self.study.tell(trial.number, state=TrialState.FAIL)
             attempt = trial.user_attrs.get(ATTEMPT, 1) + 1
@@ -140,25 +145,21 @@ class Study:
                 attributes = {REDOES: trial.number, ATTEMPT: attempt}
                 self.study.enqueue_trial(point, user_attrs=attributes)
 
-    def _is_at_work(self, trial: FrozenTrial) -> bool:
-        """Return whether the process of a running trial lives; it holds its lock."""
-        worker = trial.user_attrs.get(WORKER)
-        if worker is None:  # killed before it could sign: we hold the lock that it signs under
-            return False
-        path = self.folder / worker
-        if not path.exists():
-            return False
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout:
-            return True
-        path.unlink(missing_ok=True)
-        return False
 
-    def _lock_of(self, name: str) -> Path:
-        """Return the lock of a process."""
-        return self.folder / f".worker-{name}.lock"
+def _is_alive(worker: Path) -> bool:
+    """Return whether the process that holds a worker's lock lives; what a dead one left is removed.
+
+    The study's lock must be held: under it workers take their own and sign their trials.
+    """
+    if not worker.exists():
+        return False
+    try:
+        with FileLock(worker, timeout=0):
+            pass
+    except Timeout:
+        return True
+    worker.unlink(missing_ok=True)
+    return False
 
 
 def _plain(distribution: optuna.distributions.BaseDistribution) -> Mapping[str, Any]:
