@@ -40,7 +40,7 @@ def main(words: list[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, words = parse(words)
     space = read_space(resolve_config(settings.space, "--sweep.space"))
-    words = [*QUIET, *words]
+    words = [*QUIET, *best_checkpoint(settings), *words]
     default = check(space, words)
     study = Study(Path(settings.folder or default), settings, space, words)
     try:
@@ -83,6 +83,12 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
         else:
             others.append(word)
     return own, others
+
+
+def best_checkpoint(settings: Settings) -> list[str]:
+    """Return the words that make the checkpoint to be tested that of the best objective."""
+    mode = settings.direction[:3]
+    return ["--checkpoint.monitor", settings.monitor, "--checkpoint.mode", mode]
 
 
 def check(space: Space, words: list[str]) -> str:
