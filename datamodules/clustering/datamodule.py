@@ -41,16 +41,17 @@ class ClusteringDataModule(BaseDataModule):
     |---|---|---|
     | `index` | (B,) int64 | row in the prepared store (before cuts); `names(index)` are ids |
     | `features` | (B, F) float32 | what `features` lists, in physical units, NaN where absent |
-    | `covariance` | (B, 5, 5) float32 | of (x, y, parallax, pmra, pmdec), squares of their units |
+    | `covariance` | (B, 5, 5) float32 | of (x, y, parallax, pmra, pmdec), NaN where absent |
     | `magnitude`, `colour` | (B,) float32 | G and BP-RP, NaN where absent |
     | `good` | (B, F) bool | features that are usable |
     | `label` | (B,) int64 | evaluation only: 0 field, 1..K clusters, -1 unknown |
 
     Features: `x`, `y` (gnomonic, degrees, east and north), `parallax` (mas, corrected for the zero
     point of Lindegren et al. 2021 where its columns exist), `pmra` and `pmdec` (mas/yr along the
-    axes of the centre), and on wish `magnitude` and `colour`. The covariance is rotated with the
-    proper motions and inflated: errors times error_inflation x (1 + density / 10)^density_slope,
-    with density in stars per square arcminute from the column `source_density`, else estimated.
+    axes of the centre), and on wish `magnitude` and `colour`. The covariance, in products of their
+    units, is rotated with the proper motions and inflated: errors times error_inflation x
+    (1 + density / 10)^density_slope, with density in stars per square arcminute from the column
+    `source_density`, else estimated.
 
     Args:
         source: Where the stars come from.
@@ -130,6 +131,7 @@ class ClusteringDataModule(BaseDataModule):
         self.record = {
             "centre": self.centre.tolist(),
             "num_stars": {"prepared": len(keep), "kept": int(keep.sum())},
+            "without_motion": int(np.isnan(parallax + motion[0]).sum()),
             "cuts": cuts,
             "origin": store.attributes.get("origin", []),
             "dropped": store.attributes.get("dropped", {}),
@@ -222,7 +224,10 @@ class ClusteringDataModule(BaseDataModule):
     def _covariance(self, stars: dict[str, Array], jacobian: Array, x: Array, y: Array) -> Array:
         """Build the covariance of the features' frame, inflated, positions in degrees."""
         used = {name: stars[name] for name in (*ERRORS, *covariances.CORRELATIONS)}
+        unknown = np.stack([np.isnan(used[name]) for name in ERRORS], axis=1)
+        used |= {name: np.nan_to_num(used[name]) for name in ERRORS}
         rotated = covariances.rotate_covariance(covariances.covariance_matrix(used), jacobian)
+        rotated[unknown[:, :, None] | unknown[:, None, :]] = np.nan
         factor = np.full(len(x), self.error_inflation)
         if self.density_slope:
             density = stars.get("source_density")
@@ -241,6 +246,8 @@ class ClusteringDataModule(BaseDataModule):
         lines += [f"dropped {number}: {text}" for text, number in record["dropped"].items()]
         for name in ("repeated_stars", "label_conflicts"):
             lines += [f"{name.replace('_', ' ')}: {record[name]}"] if record[name] else []
+        if unknown := record["without_motion"]:
+            lines.append(f"{unknown} stars kept without parallax or proper motion")
         lines += [f"default: {text}" for text in record["defaults"]]
         lines.append(f"parallax zero point: {record['zero_point']}")
         rank_zero_info("\n".join(lines))

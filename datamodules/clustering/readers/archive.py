@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 from astropy.table import Table
 
@@ -28,6 +28,8 @@ class GaiaArchive(ClusteringSource):
         radius: Of the cone in degrees.
         table: Table to search; it must have the columns of `gaia_source`.
         magnitude_limit: Faintest G.
+        missing: `drop` asks for stars with parallax and proper motions alone; `keep` for all, with
+            NaN where Gaia has a position alone.
         condition: Further ADQL condition, for example `ruwe < 1.4`.
         url: TAP service.
         timeout: Seconds to wait for each job.
@@ -40,6 +42,7 @@ class GaiaArchive(ClusteringSource):
         radius: float,
         table: str = "gaiadr3.gaia_source",
         magnitude_limit: float | None = None,
+        missing: Literal["drop", "keep"] = "drop",
         condition: str | None = None,
         url: str = ESAC,
         timeout: float = 3600.0,
@@ -52,6 +55,7 @@ class GaiaArchive(ClusteringSource):
         self.ra, self.dec, self.radius = ra, dec, radius
         self.table_name = table
         self.magnitude_limit = magnitude_limit
+        self.missing = missing
         self.condition = condition
         self.url = url
         self.timeout = timeout
@@ -65,8 +69,9 @@ class GaiaArchive(ClusteringSource):
         conditions = [
             f"1 = CONTAINS(POINT('ICRS', ra, dec), "
             f"CIRCLE('ICRS', {self.ra!r}, {self.dec!r}, {self.radius!r}))",
-            "parallax IS NOT NULL",
         ]
+        if self.missing == "drop":
+            conditions.append("parallax IS NOT NULL")
         if self.magnitude_limit is not None:
             conditions.append(f"phot_g_mean_mag <= {self.magnitude_limit!r}")
         if self.condition is not None:
@@ -94,7 +99,8 @@ class GaiaArchive(ClusteringSource):
                 "limit, or a broken transfer); try again, or ask for less by data.source.radius "
                 "or magnitude_limit"
             )
-        stars = standardise(rows, self.url, Reading())
+        reading = Reading(missing="keep" if self.missing == "keep" else "error")
+        stars = standardise(rows, self.url, reading)
         stars.attributes |= {"query": self.query(COLUMNS), "counted": number}
         return stars
 

@@ -310,3 +310,30 @@ def test_real_globular_cluster(shared_data: Path) -> None:
     member = data.columns["label"] == 1
     mean = data.columns["features"][member, 3:].median(dim=0).values
     assert mean.numpy() == pytest.approx([-0.33, -1.21], abs=0.05)  # V&B's mean motion
+
+
+def test_stars_of_a_position_alone_are_kept_unknown(write: Write, tmp_path: Path) -> None:
+    stars = Table(dict(SMALL.table(0).columns))
+    for name in stars.colnames:
+        if name.startswith(("parallax", "pm")) or name.endswith("parallax_corr"):
+            stars[name][:30] = np.nan
+    stars["pmdec_error"][30:40] = np.nan  # half of a proper motion is none
+    whole = ready(CatalogFile(str(write(stars, tmp_path / "s.fits")), missing="drop"))
+    kept = ready(CatalogFile(str(tmp_path / "s.fits"), missing="keep"))
+    assert (whole.record["num_stars"]["kept"], kept.record["num_stars"]["kept"]) == (560, 600)
+    assert kept.record["without_motion"] == 40
+    features, covariance = kept.columns["features"], kept.columns["covariance"]
+    assert features[:30].isnan().sum(0).tolist() == [0, 0, 30, 30, 30]
+    assert features[30:40].isnan().sum(0).tolist() == [0, 0, 0, 10, 10]
+    assert torch.equal(kept.columns["good"], features.isfinite())
+    unknown = features.isnan()
+    assert torch.equal(covariance.isnan(), unknown[:, :, None] | unknown[:, None, :])
+    assert kept.training_statistics()["location"].isfinite().all()
+
+
+def test_a_star_without_a_position_is_no_star(write: Write, tmp_path: Path) -> None:
+    stars = Table(dict(SMALL.table(0).columns))
+    stars["ra"][:3] = np.nan
+    source = CatalogFile(str(write(stars, tmp_path / "s.fits")), missing="keep")
+    with pytest.raises(ValueError, match="no value of ra in 3 of 600 rows"):
+        source.table()
