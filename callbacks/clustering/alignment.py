@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import RobustScaler
 
-from callbacks.metrics.contingency import align, contingency
+from callbacks.metrics.contingency import align, align_by_f1, contingency
 from callbacks.report.base import TestRun
 
 Array = NDArray[Any]
@@ -20,6 +20,14 @@ class StarData(Protocol):
     """A datamodule that names the columns of `features`."""
 
     features: list[str]
+
+
+@runtime_checkable
+class FieldModule(Protocol):
+    """A module that knows the field: one of its columns is "no cluster" by construction."""
+
+    field_column: int | None
+    """That column of `probability`; None if the columns have no names."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,8 @@ class Clustering:
         assignment: Column of each object, 0..K-1, shape (n,).
         probability: Soft membership in each column, shape (n, K); None for a hard clustering.
         num_columns: K.
-        field_column: The column that means "no cluster" by construction (HDBSCAN's noise).
+        field_column: The column that means "no cluster" by construction (HDBSCAN's noise, or the
+            field of a mixture).
         subject: Its name in the report.
         alignment: Class of each column, shape (K,); None without labels.
     """
@@ -167,11 +176,13 @@ class Clustering:
 
 
 def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Array:
-    """Return the class of each column by Hungarian on labelled objects.
+    """Return the class of each column by the labels of some objects.
 
-    Columns carry no names, so this is the one place where labels meet a clustering. A column that
-    means "no cluster" (HDBSCAN's noise) is field, and the others compete for all classes, the
-    field among them, since a method may find the field both as noise and as a cluster.
+    Columns carry no names, so this is the one place where labels meet a clustering. With a field
+    the clusters take the columns of largest F1 (`align_by_f1`): counts of right objects would call
+    the column of a rare cluster field. A column that means "no cluster" is field, and the others
+    compete for all classes, the field among them, since a method may find the field both as noise
+    and as a cluster. Without a field it is the Hungarian method on counts.
 
     Args:
         clustering: The answer for the objects to align on.
@@ -183,11 +194,11 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    free = np.ones(clustering.num_columns, dtype=bool)
-    if clustering.field_column is not None and has_field:
-        free[clustering.field_column] = False
+    if not has_field:
+        return align(table)
+    free = np.arange(clustering.num_columns) != clustering.field_column  # all, if that is None
     alignment = np.zeros(clustering.num_columns, dtype=np.int64)
-    alignment[free] = align(table[:, free])
+    alignment[free] = align_by_f1(table[:, free], has_field=not free.all())
     return alignment
 
 

@@ -8,7 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.clustering.alignment import Clustering, StarSample, Subset, make_subsets
+from callbacks.clustering.alignment import (
+    Clustering,
+    FieldModule,
+    StarSample,
+    Subset,
+    make_subsets,
+)
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
     HDBSCANBaseline,
@@ -32,11 +38,13 @@ class ClusteringReport(ReportCallback):
     split and applied to the test split (HDBSCAN by the nearest training neighbour). K-means and
     the mixture get the number of true classes (with the field), or the model's K without labels.
 
-    Columns of a clustering have no names. They are aligned with the classes by the Hungarian
-    method on all labelled stars for `split=all` and on the training and validation splits for
-    `split=held_out`; HDBSCAN's noise is field. Columns left over count as wrong in the accuracy
-    and as field in the membership probability, which is the sum over columns aligned with a
-    cluster. ARI and NMI need no alignment. Labels serve to score, never to fit.
+    Columns of a clustering have no names. Each cluster takes the column that describes it best, by
+    F1, on all labelled stars for `split=all` and on the training and validation splits for
+    `split=held_out`; HDBSCAN's noise is field, and so is the column that a module names as its
+    `field_column`. Columns left over count as wrong in the accuracy and as field in the membership
+    probability, which is the sum over columns aligned with a cluster. F1, completeness and purity
+    are of the stars of membership above 0.5; ARI and NMI need no alignment. Labels serve to score,
+    never to fit.
 
     Data without `covariance` are no star catalogue (digits, say): class 0 is a class like others,
     calibration is that of the most likely class, and physical contrasts and star charts are left
@@ -105,7 +113,8 @@ class ClusteringReport(ReportCallback):
         if "assignment" in rows:
             soft = rows.get("probability")
             columns = int(rows["assignment"].max()) + 1 if soft is None else soft.shape[1]
-            yield "model", Clustering(rows["assignment"], soft, columns)
+            field = run.module.field_column if isinstance(run.module, FieldModule) else None
+            yield "model", Clustering(rows["assignment"], soft, columns, field)
         if "latent" in rows:
             kmeans = KMeansBaseline(count, self.seed, key="latent", clip=np.inf)
             yield "model_latent_kmeans", run.fit(kmeans, subset.fitted).predict(rows)
@@ -122,9 +131,11 @@ class ClusteringReport(ReportCallback):
         if sample.label is None:
             note("the data have no labels: scores against labels are left out")
         else:
+            rule = "F1" if sample.has_field else "Hungarian"
             note(
-                "columns are aligned with classes by Hungarian on all labels for split=all and on "
-                "training and validation labels for split=held_out; labels train nothing"
+                f"columns are aligned with classes by {rule} on "
+                "all labels for split=all and on training and validation labels for "
+                "split=held_out; labels train nothing"
             )
         if len(subsets) == 1:
             note("the batches have no test split: split=held_out is left out")

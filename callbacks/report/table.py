@@ -131,7 +131,8 @@ class Report:
         for name in slices:
             if any(row.slice == name for row in self.rows):
                 console.print(self._table(name))
-        for line in self.notes:
+        reason = self.header.get("stop_reason")
+        for line in [*self.notes, *([f"training stopped: {reason}"] if reason else [])]:
             console.print(f"• {line}", style="dim", highlight=False, markup=False)
 
     def _table(self, slice: str) -> Table:
@@ -169,13 +170,15 @@ class Provenance(Protocol):
 
 
 def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Return seed, checkpoint, run record and data provenance of a run."""
+    """Return seed, checkpoint, stop reason, run record and data provenance of a run."""
     data = getattr(trainer, "datamodule", None)
     seed = os.environ.get("PL_GLOBAL_SEED")
+    record = dict(getattr(module, "run_record", {}))
     return {
         "seed": int(seed) if seed is not None else None,
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-        "run_record": dict(getattr(module, "run_record", {})),
+        "stop_reason": record.get("stop_reason"),
+        "run_record": record,
         "provenance": data.provenance() if isinstance(data, Provenance) else {},
     }
 
