@@ -22,6 +22,7 @@ from callbacks.clustering.baselines import (
     hdbscan_size,
 )
 from callbacks.clustering.figures import clustering_figures
+from callbacks.clustering.parameters import add_parameters
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
 
@@ -102,6 +103,7 @@ class ClusteringReport(ReportCallback):
                 errors = run.rows["reconstruction_error"][subset.scored].astype(np.float64)
                 scope = run.scope("model", subset.scored, split=subset.split)
                 scope.mean("reconstruction_error", errors)
+        add_parameters(run)
         self._add_notes(run, sample, subsets)
         return clustering_figures(run, sample, subsets, answers, self.max_tsne)
 

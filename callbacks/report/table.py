@@ -12,9 +12,11 @@ from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
+from astropy.table import Table as Quantities
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.report.quantities import to_rich
 from datamodules.files import atomic_path
 
 SCHEMA = "astrolit.report/2"
@@ -61,6 +63,7 @@ class Report:
         self.header: dict[str, Any] = {**known, **facts}
         self.notes: list[str] = []
         self.rows: list[Row] = []
+        self.tables: dict[str, Quantities] = {}
         self._keys: set[str] = set()
 
     def add(
@@ -104,6 +107,15 @@ class Report:
         """Add one line that the reader must know; printed under the table and saved."""
         self.notes.append(line)
 
+    def attach(self, name: str, table: Quantities) -> None:
+        """Add a table of its own, printed and written to `<name>.ecsv`.
+
+        Args:
+            name: Of the file.
+            table: One row an object; see `callbacks.report.quantities.cells`.
+        """
+        self.tables[name] = table
+
     def as_dict(self) -> dict[str, Any]:
         """Return the content of `report.json`: plain values, what is not finite as None."""
         content = {**self.header, "notes": self.notes}
@@ -114,7 +126,7 @@ class Report:
         return {name: to_plain(value) for name, value in content.items()}
 
     def write(self, folder: Path) -> None:
-        """Write `report.json` and `report.csv` into a folder, each atomically."""
+        """Write `report.json`, `report.csv` and the tables into a folder, each atomically."""
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
         with atomic_path(folder / "report.json") as path:
             path.write_text(text + "\n", encoding="utf-8")
@@ -122,15 +134,20 @@ class Report:
             writer = csv.writer(file)
             writer.writerow(field.name for field in fields(Row))
             writer.writerows(map(astuple, self.rows))
+        for name, table in self.tables.items():
+            with atomic_path(folder / f"{name}.ecsv") as path:
+                table.write(path, format="ascii.ecsv")
 
     def print(self, slices: Iterable[str], console: Console | None = None) -> None:
-        """Print a table for each of the slices that the report has, and the notes."""
+        """Print a table for each of the slices that the report has, its own tables, the notes."""
         # A log file has no width of its own; wide enough for a model and its baselines.
         width = max(110, 30 + 16 * len({row.subject for row in self.rows}))
         console = console or (Console() if sys.stdout.isatty() else Console(width=width))
         for name in slices:
             if any(row.slice == name for row in self.rows):
                 console.print(self._table(name))
+        for name, table in self.tables.items():
+            console.print(to_rich(name, table))
         reason = self.header.get("stop_reason")
         for line in [*self.notes, *([f"training stopped: {reason}"] if reason else [])]:
             console.print(f"• {line}", style="dim", highlight=False, markup=False)
