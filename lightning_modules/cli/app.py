@@ -37,6 +37,7 @@ from callbacks.run.preemption import PreemptionCheckpoint
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
 from lightning_modules.cli import alerts
+from lightning_modules.cli.beside import put_beside
 from lightning_modules.cli.checkpoints import (
     load_weights,
     read_checkpoint,
@@ -90,6 +91,12 @@ class AstroCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Checkpoint whose weights and buffers start the training; the optimizer is fresh.",
+        )
+        parser.add_argument(
+            "--beside",
+            type=dict[str, str] | None,
+            default=None,
+            help="Name to the folder of another run of the method, for the report of `test`.",
         )
 
     def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
@@ -153,6 +160,8 @@ class AstroCLI(LightningCLI):
         evaluating = self.subcommand in ("validate", "test", "predict")
         if evaluating and not self._parsed("ckpt_path") and self.model.needs_checkpoint:
             raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
+        if self.subcommand == "test" and self._parsed("beside"):
+            put_beside(self._parsed("beside"), self.trainer, self.datamodule)
         init_from = self._parsed("init_from")
         origin = self.checkpoint or init_from
         if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
