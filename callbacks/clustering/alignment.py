@@ -10,6 +10,7 @@ from sklearn.preprocessing import RobustScaler
 
 from callbacks.metrics.contingency import align, align_by_f1, contingency
 from callbacks.report.base import TestRun
+from callbacks.report.gather import Rows
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
@@ -173,6 +174,19 @@ class Clustering:
         """Return the answer for some of the objects."""
         soft = None if self.probability is None else self.probability[rows]
         return replace(self, assignment=self.assignment[rows], probability=soft)
+
+
+def answer_of(rows: Rows, module: object) -> Clustering:
+    """Return what a trained module says of the objects.
+
+    Args:
+        rows: With its `assignment`, and its `probability` if it has one.
+        module: May be a `FieldModule`.
+    """
+    soft = rows.get("probability")
+    columns = int(rows["assignment"].max()) + 1 if soft is None else soft.shape[1]
+    field = module.field_column if isinstance(module, FieldModule) else None
+    return Clustering(rows["assignment"], soft, columns, field)
 
 
 def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Array:

@@ -80,9 +80,7 @@ def frame_centre(run: TestRun) -> np.ndarray | None:
     return statistics["centre"].numpy() if "centre" in statistics else None
 
 
-def parameter_table(
-    rows: Sequence[dict[str, float]], centre: np.ndarray | None = None
-) -> Table:
+def parameter_table(rows: Sequence[dict[str, float]], centre: np.ndarray | None = None) -> Table:
     """Return the parameters as a table with units, one row a cluster.
 
     Args:

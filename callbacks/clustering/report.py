@@ -10,9 +10,9 @@ from torch import Tensor
 
 from callbacks.clustering.alignment import (
     Clustering,
-    FieldModule,
     StarSample,
     Subset,
+    answer_of,
     make_subsets,
 )
 from callbacks.clustering.baselines import (
@@ -35,9 +35,13 @@ class ClusteringReport(ReportCallback):
     subjects `model` (the module's own assignment and probability), `model_latent_kmeans` (k-means
     with 20 starts on its latent space, the only clustering of a plain autoencoder) and
     `baseline/kmeans`, `baseline/gmm`, `baseline/hdbscan` on the robust-scaled features, without
-    the network's asinh. For `split=held_out` k-means and the baselines are fitted on the training
-    split and applied to the test split (HDBSCAN by the nearest training neighbour). K-means and
-    the mixture get the number of true classes (with the field), or the model's K without labels.
+    the network's asinh, and `baseline/<name>` for each other trained run (`--beside.<name>`). For
+    `split=held_out` k-means and the baselines are fitted on the training split and applied to the
+    test split (HDBSCAN by the nearest training neighbour). K-means and the mixture get the number
+    of true classes (with the field), or the model's K without labels.
+
+    A model that knows the parameters of its clusters (`parameter_rows`) has them in the report, at
+    `model/pmra/cluster=1` with its own error as deviation, and in `parameters.ecsv`.
 
     Columns of a clustering have no names. Each cluster takes the column that describes it best, by
     F1, on all labelled stars for `split=all` and on the training and validation splits for
@@ -113,10 +117,7 @@ class ClusteringReport(ReportCallback):
         """Yield all clusterings to be scored on a subset, by the subject's name."""
         rows, count = run.rows, _num_clusters(run, sample)
         if "assignment" in rows:
-            soft = rows.get("probability")
-            columns = int(rows["assignment"].max()) + 1 if soft is None else soft.shape[1]
-            field = run.module.field_column if isinstance(run.module, FieldModule) else None
-            yield "model", Clustering(rows["assignment"], soft, columns, field)
+            yield "model", answer_of(rows, run.module)
         if "latent" in rows:
             kmeans = KMeansBaseline(count, self.seed, key="latent", clip=np.inf)
             yield "model_latent_kmeans", run.fit(kmeans, subset.fitted).predict(rows)
@@ -126,6 +127,9 @@ class ClusteringReport(ReportCallback):
             HDBSCANBaseline(),
             fitted=subset.fitted,
         )
+        for name, found in run.beside.items():
+            if "assignment" in found:
+                yield f"baseline/{name}", answer_of(found, self.beside[name])
 
     def _add_notes(self, run: TestRun, sample: StarSample, subsets: Sequence[Subset]) -> None:
         """State what a reader of the numbers must know."""
@@ -141,6 +145,9 @@ class ClusteringReport(ReportCallback):
             )
         if len(subsets) == 1:
             note("the batches have no test split: split=held_out is left out")
+        for name, found in run.beside.items():
+            if "assignment" not in found:
+                note(f"baseline/{name} has no clusters yet and is left out")
         for subset in subsets if self.baselines else []:
             fitted = min(int(subset.fitted.sum()), self.max_fit)
             note(

@@ -1,10 +1,11 @@
-"""Tables of quantities with errors: `parameters.ecsv`, the same on the screen and in TensorBoard."""
+"""Tables of quantities with errors, on the screen and in TensorBoard."""
 
 import math
 from collections.abc import Iterator
 
 import rich.table
 from astropy.table import Table
+from rich.markup import escape
 
 ERROR = "_error"
 
@@ -22,7 +23,7 @@ def cells(table: Table) -> Iterator[list[str]]:
         errors = table[f"{name}{ERROR}"] if f"{name}{ERROR}" in table.colnames else None
         values = [float(value) for value in table[name]]
         spread = [math.nan] * len(values) if errors is None else [float(error) for error in errors]
-        unit = f" [{table[name].unit}]" if table[name].unit else ""
+        unit = f" [{table[name].unit}]".replace(" / ", "/") if table[name].unit else ""
         yield [f"{name}{unit}", *map(with_error, values, spread)]
 
 
@@ -58,7 +59,7 @@ def to_rich(name: str, table: Table) -> rich.table.Table:
     for number, title in enumerate(titles(table)):
         shown.add_column(title, justify="right" if number else "left", no_wrap=True)
     for line in cells(table):
-        shown.add_row(*line)
+        shown.add_row(*map(escape, line))
     return shown
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
-from lightning.pytorch import LightningModule, Trainer
 from astropy.table import Table as Quantities
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
