@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from callbacks.report.base import TestRun
+from callbacks.report.table import Provenance
 from lightning_modules.physics.frames import inverse_tangent_plane
 
 UNITS = {
@@ -68,16 +69,16 @@ def add_parameters(run: TestRun) -> list[dict[str, float]]:
             if name != "cluster" and not name.endswith("_error"):
                 scope.add(name, value, row.get(f"{name}_error"))
     if rows:
-        run.report.attach("parameters", parameter_table(rows, frame_centre(run)))
+        run.report.attach("parameters", parameter_table(rows, frame_centre(run.datamodule)))
     else:
         run.report.note("the model found no cluster: there is no table of parameters")
     return rows
 
 
-def frame_centre(run: TestRun) -> np.ndarray | None:
-    """Return the field's centre (ra, dec) in degrees, or None if the data do not know it."""
-    statistics = {} if run.datamodule is None else run.datamodule.training_statistics()
-    return statistics["centre"].numpy() if "centre" in statistics else None
+def frame_centre(data: object) -> np.ndarray | None:
+    """Return the field's centre (ra, dec) in degrees, None if the datamodule does not know it."""
+    centre = data.provenance().get("centre") if isinstance(data, Provenance) else None
+    return None if centre is None else np.array(centre)
 
 
 def parameter_table(rows: Sequence[dict[str, float]], centre: np.ndarray | None = None) -> Table:

@@ -75,6 +75,7 @@ class TinyStars(BaseDataModule):
             "source_id": raw["name"],
             "parallax": raw["features"][:, 2],
             "pmra": raw["features"][:, 3],
+            "label": raw["label"],
         }
         return Table(columns, units={"parallax": "mas", "pmra": "mas/yr"})
 
