@@ -44,6 +44,8 @@ class StarSample:
         label: True classes, -1 unknown, shape (n,); None if nothing is labelled.
         magnitude: G [mag], shape (n,), or None.
         colour: BP - RP [mag], shape (n,), or None.
+        motion_covariance: Of the errors of the proper motions [mas²/yr²], entries xx, xy, yy, shape
+            (n, 3); None if these are no stars.
     """
 
     scaled: Array
@@ -52,6 +54,7 @@ class StarSample:
     label: Array | None = None
     magnitude: Array | None = None
     colour: Array | None = None
+    motion_covariance: Array | None = None
 
     @classmethod
     def of_run(cls, run: TestRun) -> "StarSample":
@@ -74,6 +77,7 @@ class StarSample:
             label if labelled else None,
             rows.get("magnitude"),
             rows.get("colour"),
+            rows.get("motion_covariance"),
         )
 
     @property
@@ -169,6 +173,12 @@ class Clustering:
         if self.probability is None:
             return np.ones(len(self.assignment))
         return np.take_along_axis(self.probability, self.assignment[:, None], 1)[:, 0]
+
+    def probability_of(self, column: int) -> Array:
+        """Return the probability of a column, shape (n,); 0 or 1 for a hard clustering."""
+        if self.probability is None:
+            return (self.assignment == column).astype(np.float64)
+        return self.probability[:, column].astype(np.float64)
 
     def take(self, rows: Array) -> "Clustering":
         """Return the answer for some of the objects."""

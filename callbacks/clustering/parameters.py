@@ -86,13 +86,17 @@ def parameter_table(rows: Sequence[dict[str, float]], centre: np.ndarray | None 
 
     Args:
         rows: Of `ParametricModule.parameter_rows`, at least one.
-        centre: Of the field, (ra, dec) in degrees; `ra` and `dec` of the clusters need it.
+        centre: Of the field, (ra, dec) in degrees; `ra` and `dec` of the clusters need it. The
+            error of `ra` is on the sky, times cos(dec), as in Gaia's tables.
     """
     table = Table(rows=list(rows))
     table["cluster"] = table["cluster"].astype(int)
     if centre is not None and {"x", "y"} <= rows[0].keys():
         place = np.array(table["x"]), np.array(table["y"])
         table["ra"], table["dec"] = inverse_tangent_plane(*place, centre)
+        for name, other in (("ra", "x"), ("dec", "y")):
+            if f"{other}_error" in table.colnames:
+                table[f"{name}_error"] = table[f"{other}_error"]
     for name in table.colnames:
         quantity = name.removesuffix("_error")
         table[name].unit = UNITS.get(quantity)

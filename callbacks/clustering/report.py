@@ -21,7 +21,8 @@ from callbacks.clustering.baselines import (
     KMeansBaseline,
     hdbscan_size,
 )
-from callbacks.clustering.figures import clustering_figures
+from callbacks.clustering.figures.assemble import clustering_figures
+from callbacks.clustering.figures.latent import has_umap
 from callbacks.clustering.parameters import add_parameters
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
@@ -60,7 +61,7 @@ class ClusteringReport(ReportCallback):
         num_resamples: Bootstrap resamples of the objects for the uncertainties.
         max_fit: Objects that a baseline is fitted on at most, a random subsample beyond.
         max_silhouette: Objects of the silhouette's subsample.
-        max_tsne: Objects of the t-SNE's subsample.
+        max_tsne: Objects of the subsample that t-SNE and UMAP draw.
         seed: Fixes subsamples, resamples and the baselines' starts.
     """
 
@@ -85,10 +86,12 @@ class ClusteringReport(ReportCallback):
         self.max_tsne = max_tsne
 
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of a batch, with `parallax_error` in mas if these are stars."""
+        """Return what is kept of a batch, of stars also the errors of parallax and motion."""
         kept = super().reduce(batch, outputs)
         if "covariance" in batch:
-            kept["parallax_error"] = batch["covariance"][:, 2, 2].sqrt()
+            covariance = batch["covariance"]
+            kept["parallax_error"] = covariance[:, 2, 2].sqrt()
+            kept["motion_covariance"] = covariance[:, [3, 3, 4], [3, 4, 4]]
         return kept
 
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
@@ -107,9 +110,9 @@ class ClusteringReport(ReportCallback):
                 errors = run.rows["reconstruction_error"][subset.scored].astype(np.float64)
                 scope = run.scope("model", subset.scored, split=subset.split)
                 scope.mean("reconstruction_error", errors)
-        add_parameters(run)
+        parameters = add_parameters(run)
         self._add_notes(run, sample, subsets)
-        return clustering_figures(run, sample, subsets, answers, self.max_tsne)
+        return clustering_figures(run, sample, subsets, answers, parameters, self.max_tsne)
 
     def _subjects(
         self, run: TestRun, sample: StarSample, subset: Subset
@@ -156,9 +159,11 @@ class ClusteringReport(ReportCallback):
                 f"min_cluster_size={hdbscan_size(fitted)}, its noise counts as field (both k-means "
                 "and HDBSCAN on features clipped at 5)"
             )
+        if "latent" in run.rows and not has_umap():
+            note("the latent space by UMAP is left out: install the extra umap, astrolit[umap]")
         note(
             f"silhouette in the scaled features of at most {self.max_silhouette} objects, "
-            f"t-SNE of at most {self.max_tsne}"
+            f"t-SNE and UMAP of at most {self.max_tsne}"
         )
 
 

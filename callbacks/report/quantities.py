@@ -28,7 +28,7 @@ def cells(table: Table) -> Iterator[list[str]]:
 
 
 def with_error(value: float, error: float) -> str:
-    """Return `value ± error` to two digits of the error; the value to four digits without one.
+    """Return `value ± error` to two digits of the error; the value to five digits without one.
 
     Args:
         value: A dash stands for what is not finite.
@@ -37,7 +37,7 @@ def with_error(value: float, error: float) -> str:
     if not math.isfinite(value):
         return "-"
     if not math.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
+        return f"{value:.5g}"
     digits = min(max(1 - math.floor(math.log10(error)), 0), 8)
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
