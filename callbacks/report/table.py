@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.report.quantities import to_rich
+from callbacks.run.stop_record import recorded_reason
 from datamodules.files import atomic_path
 
 SCHEMA = "astrolit.report/2"
@@ -190,10 +191,11 @@ def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """Return seed, checkpoint, stop reason, run record and data provenance of a run."""
     data = getattr(trainer, "datamodule", None)
     seed = os.environ.get("PL_GLOBAL_SEED")
-    record = dict(getattr(module, "run_record", {}))
+    path = trainer.ckpt_path
+    record = getattr(module, "run_record", {}) | (recorded_reason(path) if path else {})
     return {
         "seed": int(seed) if seed is not None else None,
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "checkpoint": str(path) if path else None,
         "stop_reason": record.get("stop_reason"),
         "run_record": record,
         "provenance": data.provenance() if isinstance(data, Provenance) else {},

@@ -34,15 +34,12 @@ from callbacks.run.checkpoints import (
 from callbacks.run.exact_resume import ExactResume
 from callbacks.run.nonfinite import NonFiniteGuard
 from callbacks.run.preemption import PreemptionCheckpoint
+from callbacks.run.stop_record import StopRecord
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
-from lightning_modules.cli import alerts
+from lightning_modules.cli import alerts, ensemble
 from lightning_modules.cli.beside import put_beside
-from lightning_modules.cli.checkpoints import (
-    load_weights,
-    read_checkpoint,
-    remembered_model,
-)
+from lightning_modules.cli.checkpoints import load_weights, read_checkpoint
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
     MODE,
@@ -60,12 +57,14 @@ from lightning_modules.cli.shipped_configs import (
     run_name,
 )
 from lightning_modules.cli.trainer import AstroTrainer
+from lightning_modules.remembered import remembered_model
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 
 DESCRIPTION = """Deep learning for astrophysics: each method a model, its data and a report. Besides
-the subcommands below, `astrolit configs` lists the shipped configurations and `astrolit alerts`
-answers live microlensing alerts."""
+the subcommands below, `astrolit configs` lists the shipped configurations, `astrolit sweep` tries
+settings, `astrolit ensemble` makes one model of several runs and `astrolit alerts` answers live
+microlensing alerts."""
 
 
 class AstroCLI(LightningCLI):
@@ -258,7 +257,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
             # Preemption last: the others finish a batch before it saves.
-            "callbacks": [NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
+            "callbacks": [StopRecord(), NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
@@ -291,6 +290,8 @@ def main(args: list[str] | None = None) -> None:
             _print_configs()
         elif words[:1] == ["alerts"]:
             alerts.main(words[1:])
+        elif words[:1] == ["ensemble"]:
+            ensemble.main(words[1:])
         else:
             make_cli(args)
             if torch.distributed.is_initialized():

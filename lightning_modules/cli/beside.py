@@ -32,10 +32,25 @@ def put_beside(runs: Mapping[str, str], trainer: Trainer, data: BaseDataModule) 
         raise ValueError("--beside needs a report in trainer.callbacks, such as ClusteringReport")
     for name, place in runs.items():
         path = find_checkpoint(place)
-        _check_data(f"--beside.{name} {place}", trained_data(path), data)
+        check_data(f"--beside.{name} {place}", trained_data(path), data)
         module = load_model(path)
         for report in reports:
             report.beside[name] = module
+
+
+def run_config(path: str) -> Path:
+    """Return the configuration of the run that a checkpoint lies in.
+
+    Raises:
+        FileNotFoundError: If no configuration lies in that folder.
+    """
+    config = (run_folder(path) or Path(path).parent) / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"{path}: no config.yaml in {config.parent} says what this model was trained on; give "
+            "the folder of a run of `astrolit fit`"
+        )
+    return config
 
 
 def trained_data(path: str) -> BaseDataModule:
@@ -47,21 +62,24 @@ def trained_data(path: str) -> BaseDataModule:
     Raises:
         FileNotFoundError: If no configuration lies in that folder.
     """
-    config = (run_folder(path) or Path(path).parent) / "config.yaml"
-    if not config.is_file():
-        raise FileNotFoundError(
-            f"{path}: no config.yaml in {config.parent} says what this model was trained on; give "
-            "the folder of a run of `astrolit fit`"
-        )
     parser = AstroParser()
     parser.add_subclass_arguments(BaseDataModule, "data")
-    block = renew_config(yaml.safe_load(config.read_text())["data"])
+    block = renew_config(yaml.safe_load(run_config(path).read_text())["data"])
     found: BaseDataModule = parser.instantiate_classes(parser.parse_object({"data": block})).data
     return found
 
 
-def _check_data(where: str, trained: BaseDataModule, tested: BaseDataModule) -> None:
-    """Refuse a run whose training may have seen what is held out here."""
+def check_data(where: str, trained: BaseDataModule, tested: BaseDataModule) -> None:
+    """Refuse a run whose training may have seen what is held out here.
+
+    Args:
+        where: The run, for the message.
+        trained: What it was trained on; nothing need be set up.
+        tested: What it is to be tested on.
+
+    Raises:
+        ValueError: If source, seed or shares of the split differ.
+    """
     before, now = _split(trained), _split(tested)
     differ = [name for name in now if before[name] != now[name]]
     if differ:

@@ -45,7 +45,7 @@ class Drawn:
 
 
 def cluster_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array) -> Figure:
-    """Return a column of charts for each cluster.
+    """Return a column of charts for each cluster, a row if there is but one.
 
     Args:
         drawn: The clusters, at least one.
@@ -56,7 +56,8 @@ def cluster_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array
     photometry = [x for x in (sample.colour, sample.magnitude) if x is not None]
     diagram = np.stack(photometry, 1) if len(photometry) == 2 else np.zeros((0, 2))
     rows = 3 if np.isfinite(diagram).all(1).any() else 2
-    figure, axes = new_figure(rows, len(drawn), panel=(4.2, 4.0))
+    shape = (rows, len(drawn)) if len(drawn) > 1 else (1, rows)
+    figure, axes = new_figure(*shape, panel=(4.2, 4.0))
     place, motion = sample.astrometry[:, :2], sample.astrometry[:, 3:]
     for column, one in enumerate(drawn):
         sky_chart(axes[column], one, place)
@@ -80,7 +81,8 @@ def sky_chart(axis: Axes, one: Drawn, place: Array) -> None:
     scale = (cluster.ellipse(np.array([cluster.radius]), angles)[0] - cluster.centre) * ARCMIN
     label = "scale radius" if cluster.nu is not None else "half of the members"
     axis.plot(*scale.T, color="black", linewidth=1.2, label=label)
-    half = 6.0 * cluster.radius * ARCMIN
+    farthest = np.nanmax(np.abs(place - cluster.centre))
+    half = min(6.0 * cluster.radius, 1.03 * farthest) * ARCMIN
     axis.set(xlim=(half, -half), ylim=(-half, half), aspect="equal", title=one.name)
     axis.set(xlabel="east of the centre [arcmin]", ylabel="north of the centre [arcmin]")
     shades = [0.1, 0.5, 0.9]

@@ -13,14 +13,14 @@ from callbacks.clustering.figures.charts import palette
 from callbacks.clustering.figures.clusters import ARCMIN, Drawn
 from callbacks.clustering.structure import Footprint, density_profile, kinematic_profile
 from callbacks.report.figures import new_figure
-from callbacks.report.plots import GREY, logarithmic
+from callbacks.report.plots import GREY
 
 Array = NDArray[Any]
 RADIUS = "distance from the centre [arcmin]"
 
 
 def profile_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array) -> Figure:
-    """Return a column of profiles for each cluster.
+    """Return a column of profiles for each cluster, a row if there is but one.
 
     Args:
         drawn: The clusters, at least one.
@@ -30,7 +30,8 @@ def profile_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array
     assert sample.astrometry is not None
     place, motion = sample.astrometry[:, :2], sample.astrometry[:, 3:]
     sky = Footprint.of_stars(place[np.isfinite(place).all(1)])
-    figure, axes = new_figure(3, len(drawn), panel=(4.4, 3.2))
+    shape = (3, len(drawn)) if len(drawn) > 1 else (1, 3)
+    figure, axes = new_figure(*shape, panel=(4.4, 3.4))
     for column, one in enumerate(drawn):
         density, dispersion, rotation = axes[column :: len(drawn)]
         density_chart(density, one, place, sky)
@@ -38,8 +39,8 @@ def profile_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array
         dispersion_chart(dispersion, one, kinematics)
         rotation_chart(rotation, one, kinematics)
         for axis in (density, dispersion, rotation):
-            logarithmic(axis, "x")
-            axis.set(xlabel=RADIUS, xlim=density.get_xlim())
+            axis.set(xlabel=RADIUS, xscale="log", xlim=density.get_xlim())
+            axis.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -73,8 +74,8 @@ def density_chart(axis: Axes, one: Drawn, place: Array, sky: Footprint) -> None:
         curve = cluster.density(fine) * cluster.probability.sum() / share
         label = rf"fit: $\nu$ = {cluster.nu:.2g}, a = {cluster.radius * ARCMIN:.2g} arcmin"
         axis.plot(fine * ARCMIN, curve * scale, color="black", linewidth=1.4, label=label)
-    logarithmic(axis, "y")
-    axis.set(title=one.name, ylabel="stars per arcmin²")
+    axis.set(title=one.name, ylabel="stars per arcmin²", xscale="log", yscale="log")
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.legend(loc="lower left")
 
 
