@@ -63,6 +63,8 @@ class ClusterMixture(PassModule):
 
     OF_CLUSTERS: ClassVar[tuple[str, ...]] = ("centre", "shape", "degrees", "mean", "dispersion")
     """Parameters with a row for each cluster."""
+    field_column: ClassVar[int] = 0
+    """Column of `probability` that is the field."""
     weight: Tensor
     centre: Tensor
     shape: Tensor
