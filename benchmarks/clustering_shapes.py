@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import yaml
 from lightning.pytorch import Trainer
 from measure import quiet, record
@@ -182,7 +181,9 @@ def simulated(seed: int, folder: str, **settings: Any) -> Fitted:
 
 def published(path: Path) -> CatalogFile:
     """Return a star catalogue of Vasiliev & Baumgardt, read as the shipped configuration does."""
-    config = yaml.safe_load((config_folder() / "clustering" / "vasiliev_baumgardt.yaml").read_text())
+    config = yaml.safe_load(
+        (config_folder() / "clustering" / "vasiliev_baumgardt.yaml").read_text()
+    )
     return CatalogFile(path=str(path), **config["data"]["init_args"]["source"]["init_args"])
 
 
