@@ -178,7 +178,9 @@ class Seeding:
         drawn = torch.randperm(len(good), generator=generator)[: self.num_candidates]
         scored = []
         for star in good[drawn].tolist():
-            parallax = float((stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0))
+            parallax = float(
+                (stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0)
+            )
             near = (parallax * WARM) ** 2
             for spread in (variance, variance + near)[: 1 + (near > variance)]:
                 scored += score(star, spread, before, stars, footprint)
