@@ -208,8 +208,7 @@ def _intrinsic(p: Parameters, wide: Tensor, log_determinant: Tensor) -> list[Ten
     falling = p.dispersion.square() * wide**-0.5
     depth = (0.5 * log_determinant).exp() * wide * math.radians(1.0) ** 2
     return [
-        depth * p.mean[..., i] * p.mean[..., j] + (falling if i == j > 0 else 0.0)
-        for i, j in PAIRS
+        depth * p.mean[..., i] * p.mean[..., j] + (falling if i == j > 0 else 0.0) for i, j in PAIRS
     ]
 
 

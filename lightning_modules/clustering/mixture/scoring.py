@@ -197,18 +197,25 @@ class Ascent:
         if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
             self.correction = torch.zeros_like(target.curvature)
+        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # the last pass of a fit
+            self.target = target
         else:
-            moved, bent = theta - self.theta, self.target.gradient - target.gradient
-            gain = float(target.value - self.target.value)
-            self.kept = gain >= 0.0
-            if self.kept:
-                self.theta, self.target = theta, target
-            self._trust(gain / max(self.expected, 1e-300))
-            if not self.lifted:  # else the gradient has changed by more than the step
-                self._correct(self.target.curvature, moved, bent)
-            self.lifted = False
+            self._judge(theta, target)
         move, self.expected = self._move(self.target)
         return self.theta + move, self.expected
+
+    def _judge(self, theta: Tensor, target: Target) -> None:
+        """Keep a step or take it back; learn from it in either case."""
+        before, at_before = self.best
+        moved, bent = theta - before, at_before.gradient - target.gradient
+        gain = float(target.value - at_before.value)
+        self.kept = gain >= 0.0
+        if self.kept:
+            self.theta, self.target = theta, target
+        self._trust(gain / max(self.expected, 1e-300))
+        if not self.lifted:  # else the gradient has changed by more than the step
+            self._correct(self.best[1].curvature, moved, bent)
+        self.lifted = False
 
     def _trust(self, ratio: float) -> None:
         """Change the damping by the ratio of the gain to the gain expected."""

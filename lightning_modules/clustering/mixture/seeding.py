@@ -71,23 +71,22 @@ class Seeding:
         max_clusters: Most components of clusters.
         num_field: Components of the field.
         seed: Fixes all draws.
+        tails: Whether a component that shares centre and motion with another one is kept.
         num_candidates: Stars that candidates sit on.
         num_starts: Candidates that EM begins from.
-        tails: Whether a component that shares centre and motion with another one is kept.
     """
 
     max_clusters: int
     num_field: int = 3
     seed: int = 0
+    tails: bool = False
     num_candidates: int = 300
     num_starts: int = 6
-    tails: bool = False
 
     def find(
         self,
         stars: Stars,
         footprint: Footprint,
-        num_stars: int,
         prior: scoring.LogPrior = scoring.log_prior,
     ) -> Parameters:
         """Return a mixture to begin the fit from.
@@ -95,13 +94,12 @@ class Seeding:
         Args:
             stars: A random part of the stars, a few thousand.
             footprint: The sky that was looked at.
-            num_stars: Of all stars, for the penalty.
             prior: Log prior of parameters.
         """
         generator = torch.Generator().manual_seed(self.seed)
         field, _ = em.fit(self._field(stars, generator), stars, footprint, 40)
         found, value = scoring.climb(field, stars, footprint, prior)
-        penalty = 5.0 * math.log(num_stars) + 10.0
+        penalty = 5.0 * math.log(len(stars.motion)) + 10.0
         for _ in range(self.max_clusters):
             trial, trial_value = self._one_more(found, stars, footprint, prior, generator)
             if trial is None or trial_value - value < penalty:
@@ -178,7 +176,9 @@ class Seeding:
         drawn = torch.randperm(len(good), generator=generator)[: self.num_candidates]
         scored = []
         for star in good[drawn].tolist():
-            parallax = float((stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0))
+            parallax = float(
+                (stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0)
+            )
             near = (parallax * WARM) ** 2
             for spread in (variance, variance + near)[: 1 + (near > variance)]:
                 scored += score(star, spread, before, stars, footprint)
