@@ -124,15 +124,18 @@ class ClusterMixture(MixturePasses):
         tail = {"tail": share[:, :k][:, core != own].sum(1).float()} if self.seeding.tails else {}
         return found | tail
 
+    def on_train_epoch_end(self) -> None:
+        """After the last pass, log what was found."""
+        super().on_train_epoch_end()
+        for row in self.parameter_rows() if self.is_at_end else []:
+            values = {f"cluster_{row['cluster']}/{name}": row[name] for name in row}
+            self.log_dict(values, rank_zero_only=True)
+
     def on_train_end(self) -> None:
-        """Say what was found, and log it."""
+        """Say what was found."""
         found = self.parameter_rows()
         field = 1.0 - sum(row["weight"] for row in found)
         rank_zero_info("\n".join(lines(found, field, float(self.mixture.error_scale))))
-        for logger in self.loggers:
-            for row in found:
-                values = {f"cluster_{row['cluster']}/{name}": row[name] for name in row}
-                logger.log_metrics(values, step=self.global_step)
 
     @torch.no_grad()
     def parameter_rows(self) -> list[dict[str, float]]:
@@ -151,7 +154,7 @@ class ClusterMixture(MixturePasses):
             k = p.num_clusters
             return p.weight[:k] if self.gate is None else self.gate.mean_share(p.weight, k)
 
-        return rows(mixture, self.covariance[:size, :size], cores(mixture), share)
+        return rows(mixture, self.curvature[:size, :size], cores(mixture), share)
 
     def _search(self) -> tuple[Grid, Tensor | None, Parameters]:
         """Return the footprint, the photometry of a sample and the mixture to begin from."""

@@ -43,7 +43,7 @@ class MixturePasses(PassModule):
     """
 
     num_clusters: Tensor
-    covariance: Tensor
+    curvature: Tensor
     occupied: Tensor
     corner: Tensor
     cell: Tensor
@@ -58,7 +58,7 @@ class MixturePasses(PassModule):
         size = count_coordinates(max_clusters, num_field)
         buffers = {**nothing._asdict(), **Grid.empty()._asdict()}
         buffers["num_clusters"] = torch.tensor(-1)  # not searched for yet
-        buffers["covariance"] = torch.zeros(size, size, dtype=torch.float64)
+        buffers["curvature"] = torch.zeros(size, size, dtype=torch.float64)
         for name, value in buffers.items():
             self.register_buffer(name, value)
         has_gate = photometry != "none"
@@ -77,6 +77,11 @@ class MixturePasses(PassModule):
         if int(self.num_clusters) < 0:
             raise ValueError("this ClusterMixture was not fitted yet; call Trainer.fit first")
         return self._buffers_of_parameters().used(int(self.num_clusters))
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether this pass is the last, after which the parameters are the best."""
+        return self.converged or self.trainer.current_epoch + 1 == self.trainer.max_epochs
 
     @property
     def footprint(self) -> Footprint:
@@ -134,7 +139,7 @@ class MixturePasses(PassModule):
         target = scoring.Target.of(tried, self.footprint, whole, self.log_prior)
         theta, gain = self.ascent.step(coordinates(tried), target)
         best, at_best = self.ascent.best
-        self.covariance.zero_()[: len(theta), : len(theta)] = at_best.covariance
+        self.curvature.zero_()[: len(theta), : len(theta)] = at_best.curvature
         if self.gate is not None and gain < GATE_WAITS:
             gain += self._improve_gate(self.gate, sums["totals"], tried.weight)
         if gain < self.min_gain:
@@ -142,8 +147,7 @@ class MixturePasses(PassModule):
             self.run_record["stop_reason"] = (
                 f"the next step would gain {gain:.1e} in log likelihood, less than {self.min_gain}"
             )
-        is_last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
-        end = best if self.converged or is_last else theta
+        end = best if self.is_at_end else theta
         self._assign(parameters_at(end, tried.num_clusters, self.num_field))
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:

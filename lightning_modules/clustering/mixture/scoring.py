@@ -24,6 +24,8 @@ from lightning_modules.clustering.mixture.likelihood import (
 LogPrior = Callable[[Parameters], Tensor]
 MAX_STEP = 2.0
 """Of any coordinate in one step."""
+LEAST_RIDGE = 1e-3
+"""First addition to the curvature if a step is too long."""
 TRUST = 1e-3
 """First damping."""
 
@@ -91,15 +93,6 @@ class Target(NamedTuple):
     value: Tensor
     gradient: Tensor
     curvature: Tensor
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the coordinates, the inverse of the curvature, (P, P).
-
-        What nothing knows has a deviation of 1000.
-        """
-        least = 1e-6 * torch.eye(len(self.gradient), dtype=self.curvature.dtype)
-        return torch.linalg.inv(self.curvature + least.to(self.curvature.device))
 
     @classmethod
     def of(
@@ -240,9 +233,11 @@ class Ascent:
         """Return the damped step and the gain that the quadratic model expects of it."""
         assert self.correction is not None
         whole = target.curvature + self.correction
-        damped = whole + torch.diag(self.damping * (whole.diagonal() + 1.0))
-        move = torch.linalg.solve(damped, target.gradient)
-        move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
+        damping, move = self.damping * (whole.diagonal() + 1.0), torch.full((1,), torch.inf)
+        ridge = 0.1 * LEAST_RIDGE
+        while float(move.abs().max()) > MAX_STEP:  # holds back what little is known of, no more
+            move = torch.linalg.solve(whole + torch.diag(damping + ridge), target.gradient)
+            ridge = 10.0 * ridge
         return move, float(target.gradient @ move - 0.5 * move @ whole @ move)
 
 

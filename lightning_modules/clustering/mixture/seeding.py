@@ -64,8 +64,8 @@ class Seeding:
 
     Candidates sit on well-measured stars and are scored by the gain in log likelihood; EM goes on
     from the best ones, beside the field as it is and beside a fresh one; the likeliest is kept if
-    it gains more than 5 ln n + 10 over the mixture without it, and over one in which its motions
-    are one more component of the field: a cluster is a place too. None is an answer.
+    it gains more than 5 ln n + 10 over the mixture without it, and half of that over one in which
+    its motions are one more component of the field: a cluster is a place too. None is an answer.
 
     Attributes:
         max_clusters: Most components of clusters.
@@ -105,7 +105,7 @@ class Seeding:
             if trial is None or trial_value - value < penalty:
                 break
             _, spread = scoring.climb(spread_out(trial), stars, footprint, prior)
-            if trial_value - spread < penalty:
+            if trial_value - spread < 0.5 * penalty:  # as many parameters: only the place is new
                 break
             found, value = trial, trial_value
         return found

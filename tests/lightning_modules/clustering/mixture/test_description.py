@@ -46,11 +46,11 @@ def test_errors_are_those_of_finite_differences() -> None:
     theta = coordinates(p._replace(shape=p.shape + tensor(1e-4, 1e-4, 0.0)))
     generator = torch.Generator().manual_seed(0)
     factor = 1e-3 * torch.randn(len(theta), len(theta), generator=generator, dtype=torch.float64)
-    covariance = factor @ factor.T
+    covariance = factor @ factor.T + 1e-6 * torch.eye(len(theta), dtype=torch.float64)
     step = 1e-5 * torch.eye(len(theta), dtype=torch.float64)
     slope = torch.stack([(values(theta + d) - values(theta - d)) / 2e-5 for d in step], 1)
     expected = (slope @ covariance @ slope.T).diagonal().sqrt().tolist()
-    found = rows(parameters_at(theta, 2, 2), covariance, APART, share)
+    found = rows(parameters_at(theta, 2, 2), torch.linalg.inv(covariance), APART, share)
     errors = [row[f"{name}_error"] for row in found for name in QUANTITIES]
     assert errors == pytest.approx(expected, rel=1e-4)
 
@@ -60,7 +60,7 @@ def test_the_correlation_is_that_of_the_mean_proper_motion() -> None:
     covariance = torch.eye(len(coordinates(p))).double()
     where = [i for i, v in enumerate(coordinates(p).tolist()) if v in (-3.0, 1.0)][:2]
     covariance[where[0], where[1]] = covariance[where[1], where[0]] = 0.4
-    (row,) = rows(p, covariance, APART[:1], share)
+    (row,) = rows(p, torch.linalg.inv(covariance), APART[:1], share)
     assert row["pmra_pmdec_corr"] == pytest.approx(0.4)
 
 
