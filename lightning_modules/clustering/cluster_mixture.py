@@ -33,20 +33,23 @@ class ClusterMixture(MixturePasses):
 
     Cluster k: S_k is a bivariate Student-t with ν_k degrees of freedom and shape matrix A_k,
     divided by its share inside the footprint (ν = 2 is Plummer's profile, ν = γ - 2 that of Elson,
-    Fall & Freeman 1987, A_k the ellipticity); Σ_k(r) = diag(0, s², s²) with s² = σ_k² (1 +
-    r²/ν_k)^(-1/2), r² = (x - c_k)ᵀ A_k⁻¹ (x - c_k). Field: Gaussians of the true u (extreme
-    deconvolution) times one log-linear density F over the footprint, which is an occupancy grid of
-    the training stars. η multiplies all formal errors. What a star lacks of u is marginalised.
+    Fall & Freeman 1987, A_k the ellipticity); Σ_k(r) = diag(0, s², s²) + δ² m_k m_kᵀ with the
+    dispersion s² = σ_k² (1 + r²/ν_k)^(-1/2) and the depth of a sphere in units of its distance,
+    δ² = √|A_k| (1 + r²/ν_k), where r² = (x - c_k)ᵀ A_k⁻¹ (x - c_k). Field: Gaussians of the true u
+    (extreme deconvolution) times one log-linear density F over the footprint, which is an occupancy
+    grid of the training stars. η multiplies all formal errors. What a star lacks of u is
+    marginalised. With `photometry` the shares π of clusters and field depend on G and BP-RP.
 
     Nothing is told where clusters are or how many: on a random part of the training split the field
     is fitted alone, then clusters are added one by one while each gains more than 5 ln n + 10 in
-    log likelihood (`Seeding`); none is an answer. The passes then fit all parameters at once to the
-    whole training split by Fisher scoring, under the priors of `log_prior`, and end when the next
-    step would gain less than `tolerance`. Memory does not grow with the number of stars, and every
-    number of processes finds the same.
+    log likelihood, n being the stars searched (`Seeding`); none is an answer. The passes then fit
+    all parameters at once to the whole training split by Fisher scoring, under the priors of
+    `log_prior`, and end when the next step would gain less than `tolerance`. Memory does not grow
+    with the number of stars, and every number of processes finds the same.
 
     All parameters are buffers in physical units (`mixture` returns them; rows beyond
-    `num_clusters` are unused). A subclass adds physics to `log_prior`.
+    `num_clusters` are unused), and `parameter_rows` gives each cluster's with errors. A subclass
+    adds physics to `log_prior`.
 
     Reference: Vasiliev & Baumgardt 2021 (arXiv:2102.09568) for the model of the errors and the
     clusters; Bovy, Hogg & Roweis 2011 (arXiv:0905.2979) for the field.
@@ -57,7 +60,10 @@ class ClusterMixture(MixturePasses):
         tails: Whether a component that shares centre and motion with a cluster, as badly measured
             members of a crowded core do, may be kept beside it: the cluster's probability is then
             the sum of both, and `predict_step` gives the share of such components as `tail`.
-        seed: Fixes the draws of the search.
+        photometry: Gate of the shares, which the passes fit too: a `histogram` or a small `network`
+            of magnitude and colour. It helps where members follow a sequence that the field does
+            not; the batch then needs `magnitude` and `colour`, NaN where absent.
+        seed: Fixes the draws of the search and the network's first weights.
         search_stars: Stars that clusters are searched among.
         tolerance: The fit ends when the next step would raise the log likelihood by less.
     """
