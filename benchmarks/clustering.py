@@ -1,9 +1,10 @@
 """Speed of the mixture beside scikit-learn's, and of training under Lightning.
 
-The mixture, Gaussian mixture (K + 1 components, 5 starts) and HDBSCAN, as in the report, are fitted
-to 24,000 simulated stars with one and two clusters, and compared in CPU seconds and F1; the mixture
-alone to 100,000: its passes grow with the number of stars, its search and its sums do not. Autoencoders train
-against a bare loop over the same network and loader. See `measure.py` for the lines. Run alone:
+The mixture, a Gaussian mixture (K + 1 components, 5 starts) and HDBSCAN, as in the report, are
+fitted to 24,000 simulated stars with one and two clusters, and compared in CPU seconds and F1; the
+mixture alone to 100,000: its passes grow with the number of stars, its search and its sums do not.
+An autoencoder trains against a bare loop over the same network and loader. See `measure.py` for the
+lines. Run alone:
 `python benchmarks/clustering.py [fits] [large] [training]`.
 """
 
@@ -97,6 +98,108 @@ def large(folder: Path) -> None:
         f1=fit.scores()["f1"],
         peak_gib={"24000": before, "100000": peak_gib()},
         seconds_of_a_million_at_most=10.0 * fit.seconds,
+    )
+
+
+class Stopwatch(Callback):
+    """CPU seconds from the first training step to the end of training, first epoch left out."""
+
+    def __init__(self) -> None:
+        self.start = self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start at the second epoch: the first one warms up."""
+        if trainer.current_epoch == 1:
+            self.start = time.process_time()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
+        self.seconds = time.process_time() - self.start
+
+
+def command_line(batch_size: int, num_stars: int, folder: Path) -> AstroCLI:
+    """Return the model, data and trainer as `astrolit fit` makes them, default callbacks on."""
+    return make_cli(
+        {
+            "model": {"class_path": "StellarAutoencoder"},
+            "data": {
+                "class_path": "ClusteringDataModule",
+                "init_args": {
+                    "source": {
+                        "class_path": "SyntheticField",
+                        "init_args": {"num_field": num_stars},
+                    },
+                    "batch_size": batch_size,
+                    "val_fraction": 0.0,
+                    "test_fraction": 0.0,
+                    "cache_dir": str(folder),
+                },
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": EPOCHS + 1,
+                "default_root_dir": str(folder),
+                "enable_model_summary": False,
+            },
+            "early_stopping": {"patience": None},
+        },
+        run=False,
+    )
+
+
+def lightning_seconds(batch_size: int, num_stars: int, folder: Path) -> float:
+    """Return CPU seconds of EPOCHS epochs under the Trainer."""
+    cli = command_line(batch_size, num_stars, folder)
+    stopwatch = Stopwatch()
+    cli.trainer.callbacks.append(stopwatch)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    return stopwatch.seconds
+
+
+def bare_seconds(batch_size: int, num_stars: int, folder: Path) -> float:
+    """Return CPU seconds of EPOCHS epochs of a plain loop over the same network and loader."""
+    cli = command_line(batch_size, num_stars, folder)
+    model, data = cli.model, cli.datamodule
+    assert isinstance(model, StellarAutoencoder)
+    assert isinstance(data, ClusteringDataModule)
+    data.setup("fit")
+    model.fit_statistics(data.training_statistics())
+    model.train()
+    optimizer: Any = model.configure_optimizers()
+    loader: Any = data.train_dataloader()
+    start = 0.0
+    for epoch in range(EPOCHS + 1):
+        loader.sampler.set_epoch(epoch)
+        if epoch == 1:
+            start = time.process_time()
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = model.step(batch, "train")["loss"]
+            loss.backward()
+            optimizer.step()
+    return time.process_time() - start
+
+
+def measure(batch_size: int, steps: int, folder: Path) -> None:
+    """Print one case.
+
+    Args:
+        batch_size: Stars in a batch.
+        steps: Batches in an epoch.
+        folder: Where data and runs go.
+    """
+    num_stars = batch_size * steps
+    command_line(batch_size, num_stars, folder).datamodule.prepare_data()
+    ours, peer = alternate(
+        lambda _: lightning_seconds(batch_size, num_stars, folder),
+        lambda _: bare_seconds(batch_size, num_stars, folder),
+        repetitions=REPETITIONS,
+    )
+    report(
+        f"clustering/training batch={batch_size} steps={steps}",
+        "CPU us a sample",
+        *([1e6 * seconds / (EPOCHS * num_stars) for seconds in times] for times in (ours, peer)),
+        "bare PyTorch loop",
     )
 
 
