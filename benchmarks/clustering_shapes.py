@@ -4,7 +4,8 @@ Prints one line a case (see `measure.py`), mean and standard deviation over seed
 fitted without centre, labels or number of clusters, by `ClusterMixture` as it is by default. Labels
 and truth score the answer only, on all stars, of which 70 % were fitted on. Run alone:
 `python benchmarks/clustering_shapes.py [cases] [--seeds 0 1 2] [--catalogues FOLDER]`, where FOLDER
-holds the star catalogues of Vasiliev & Baumgardt 2021 (`*.txt.gz`).
+holds the star catalogues of Vasiliev & Baumgardt 2021 (`*.txt.gz`), and beside FOLDER lies their
+table of mean motions (`vb21_gc_mean_params.txt`).
 """
 
 import argparse
@@ -113,6 +114,8 @@ class Fitted:
         label: 0 field, 1..K clusters, (n,).
         probability: (n, 1 + clusters).
         seconds: CPU seconds of the fit, its search among them.
+        passes: Over the training split.
+        held_out: Mean log likelihood of the 20 % held out, in nats.
     """
 
     def __init__(self, source: ClusteringSource, seed: int, folder: str, **model: Any) -> None:
@@ -132,6 +135,9 @@ class Fitted:
         trainer.fit(self.model, datamodule=self.data)
         self.seconds = time.process_time() - start
         self.passes = trainer.current_epoch
+        held_out = self.data.rows["test"]
+        rows = {name: values[held_out] for name, values in self.data.columns.items()}
+        self.held_out = float(self.model.log_terms(rows).logsumexp(1).mean())
         self.label = self.data.columns["label"].numpy()
         self.probability = self.model.predict_step(self.data.columns)["probability"].numpy()
 
@@ -152,6 +158,7 @@ class Fitted:
             "eta": float(self.model.error_scale),
             "seconds": self.seconds,
             "passes": float(self.passes),
+            "held_out": self.held_out,
         }
 
     def pulls(self, source: SyntheticField) -> list[float]:
@@ -207,7 +214,7 @@ def shapes(seeds: list[int], folder: str) -> None:
 
 
 def hard(seeds: list[int], folder: str) -> None:
-    """Print two lines: cluster 1 moves like the field, without and with photometry."""
+    """Print a line for each gate: cluster 1 moves like the field."""
     for photometry in ("none", "histogram", "network"):
         case = {"num_field": 6000, "clusters": HARD, "model": {"photometry": photometry}}
         fits = [simulated(seed, folder, **case).scores() for seed in seeds]
@@ -237,13 +244,32 @@ def coverage(seeds: list[int], folder: str) -> None:
            std=float(np.std(pulls)), largest=float(size.max()))  # fmt: skip
 
 
-def catalogues(seeds: list[int], folder: str, files: list[Path]) -> None:
+def offset(fit: Fitted, means: Path) -> Scores:
+    """Return how far the first cluster's mean motion is from the published one of its place.
+
+    Args:
+        fit: To one catalogue.
+        means: Table of Vasiliev & Baumgardt: name, ra, dec, ..., pmra, pmdec and errors.
+    """
+    table = np.genfromtxt(means, usecols=(1, 2, 9, 10, 12, 13))
+    ra, dec = fit.data.centre
+    apart = np.hypot((table[:, 0] - ra) * np.cos(np.radians(dec)), table[:, 1] - dec)
+    published_motion, error = np.split(table[apart.argmin()][2:], 2)
+    (row, *_) = fit.model.parameter_rows()
+    size = np.abs(np.array([row["pmra"], row["pmdec"]]) - published_motion)
+    own = np.array([row["pmra_error"], row["pmdec_error"]])
+    return {"offset": float(size.max()), "allowed": float((size / (0.01 + 2 * own)).max()),
+            "published_error": float(error.max())}  # fmt: skip
+
+
+def catalogues(seeds: list[int], folder: str, files: list[Path], table: Path) -> None:
     """Print a line for each catalogue, and one for their mean."""
     means = []
     for path in files:
-        fits = [Fitted(published(path), seed, folder).scores() for seed in seeds]
-        summarise(path.name.removesuffix(".txt.gz"), fits)
-        means.append({"f1": statistics.mean(scores["f1"] for scores in fits)})
+        fits = [Fitted(published(path), seed, folder) for seed in seeds]
+        scores = [fit.scores() | (offset(fit, table) if table.exists() else {}) for fit in fits]
+        summarise(path.name.removesuffix(".txt.gz"), scores)
+        means.append({"f1": statistics.mean(score["f1"] for score in scores)})
     summarise("catalogues", means)
     record("clustering/catalogues lowest", f1=min(scores["f1"] for scores in means))
 
@@ -260,7 +286,8 @@ def main() -> None:
     }
     if arguments.catalogues:
         files = sorted(arguments.catalogues.glob("*.txt.gz"))
-        cases["catalogues"] = partial(catalogues, files=files)
+        table = arguments.catalogues.parent / "vb21_gc_mean_params.txt"
+        cases["catalogues"] = partial(catalogues, files=files, table=table)
     quiet()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for name in arguments.cases or cases:

@@ -21,7 +21,7 @@ Share = Callable[[Parameters], Tensor]
 
 
 def rows(
-    parameters: Parameters, covariance: Tensor, core: Tensor, share: Share
+    parameters: Parameters, curvature: Tensor, core: Tensor, share: Share
 ) -> list[dict[str, float]]:
     """Return a dict for each cluster: `cluster` (from 1), `QUANTITIES` with errors, a correlation.
 
@@ -30,7 +30,8 @@ def rows(
 
     Args:
         parameters: Of the mixture.
-        covariance: Of its coordinates, (P, P).
+        curvature: Information on its coordinates, (P, P), whose inverse is their covariance; what
+            nothing tells of has a deviation of 1000.
         core: Of each component of a cluster the one that stands for it, itself or another, (K,).
         share: Gives the shares of the stars of the components of clusters, (K,), differentiable.
     """
@@ -43,6 +44,8 @@ def rows(
         return _quantities(p, core, share(p))
 
     theta = coordinates(parameters)
+    least = 1e-6 * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+    covariance = torch.linalg.inv(curvature + least)
     slope = jacobian(values, theta, vectorize=True)  # (clusters, quantities, P)
     spread = slope @ covariance @ slope.transpose(1, 2)
     error = spread.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()

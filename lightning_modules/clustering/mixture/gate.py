@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 Photometry = Literal["none", "histogram", "network"]
+PHOTOMETRY = ("magnitude", "colour")
+"""Keys of a batch that a gate asks for."""
 SIDE = 40
 """Cells a side; one more for stars without a magnitude, one for those without a colour."""
 NUM_CELLS = (SIDE + 1) ** 2

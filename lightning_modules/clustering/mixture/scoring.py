@@ -24,6 +24,8 @@ from lightning_modules.clustering.mixture.likelihood import (
 LogPrior = Callable[[Parameters], Tensor]
 MAX_STEP = 2.0
 """Of any coordinate in one step."""
+LEAST_RIDGE = 1e-3
+"""First addition to the curvature if a step is too long."""
 TRUST = 1e-3
 """First damping."""
 
@@ -91,15 +93,6 @@ class Target(NamedTuple):
     value: Tensor
     gradient: Tensor
     curvature: Tensor
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the coordinates, the inverse of the curvature, (P, P).
-
-        What nothing knows has a deviation of 1000.
-        """
-        least = 1e-6 * torch.eye(len(self.gradient), dtype=self.curvature.dtype)
-        return torch.linalg.inv(self.curvature + least.to(self.curvature.device))
 
     @classmethod
     def of(
@@ -197,18 +190,25 @@ class Ascent:
         if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
             self.correction = torch.zeros_like(target.curvature)
+        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # the last pass of a fit
+            self.target = target
         else:
-            moved, bent = theta - self.theta, self.target.gradient - target.gradient
-            gain = float(target.value - self.target.value)
-            self.kept = gain >= 0.0
-            if self.kept:
-                self.theta, self.target = theta, target
-            self._trust(gain / max(self.expected, 1e-300))
-            if not self.lifted:  # else the gradient has changed by more than the step
-                self._correct(self.target.curvature, moved, bent)
-            self.lifted = False
+            self._judge(theta, target)
         move, self.expected = self._move(self.target)
         return self.theta + move, self.expected
+
+    def _judge(self, theta: Tensor, target: Target) -> None:
+        """Keep a step or take it back; learn from it in either case."""
+        before, at_before = self.best
+        moved, bent = theta - before, at_before.gradient - target.gradient
+        gain = float(target.value - at_before.value)
+        self.kept = gain >= 0.0
+        if self.kept:
+            self.theta, self.target = theta, target
+        self._trust(gain / max(self.expected, 1e-300))
+        if not self.lifted:  # else the gradient has changed by more than the step
+            self._correct(self.best[1].curvature, moved, bent)
+        self.lifted = False
 
     def _trust(self, ratio: float) -> None:
         """Change the damping by the ratio of the gain to the gain expected."""
@@ -233,9 +233,11 @@ class Ascent:
         """Return the damped step and the gain that the quadratic model expects of it."""
         assert self.correction is not None
         whole = target.curvature + self.correction
-        damped = whole + torch.diag(self.damping * (whole.diagonal() + 1.0))
-        move = torch.linalg.solve(damped, target.gradient)
-        move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
+        damping, move = self.damping * (whole.diagonal() + 1.0), torch.full((1,), torch.inf)
+        ridge = 0.1 * LEAST_RIDGE
+        while float(move.abs().max()) > MAX_STEP:  # holds back what little is known of, no more
+            move = torch.linalg.solve(whole + torch.diag(damping + ridge), target.gradient)
+            ridge = 10.0 * ridge
         return move, float(target.gradient @ move - 0.5 * move @ whole @ move)
 
 

@@ -23,31 +23,35 @@ class Sample(NamedTuple):
     Attributes:
         grid: The sky that all of them cover.
         stars: n of them.
-        num_stars: Of all.
+        photometry: Of the stars, what was asked for, (n, c), or None.
     """
 
     grid: Grid
     stars: Stars
-    num_stars: int
+    photometry: Tensor | None
 
     @classmethod
-    def draw(cls, data: Batches, count: int, seed: int) -> "Sample":
+    def draw(cls, data: Batches, count: int, seed: int, photometry: Sequence[str] = ()) -> "Sample":
         """Return a sample of a training split.
 
         Args:
             data: With `features` and `covariance` in its batches.
             count: Stars at most.
             seed: Fixes the draw.
+            photometry: Further keys of the batches, one number a star.
         """
         blocks = data.batches("train", ["features"])
         position = torch.cat([block["features"][:, :2] for block in blocks]).double()
         order = torch.randperm(len(position), generator=torch.Generator().manual_seed(seed))
         wanted = torch.zeros(len(position), dtype=torch.bool)
         wanted[order[:count]] = True
-        parts, start = [], 0
-        for block in data.batches("train", ["features", "covariance"]):
+        parts, extra, start = [], [], 0
+        for block in data.batches("train", ["features", "covariance", *photometry]):
             rows = wanted[start : start + len(block["features"])]
             parts.append(Stars.of_batch(block["features"][rows], block["covariance"][rows]))
+            extra += (
+                [torch.stack([block[key][rows] for key in photometry], 1)] if photometry else []
+            )
             start += len(rows)
         stars = Stars(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        return cls(Grid.of_stars(position), stars, len(position))
+        return cls(Grid.of_stars(position), stars, torch.cat(extra) if extra else None)

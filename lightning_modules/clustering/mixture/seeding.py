@@ -64,30 +64,29 @@ class Seeding:
 
     Candidates sit on well-measured stars and are scored by the gain in log likelihood; EM goes on
     from the best ones, beside the field as it is and beside a fresh one; the likeliest is kept if
-    it gains more than 5 ln n + 10 over the mixture without it, and over one in which its motions
-    are one more component of the field: a cluster is a place too. None is an answer.
+    it gains more than 5 ln n + 10 over the mixture without it, and half of that over one in which
+    its motions are one more component of the field: a cluster is a place too. None is an answer.
 
     Attributes:
         max_clusters: Most components of clusters.
         num_field: Components of the field.
         seed: Fixes all draws.
+        tails: Whether a component that shares centre and motion with another one is kept.
         num_candidates: Stars that candidates sit on.
         num_starts: Candidates that EM begins from.
-        tails: Whether a component that shares centre and motion with another one is kept.
     """
 
     max_clusters: int
     num_field: int = 3
     seed: int = 0
+    tails: bool = False
     num_candidates: int = 300
     num_starts: int = 6
-    tails: bool = False
 
     def find(
         self,
         stars: Stars,
         footprint: Footprint,
-        num_stars: int,
         prior: scoring.LogPrior = scoring.log_prior,
     ) -> Parameters:
         """Return a mixture to begin the fit from.
@@ -95,19 +94,18 @@ class Seeding:
         Args:
             stars: A random part of the stars, a few thousand.
             footprint: The sky that was looked at.
-            num_stars: Of all stars, for the penalty.
             prior: Log prior of parameters.
         """
         generator = torch.Generator().manual_seed(self.seed)
         field, _ = em.fit(self._field(stars, generator), stars, footprint, 40)
         found, value = scoring.climb(field, stars, footprint, prior)
-        penalty = 5.0 * math.log(num_stars) + 10.0
+        penalty = 5.0 * math.log(len(stars.motion)) + 10.0
         for _ in range(self.max_clusters):
             trial, trial_value = self._one_more(found, stars, footprint, prior, generator)
             if trial is None or trial_value - value < penalty:
                 break
             _, spread = scoring.climb(spread_out(trial), stars, footprint, prior)
-            if trial_value - spread < penalty:
+            if trial_value - spread < 0.5 * penalty:  # as many parameters: only the place is new
                 break
             found, value = trial, trial_value
         return found
