@@ -153,6 +153,10 @@ def scatter(
     figure, axes = new_figure(1, len(panels), panel=(4.6, 4.2))
     shown = np.isfinite(points).all(1)
     low, high = np.percentile(points[shown], [trim, 100 - trim], axis=0)
+    for member in (shown & (panel.colours > 0) for panel in panels):
+        if member.any():  # a small cluster aside is not to be cut
+            ends = np.percentile(points[member], [trim, 100 - trim], axis=0)
+            low, high = np.minimum(low, ends[0]), np.maximum(high, ends[1])
     margin = np.where(high > low, 0.04 * (high - low), 1.0)
     (left, bottom), (right, top) = low - margin, high + margin
     for axis, panel in zip(axes, panels, strict=True):

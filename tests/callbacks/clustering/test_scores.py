@@ -306,6 +306,13 @@ def test_baselines_find_blobs_and_apply_to_new_objects(baseline: Any) -> None:
             np.testing.assert_allclose(clustering.probability.sum(1), 1)
 
 
+def test_who_is_in_a_cluster_of_hdbscan_is_a_member_at_one_half() -> None:
+    data, _ = blobs()
+    found = HDBSCANBaseline().fit({"scaled": data}).predict({"scaled": data})
+    chosen = membership(found, np.arange(found.num_columns)) > 0.5
+    np.testing.assert_array_equal(chosen, found.assignment > 0)
+
+
 def test_hdbscan_size_grows_with_the_square_root() -> None:
     assert hdbscan_size(100) == 10
     assert hdbscan_size(10_000) == 50
