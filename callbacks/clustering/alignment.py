@@ -203,10 +203,10 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """Return the class of each column by the labels of some objects.
 
     Columns carry no names, so this is the one place where labels meet a clustering. With a field
-    the clusters take the columns of largest F1 (`align_by_f1`): counts of right objects would call
-    the column of a rare cluster field. A column that means "no cluster" is field, and the others
-    compete for all classes, the field among them, since a method may find the field both as noise
-    and as a cluster. Without a field it is the Hungarian method on counts.
+    the F1 of membership decides which columns are clusters (`align_by_f1`): counts of right objects
+    would call the column of a rare cluster field. A column that means "no cluster" is field, and
+    the others may be field too, since a method may find it both as noise and as a cluster. Without
+    a field it is the Hungarian method on counts.
 
     Args:
         clustering: The answer for the objects to align on.
@@ -214,7 +214,8 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
         has_field: Whether class 0 is the field.
 
     Returns:
-        Classes, shape (K,); -1 for the columns left over.
+        Classes, shape (K,): -1 for further columns of the field, or without a field for those left
+        over; a number beyond the labels for further columns of members.
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
@@ -229,8 +230,7 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
 def membership(clustering: Clustering, alignment: Array) -> Array:
     """Return each star's probability to belong to any cluster, shape (n,).
 
-    The sum over columns aligned with a cluster; columns left over count as field. A hard clustering
-    gives 0 or 1.
+    The sum over columns aligned with a cluster. A hard clustering gives 0 or 1.
     """
     if clustering.probability is None:
         return (alignment[clustering.assignment] > 0).astype(np.float64)

@@ -44,13 +44,13 @@ class ClusteringReport(ReportCallback):
     A model that knows the parameters of its clusters (`parameter_rows`) has them in the report, at
     `model/pmra/cluster=1` with its own error as deviation, and in `parameters.ecsv`.
 
-    Columns of a clustering have no names. Each cluster takes the column that describes it best, by
-    F1, on all labelled stars for `split=all` and on the training and validation splits for
-    `split=held_out`; HDBSCAN's noise is field, and so is the column that a module names as its
-    `field_column`. Columns left over count as wrong in the accuracy and as field in the membership
-    probability, which is the sum over columns aligned with a cluster. F1, completeness and purity
-    are of the stars of membership above 0.5; ARI and NMI need no alignment. Labels serve to score,
-    never to fit.
+    Columns of a clustering have no names. Those that make the F1 of membership largest are the
+    clusters, and each class takes that of them which describes it best, on all labelled stars for
+    `split=all` and on the training and validation splits for `split=held_out`; HDBSCAN's noise is
+    field, and so is the column that a module names as its `field_column`. Columns beyond one a
+    class count as wrong in the accuracy. The membership probability is the sum over columns that
+    are clusters; F1, completeness and purity are of the stars where it is above 0.5. ARI and NMI
+    need no alignment. Labels serve to score, never to fit.
 
     Data without `covariance` are no star catalogue (digits, say): class 0 is a class like others,
     calibration is that of the most likely class, and physical contrasts and star charts are left

@@ -44,7 +44,8 @@ def clustering_figures(
         max_tsne: Objects of t-SNE and UMAP at most.
     """
     every = answers[subsets[0].split]
-    panels, latent = colourings(sample, every), run.rows.get("latent")
+    beside = {f"baseline/{name}" for name in run.beside}
+    panels, latent = colourings(sample, every, beside), run.rows.get("latent")
     figures = {}
     if sample.astrometry is not None and panels:
         figures.update(star_figures(sample, panels))

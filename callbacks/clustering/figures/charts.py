@@ -1,6 +1,6 @@
 """Charts of the whole field: sky, proper motions, colours and magnitudes, one panel an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,33 +42,44 @@ class Panel:
 Panels = Sequence[Panel]
 
 
-def colourings(sample: StarSample, answers: Sequence[Clustering]) -> list[Panel]:
-    """Return what charts are coloured by: the model's answer and, if known, the true classes.
-
-    A cluster of the model has the colour of its class, but keeps the name that it has in the table
-    of parameters: the number of its column.
+def colourings(
+    sample: StarSample, answers: Sequence[Clustering], beside: Collection[str] = ()
+) -> list[Panel]:
+    """Return what charts are coloured by: the answers of models and, if known, the true classes.
 
     Args:
         sample: With labels, if they are known.
         answers: The subjects', the model's first if it has one.
+        beside: Subjects of other trained runs, which are shown too.
     """
-    panels = []
-    if answers and answers[0].subject.startswith("model"):
-        numbers = colour_numbers(answers[0], sample)
-        named = answers[0].field_column is not None
-        names = {
-            int(number): f"cluster {column if named else number}"
-            for column, number in enumerate(numbers)
-        }
-        title = answers[0].subject.replace("_", " ")
-        colours, strength = numbers[answers[0].assignment], answers[0].strength
-        panels.append(Panel(title, colours, strength, names | FIXED))
+    shown = [answer for answer in answers[:1] if answer.subject.startswith("model")]
+    shown += [answer for answer in answers if answer.subject in beside]
+    panels = [panel_of(answer, sample) for answer in shown]
     if sample.label is not None:
         shift, word = (0, "label") if sample.has_field else (1, "class")
         colours = np.where(sample.label >= 0, sample.label + shift, -1)
         names = {int(k): f"{word} {k - shift}" for k in np.unique(colours)}
         panels.append(Panel("labels", colours, np.ones(len(colours)), names | FIXED))
     return panels
+
+
+def panel_of(answer: Clustering, sample: StarSample) -> Panel:
+    """Return the panel of a model's answer.
+
+    A cluster has the colour of its class, but keeps the name that it has in the table of
+    parameters, the number of its column, if the model knows which column is the field.
+
+    Args:
+        answer: A subject's.
+        sample: The objects.
+    """
+    numbers, named = colour_numbers(answer, sample), answer.field_column is not None
+    names = {
+        int(number): f"cluster {column if named else number}"
+        for column, number in enumerate(numbers)
+    }
+    title = answer.subject.removeprefix("baseline/").replace("_", " ")
+    return Panel(title, numbers[answer.assignment], answer.strength, names | FIXED)
 
 
 FIXED = {-1: "unknown", 0: "field"}
@@ -153,6 +164,10 @@ def scatter(
     figure, axes = new_figure(1, len(panels), panel=(4.6, 4.2))
     shown = np.isfinite(points).all(1)
     low, high = np.percentile(points[shown], [trim, 100 - trim], axis=0)
+    for member in (shown & (panel.colours > 0) for panel in panels):
+        if member.any():  # a small cluster aside is not to be cut
+            ends = np.percentile(points[member], [trim, 100 - trim], axis=0)
+            low, high = np.minimum(low, ends[0]), np.maximum(high, ends[1])
     margin = np.where(high > low, 0.04 * (high - low), 1.0)
     (left, bottom), (right, top) = low - margin, high + margin
     for axis, panel in zip(axes, panels, strict=True):

@@ -86,6 +86,9 @@ def test_clusters_of_a_model_that_knows_the_field_keep_their_numbers_as_names() 
         "cluster 2",
         "cluster 3",
     ]
+    twin = replace(answer, subject="baseline/twin", field_column=None)
+    titles = [panel.title for panel in colourings(sample, [answer, twin], {"baseline/twin"})]
+    assert titles == ["model", "twin", "labels"]
     assert labels.names == {-1: "unknown", 0: "field", 1: "label 1", 2: "label 2"}
 
 
