@@ -13,6 +13,7 @@ from .run.checkpoints import (
 from .run.exact_resume import ExactResume
 from .run.nonfinite import NonFiniteGuard
 from .run.preemption import PreemptionCheckpoint
+from .run.stop_record import StopRecord
 from .spectra.report import SpectraReport
 from .spectra.writer import SpectrumWriter
 
@@ -35,4 +36,5 @@ __all__ = [
     "PreemptionCheckpoint",
     "SpectraReport",
     "SpectrumWriter",
+    "StopRecord",
 ]

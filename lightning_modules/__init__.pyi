@@ -2,6 +2,7 @@ from .base import BaseModule
 from .clustering.cluster_mixture import ClusterMixture
 from .clustering.deep_embedded_clustering import DeepEmbeddedClustering
 from .clustering.module import StellarAutoencoder, StellarVAE
+from .ensemble import Ensemble
 from .microlensing.module import TimeDistributedCNN
 from .passes import PassModule
 from .spectra.module import SpectraVAE
@@ -10,6 +11,7 @@ __all__ = [
     "BaseModule",
     "ClusterMixture",
     "DeepEmbeddedClustering",
+    "Ensemble",
     "PassModule",
     "SpectraVAE",
     "StellarAutoencoder",

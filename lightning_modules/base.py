@@ -14,6 +14,7 @@ from lightning_modules.metrics.means import NamedMeans
 from lightning_modules.nn import processes
 from lightning_modules.old_names import renew_arguments, renew_callback_states, renew_config
 from lightning_modules.optimizers import OptimizedModule, Schedule
+from lightning_modules.stopping import stop_reason
 
 Batch = dict[str, Tensor]
 
@@ -122,6 +123,16 @@ class BaseModule(OptimizedModule, ABC):
         self._measure(batch, "test")
         return self.predict_step(batch, batch_idx)
 
+    def on_train_start(self) -> None:
+        """Forget why an earlier training ended."""
+        super().on_train_start()
+        self.run_record.pop("stop_reason", None)
+
+    def on_train_end(self) -> None:
+        """Record why this training ended, unless the model has said so itself."""
+        reason = stop_reason(self.trainer, self.trainer.current_epoch)
+        self.run_record.setdefault("stop_reason", reason)
+
     def on_train_epoch_end(self) -> None:
         """Log the training means."""
         self._log_means("train")
@@ -138,7 +149,7 @@ class BaseModule(OptimizedModule, ABC):
         """Save the means of an epoch in progress and the run's record."""
         checkpoint["astrolit"] = {
             "train_means": self._means("train").of_all_ranks(),
-            "run_record": dict(self.run_record),
+            "run_record": self._record_so_far(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -239,6 +250,15 @@ class BaseModule(OptimizedModule, ABC):
             return 1.0
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         return min(1.0, self.global_step / (epochs * math.ceil(batches)))
+
+    def _record_so_far(self) -> dict[str, Any]:
+        """Return the run's record, with the reason if the training ends after what is saved now."""
+        fitting = self.has_trainer and self.trainer.state.fn == "fit"
+        if not fitting or self.trainer.sanity_checking or "stop_reason" in self.run_record:
+            return dict(self.run_record)
+        epochs = self.trainer.current_epoch + int(self.trainer.is_last_batch)
+        reason = stop_reason(self.trainer, epochs)
+        return self.run_record | ({"stop_reason": reason} if reason else {})
 
     def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Run the step and add its terms to the means."""

@@ -81,8 +81,11 @@ class PassModule(BaseModule, ABC):
 
     def on_train_start(self) -> None:
         """Do nothing more if the fit had ended when the checkpoint was saved."""
+        reason = self.run_record.get("stop_reason")
         super().on_train_start()
-        self.trainer.should_stop |= self.converged
+        if self.converged:
+            self.trainer.should_stop = True
+            self.run_record["stop_reason"] = reason
 
     def on_train_epoch_end(self) -> None:
         """Log the means; stop if the fit has ended."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from callbacks.report.beside import Beside
 from callbacks.report.bootstrap import Bootstrap, subsample
 from callbacks.report.figures import save_figures, style
 from callbacks.report.gather import RowGatherer, Rows, check_finite
@@ -81,6 +82,8 @@ class TestRun:
         folder: Of the run's files.
         use_baselines: Whether baselines are asked for.
         max_fit: Objects that a baseline is fitted on at most.
+        beside: Name to what another trained run's `test_step` says of the same rows; see
+            `ReportCallback`.
     """
 
     __test__ = False  # no test of pytest's
@@ -93,6 +96,7 @@ class TestRun:
     folder: Path
     use_baselines: bool = True
     max_fit: int = 20000
+    beside: dict[str, Rows] = field(default_factory=dict)
 
     def split(self, name: Literal["train", "val", "held_out"]) -> Mask:
         """Return which rows are of a split, shape (n,)."""
@@ -173,6 +177,10 @@ class ReportCallback(Callback, ABC):
         num_resamples: Bootstrap resamples of the objects for the uncertainties.
         max_fit: Objects that a baseline is fitted on at most; a random subsample beyond.
         seed: Fixes subsamples, resamples and the baselines' starts.
+
+    Attributes:
+        beside: Name to another trained model of the method, to be scored on the same rows. It must
+            have been trained on the same split; `astrolit test --beside.NAME RUN` sees to that.
     """
 
     method: ClassVar[str]
@@ -194,7 +202,9 @@ class ReportCallback(Callback, ABC):
         self.num_resamples = num_resamples
         self.max_fit = max_fit
         self.seed = seed
+        self.beside: dict[str, LightningModule] = {}
         self._rows = RowGatherer()
+        self._beside = Beside({}, self.outputs)
 
     @abstractmethod
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
@@ -219,13 +229,22 @@ class ReportCallback(Callback, ABC):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what an interrupted run left."""
         self._rows.clear()
+        self._beside = Beside(self.beside, self.outputs)
+        self._beside.start(pl_module.device)
         self.begin(pl_module, report_data(trainer, type(self).__name__))
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Keep what one batch contributes."""
         self._rows.add(self.reduce(batch, outputs))
+        self._beside.add(trainer, batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report on rank 0."""
@@ -233,6 +252,7 @@ class ReportCallback(Callback, ABC):
         self.gather(trainer)
         folder = log_folder(trainer)
         check_finite(rows, self.outputs)  # all ranks hold all rows and so fail together
+        beside = self._beside.gather(trainer)
         if not trainer.is_global_zero:
             return
         data = report_data(trainer, type(self).__name__)
@@ -240,8 +260,10 @@ class ReportCallback(Callback, ABC):
         groups = None if groups is None else np.asarray(groups)
         report = Report(self.method, **run_facts(trainer, pl_module))
         bootstrap = Bootstrap(self.num_resamples, self.seed, groups)
-        options = (self.baselines, self.max_fit)
+        options = (self.baselines, self.max_fit, beside)
         run = TestRun(report, rows, pl_module, data, bootstrap, folder, *options)
+        for line in self._beside.notes():
+            report.note(line)
         with style():
             save_figures(trainer, folder, self.evaluate(run), prefix="test/")
         report.write(folder)

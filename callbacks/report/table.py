@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.run.stop_record import recorded_reason
 from datamodules.files import atomic_path
 
 SCHEMA = "astrolit.report/2"
@@ -172,10 +173,11 @@ def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """Return seed, checkpoint, run record and data provenance of a run."""
     data = getattr(trainer, "datamodule", None)
     seed = os.environ.get("PL_GLOBAL_SEED")
+    path = trainer.ckpt_path
     return {
         "seed": int(seed) if seed is not None else None,
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-        "run_record": dict(getattr(module, "run_record", {})),
+        "checkpoint": str(path) if path else None,
+        "run_record": getattr(module, "run_record", {}) | (recorded_reason(path) if path else {}),
         "provenance": data.provenance() if isinstance(data, Provenance) else {},
     }
 

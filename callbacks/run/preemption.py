@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.run.lightning_private import take_sigterm
+from callbacks.run.stop_record import signal_reason
 
 EXIT_CODE = 143
 
@@ -34,7 +35,7 @@ class PreemptionCheckpoint(Callback):
         if unknown:
             raise ValueError(f"signals {unknown} do not exist; use names such as SIGTERM, SIGUSR1")
         self.signals = [signal.Signals[name] for name in signals]
-        self._received = False
+        self._received = 0  # number of the signal
         self._old: dict[signal.Signals, Any] = {}
         self._shared_batches = 0.0
         self._launcher: Any = None
@@ -44,7 +45,7 @@ class PreemptionCheckpoint(Callback):
         if self._old or threading.current_thread() is not threading.main_thread():
             return
         # A signal between Lightning's installing its handler and this one must not be lost.
-        self._received = take_sigterm(trainer)
+        self._received = signal.SIGTERM if take_sigterm(trainer) else 0
         self._launcher = trainer.strategy.launcher
         fitting = trainer.state.fn == TrainerFn.FITTING
         for number in self.signals:
@@ -88,7 +89,7 @@ class PreemptionCheckpoint(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember that the job must end (all that is safe inside a signal handler)."""
-        self._received = True
+        self._received = number
 
     def _leave_now(self, number: int, frame: FrameType | None) -> None:
         """Leave an evaluation, of which nothing is saved, with the processes of other ranks."""
@@ -103,9 +104,13 @@ class PreemptionCheckpoint(Callback):
 
     def _leave_if_told(self, trainer: Trainer) -> None:
         """Save on all ranks and leave if any rank received a signal."""
-        if not trainer.strategy.reduce_boolean_decision(self._received, all=False):
+        if not trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
             return
-        path = preempted_path(trainer)
+        path, module = preempted_path(trainer), trainer.lightning_module
+        told = torch.tensor(float(self._received), device=module.device)
+        number = int(trainer.strategy.reduce(told, reduce_op="max"))
+        if isinstance(record := getattr(module, "run_record", None), dict):
+            record["stop_reason"] = signal_reason(signal.Signals(number).name, trainer)
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             print(f"told to end: saved {path}; resume with --ckpt_path {path}", flush=True)

@@ -34,14 +34,12 @@ from callbacks.run.checkpoints import (
 from callbacks.run.exact_resume import ExactResume
 from callbacks.run.nonfinite import NonFiniteGuard
 from callbacks.run.preemption import PreemptionCheckpoint
+from callbacks.run.stop_record import StopRecord
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
-from lightning_modules.cli import alerts
-from lightning_modules.cli.checkpoints import (
-    load_weights,
-    read_checkpoint,
-    remembered_model,
-)
+from lightning_modules.cli import alerts, ensemble
+from lightning_modules.cli.beside import put_beside
+from lightning_modules.cli.checkpoints import load_weights, read_checkpoint
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
     MODE,
@@ -59,12 +57,14 @@ from lightning_modules.cli.shipped_configs import (
     run_name,
 )
 from lightning_modules.cli.trainer import AstroTrainer
+from lightning_modules.remembered import remembered_model
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 
 DESCRIPTION = """Deep learning for astrophysics: each method a model, its data and a report. Besides
-the subcommands below, `astrolit configs` lists the shipped configurations and `astrolit alerts`
-answers live microlensing alerts."""
+the subcommands below, `astrolit configs` lists the shipped configurations, `astrolit sweep` tries
+settings, `astrolit ensemble` makes one model of several runs and `astrolit alerts` answers live
+microlensing alerts."""
 
 
 class AstroCLI(LightningCLI):
@@ -90,6 +90,12 @@ class AstroCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Checkpoint whose weights and buffers start the training; the optimizer is fresh.",
+        )
+        parser.add_argument(
+            "--beside",
+            type=dict[str, str] | None,
+            default=None,
+            help="Name to the folder of another run of the method, for the report of `test`.",
         )
 
     def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
@@ -153,6 +159,8 @@ class AstroCLI(LightningCLI):
         evaluating = self.subcommand in ("validate", "test", "predict")
         if evaluating and not self._parsed("ckpt_path") and self.model.needs_checkpoint:
             raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
+        if self.subcommand == "test" and self._parsed("beside"):
+            put_beside(self._parsed("beside"), self.trainer, self.datamodule)
         init_from = self._parsed("init_from")
         origin = self.checkpoint or init_from
         if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
@@ -249,7 +257,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
             # Preemption last: the others finish a batch before it saves.
-            "callbacks": [NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
+            "callbacks": [StopRecord(), NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
         },
         seed_everything_default=0,
         subclass_mode_model=True,
@@ -282,6 +290,8 @@ def main(args: list[str] | None = None) -> None:
             _print_configs()
         elif words[:1] == ["alerts"]:
             alerts.main(words[1:])
+        elif words[:1] == ["ensemble"]:
+            ensemble.main(words[1:])
         else:
             make_cli(args)
             if torch.distributed.is_initialized():

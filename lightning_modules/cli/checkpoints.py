@@ -8,8 +8,7 @@ from torch import Tensor
 
 from callbacks.run.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.base import BaseModule
-from lightning_modules.cli.parser import AstroParser
-from lightning_modules.old_names import renew_config
+from lightning_modules.remembered import restore
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -26,33 +25,12 @@ def load_model(path: str | Path) -> BaseModule:
     Raises:
         ValueError: If it names none, or the class is not the one it was saved from.
     """
-    checkpoint = read_checkpoint(path)
-    remembered = remembered_model(checkpoint)
-    if remembered is None:
-        raise ValueError(f"{path}: names no class of model; give a checkpoint of `astrolit fit`")
-    parser = AstroParser()
-    parser.add_subclass_arguments(BaseModule, "model")
-    parsed = parser.parse_object({"model": remembered})
-    model: BaseModule = parser.instantiate_classes(parsed).model
-    model.on_load_checkpoint(checkpoint)
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
+    return restore(read_checkpoint(path), path)[1]
 
 
-def remembered_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the model's class path and arguments as a checkpoint remembers them.
-
-    Args:
-        checkpoint: As loaded.
-
-    Returns:
-        `class_path` and `init_args`, or None if it was not made through the command line.
-    """
-    saved = dict(checkpoint.get("hyper_parameters", {}))
-    class_path = saved.pop("_class_path", None)
-    arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
-    found = {"class_path": class_path, "init_args": arguments} if class_path else None
-    return renew_config(found)
+def identity(path: str | Path) -> dict[str, str]:
+    """Return the path and the sha256 of a file."""
+    return {"path": str(path), "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
 def load_weights(model: BaseModule, checkpoint: dict[str, Any], path: str | Path) -> list[str]:
@@ -80,8 +58,7 @@ def load_weights(model: BaseModule, checkpoint: dict[str, Any], path: str | Path
         model.load_state_dict({name: saved[name] for name in shared}, strict=False)
     except ValueError as error:
         raise ValueError(f"--init_from {path}: {error}") from None
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    model.run_record["init_from"] = {"path": str(path), "sha256": digest}
+    model.run_record["init_from"] = identity(path)
     lines = [f"init_from {path}: {len(shared)} tensors taken"]
     fresh, unused = sorted(set(own) - set(saved)), sorted(set(saved) - set(own))
     if fresh:

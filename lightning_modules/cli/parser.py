@@ -19,6 +19,7 @@ import lightning_modules
 from lightning_modules.cli.shipped_configs import CONFIG
 from lightning_modules.old_names import renew_config
 from lightning_modules.optimizers import RATES
+from lightning_modules.remembered import ALLOW_VARIABLE, allowed_packages
 
 ALLOWED_IMPORTS = [
     "lightning_modules",
@@ -29,7 +30,6 @@ ALLOWED_IMPORTS = [
     "torch.optim",
     "torchmetrics",
 ]
-ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
 DEBUG_VARIABLE = "ASTROLIT_DEBUG"
 MODE = "astrolit"
 """How the parser loads configurations: YAML that may know old names."""
@@ -141,10 +141,8 @@ def prepare_parsing() -> None:
     A configuration may name classes of astrolit, Lightning, torch's optimizers and metrics, and
     of the packages that `ASTROLIT_ALLOW_IMPORTS` lists, separated by commas.
     """
-    extra = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(
-        import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra]
-    )
+    allowed = [*ALLOWED_IMPORTS, *allowed_packages()]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
     set_loader(MODE, lambda text: renew_config(get_loader("yaml")(text)), (yaml.YAMLError,))
     for package in (lightning_modules, datamodules, callbacks):
         for name in package.__all__:  # a class is found by its short name once it is imported

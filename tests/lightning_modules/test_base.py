@@ -124,4 +124,5 @@ def test_the_run_record_travels_and_this_runs_wins(tmp_path: Path) -> None:
     other = TinyModule()
     other.run_record = {"note": 2}
     make_trainer(tmp_path, max_epochs=1).fit(other, make_data(), ckpt_path=tmp_path / "a.ckpt")
-    assert other.run_record == {"init_from": "a.ckpt", "note": 2}
+    reason = {"stop_reason": "max_epochs: 1 epochs"}
+    assert other.run_record == {"init_from": "a.ckpt", "note": 2} | reason

@@ -1,0 +1,79 @@
+"""Models as checkpoints remember them: a class path and its arguments, plain values both."""
+
+import contextvars
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_modules.base import BaseModule
+from lightning_modules.old_names import renew_config
+
+ALLOW_VARIABLE = "ASTROLIT_ALLOW_IMPORTS"
+"""Packages, separated by commas, whose classes a configuration or a checkpoint may name besides."""
+
+
+def allowed_packages() -> list[str]:
+    """Return the packages that `ASTROLIT_ALLOW_IMPORTS` names."""
+    return [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
+
+
+def remembered_model(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the model's class path and arguments as a checkpoint remembers them.
+
+    Args:
+        checkpoint: As loaded.
+
+    Returns:
+        `class_path` and `init_args`, or None if it was not made through the command line.
+    """
+    saved = dict(checkpoint.get("hyper_parameters", {}))
+    class_path = saved.pop("_class_path", None)
+    arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
+    found = {"class_path": class_path, "init_args": arguments} if class_path else None
+    return renew_config(found)
+
+
+def build(class_path: str, init_args: Mapping[str, Any]) -> BaseModule:
+    """Return a model of a class path and arguments, its weights fresh.
+
+    Args:
+        class_path: A model of ours, of a package that `ASTROLIT_ALLOW_IMPORTS` names, or of a
+            module that is imported already.
+        init_args: Its arguments, plain values.
+
+    Raises:
+        ValueError: If there is no such model; nothing else is imported or called.
+    """
+    module, _, name = class_path.rpartition(".")
+    if module.partition(".")[0] in ("lightning_modules", *allowed_packages()):
+        importlib.import_module(module)
+    kind = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseModule)):
+        raise ValueError(
+            f"{class_path} is no model that may be loaded; {ALLOW_VARIABLE}=<package> allows the "
+            "models of another package"
+        )
+    # A fresh context: else Lightning takes the arguments of the model around it for this one's.
+    return contextvars.Context().run(kind, **init_args)
+
+
+def restore(checkpoint: dict[str, Any], path: str | Path) -> tuple[dict[str, Any], BaseModule]:
+    """Return what a checkpoint remembers of its model, and the model as it was, to evaluate.
+
+    Args:
+        checkpoint: As loaded; one that `astrolit fit` saved, so that it names its class.
+        path: Where it was loaded from.
+
+    Raises:
+        ValueError: If it names no class, or its weights are another model's.
+    """
+    remembered = remembered_model(checkpoint)
+    if remembered is None:
+        raise ValueError(f"{path}: names no class of model; give a checkpoint of `astrolit fit`")
+    model = build(**remembered)
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    return remembered, model.eval()
