@@ -67,6 +67,10 @@ def test_a_run_twice_is_tested_and_predicted_as_the_run(
     alone, both = report_of(run), report_of(folder)
     key = next(key for key in alone if key.startswith(HEADLINE[method]))
     assert both[key] == pytest.approx(alone[key], rel=1e-4)
+    assert "model/epistemic/split=held_out" not in alone
+    if method != "spectra":  # which has no classes
+        assert both["model/epistemic/split=held_out"] == pytest.approx(0, abs=1e-6)
+        assert both["model/aleatoric/split=held_out"] > 0
     (first, second) = both["run_record"]["members"]
     assert first == second
     assert len(first["sha256"]) == 64
