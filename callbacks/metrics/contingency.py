@@ -68,11 +68,11 @@ def normalized_mutual_information(table: Table) -> Scores:
     return np.where(mean > 0, np.clip(information / np.where(mean > 0, mean, 1.0), 0, 1), 1.0)
 
 
-def align(table: Table) -> NDArray[np.int64]:
+def align(table: Table | Scores) -> NDArray[np.int64]:
     """Return the class of each cluster, one to one, that gets most objects right (Hungarian).
 
     Args:
-        table: Counts, shape (C, K).
+        table: Counts, or what else is to be summed, shape (C, K).
 
     Returns:
         Classes, shape (K,); -1 for the clusters left over if K > C.
@@ -80,6 +80,28 @@ def align(table: Table) -> NDArray[np.int64]:
     classes, clusters = linear_sum_assignment(table, maximize=True)
     alignment = np.full(table.shape[1], -1, dtype=np.int64)
     alignment[clusters] = classes
+    return alignment
+
+
+def align_by_f1(table: Table, has_field: bool = False) -> NDArray[np.int64]:
+    """Return the class of each cluster, one to one, for which the classes' F1 sum to most.
+
+    Class 0, the field, is not counted: a rare class takes the cluster that describes it best,
+    whatever that does to the many objects of the field, which takes what holds most of it among
+    the clusters left.
+
+    Args:
+        table: Counts, shape (C, K); the first row is the field.
+        has_field: Whether the field may go without a cluster, having one that is not in the table.
+
+    Returns:
+        Classes, shape (K,); -1 for the clusters left over, or without an object of their class.
+    """
+    sizes, own = table.sum(0), table.sum(1)
+    score = 2 * table / np.maximum(sizes + own[:, None], 1)
+    score[0] = 1e-6 * table[0] / max(own[0], 1) + (0 if has_field else len(table))
+    alignment = align(score)
+    alignment[score[alignment, np.arange(len(sizes))] == 0] = -1
     return alignment
 
 

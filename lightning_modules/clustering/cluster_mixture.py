@@ -1,5 +1,6 @@
 """Star clusters and a field as a mixture that knows the error of every star."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -8,8 +9,14 @@ from torch import Tensor
 
 from lightning_modules.base import Batch
 from lightning_modules.clustering.mixture import scoring
-from lightning_modules.clustering.mixture.coordinates import coordinates, parameters_at
+from lightning_modules.clustering.mixture.coordinates import (
+    coordinates,
+    count_coordinates,
+    parameters_at,
+)
+from lightning_modules.clustering.mixture.description import lines, rows
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
+from lightning_modules.clustering.mixture.gate import PhotometricGate, Photometry
 from lightning_modules.clustering.mixture.likelihood import (
     Integrals,
     Parameters,
@@ -17,9 +24,12 @@ from lightning_modules.clustering.mixture.likelihood import (
     log_terms,
 )
 from lightning_modules.clustering.mixture.merging import cores
+from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
 from lightning_modules.passes import PassModule
 
+GATE_WAITS = 1.0
+"""Gain in log likelihood of the next step of the other parameters, below which the gate moves."""
 FEATURES = ["x", "y", "parallax", "pmra", "pmdec"]
 
 
@@ -61,19 +71,10 @@ class ClusterMixture(PassModule):
         tolerance: The fit ends when the next step would raise the log likelihood by less.
     """
 
-    OF_CLUSTERS: ClassVar[tuple[str, ...]] = ("centre", "shape", "degrees", "mean", "dispersion")
-    """Parameters with a row for each cluster."""
-    weight: Tensor
-    centre: Tensor
-    shape: Tensor
-    degrees: Tensor
-    mean: Tensor
-    dispersion: Tensor
-    field_mean: Tensor
-    field_covariance: Tensor
-    error_scale: Tensor
-    slope: Tensor
+    field_column: ClassVar[int] = 0
+    """Column of `probability` that is the field."""
     num_clusters: Tensor
+    covariance: Tensor
     occupied: Tensor
     corner: Tensor
     cell: Tensor
@@ -83,6 +84,7 @@ class ClusterMixture(PassModule):
         max_clusters: int = 3,
         num_field: int = 3,
         tails: bool = False,
+        photometry: Photometry = "none",
         seed: int = 0,
         search_stars: int = 3000,
         tolerance: float = 0.1,
@@ -98,13 +100,15 @@ class ClusterMixture(PassModule):
         self.max_clusters, self.num_field = max_clusters, num_field
         self.seeding = Seeding(max_clusters, num_field, seed, tails=tails)
         self.search_stars, self.min_gain = search_stars, tolerance
-        shapes = (max_clusters + num_field,), (max_clusters, 2), (max_clusters, 3), (max_clusters,)
-        more = (max_clusters, 3), (max_clusters,), (num_field, 3), (num_field, 6), (), (2,)
-        for name, size in zip(Parameters._fields, (*shapes, *more), strict=True):
-            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("num_clusters", torch.tensor(-1))  # not searched for yet
-        for name, value in Grid.empty()._asdict().items():
+        nothing = Parameters.zeros(max_clusters, num_field)
+        size = count_coordinates(max_clusters, num_field)
+        buffers = {**nothing._asdict(), **Grid.empty()._asdict()}
+        buffers["num_clusters"] = torch.tensor(-1)  # not searched for yet
+        buffers["covariance"] = torch.zeros(size, size, dtype=torch.float64)
+        for name, value in buffers.items():
             self.register_buffer(name, value)
+        has_gate = photometry != "none"
+        self.gate = PhotometricGate(photometry, max_clusters, seed) if has_gate else None
         self.ascent = scoring.Ascent()
         self.cached_footprint: Footprint | None = None
         self.register_load_state_dict_post_hook(_forget_footprint)
@@ -116,14 +120,9 @@ class ClusterMixture(PassModule):
         Raises:
             ValueError: If nothing was fitted yet.
         """
-        k = int(self.num_clusters)
-        if k < 0:
+        if int(self.num_clusters) < 0:
             raise ValueError("this ClusterMixture was not fitted yet; call Trainer.fit first")
-        values = {name: getattr(self, name) for name in Parameters._fields}
-        for name in self.OF_CLUSTERS:
-            values[name] = values[name][:k]
-        values["weight"] = torch.cat([self.weight[:k], self.weight[self.max_clusters :]])
-        return Parameters(**values)
+        return self._buffers_of_parameters().used(int(self.num_clusters))
 
     @property
     def footprint(self) -> Footprint:
@@ -149,6 +148,11 @@ class ClusterMixture(PassModule):
                 f"not {list(names)}"
             )
 
+    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Ask for magnitudes and colours if the shares depend on them."""
+        wanted = ("magnitude", "colour") if self.gate is not None else ()
+        return {name: ((), "photometry") for name in wanted}
+
     def on_fit_start(self) -> None:
         """Search for clusters, unless a checkpoint or `--init_from` brought them."""
         if int(self.num_clusters) >= 0:
@@ -160,27 +164,41 @@ class ClusterMixture(PassModule):
         self.cached_footprint = None
         self.num_clusters.fill_(parameters.num_clusters)
         self._assign(parameters)
+        if self.gate is not None:
+            blocks = self.trainer.datamodule.batches("train", ["magnitude", "colour"])
+            self.gate.span(torch.cat([photometry_of(block) for block in blocks]))
 
     def accumulate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums of -log p and of the scores and their outer products over a batch."""
+        """Return sums of -log p and of the scores and their outer products over a batch.
+
+        With a gate also the responsibilities, summed in cells of magnitude and colour.
+        """
         stars = Stars.of_batch(batch["features"], batch["covariance"])
-        integrals = Integrals.of(self.mixture, self.footprint)
-        total, gradient, information = scoring.information(self.mixture, integrals, stars)
-        return {"loss": -total, "gradient": gradient, "information": information}
+        mixture, odds = self.mixture, self._odds(batch)
+        integrals = Integrals.of(mixture, self.footprint)
+        sums, share = scoring.information(mixture, integrals, stars, odds)
+        found = {"loss": -sums.likelihood, **sums._asdict()}
+        if self.gate is not None:
+            photometry = photometry_of(batch)
+            found["totals"] = self.gate.totals(photometry, share, mixture.num_clusters)
+        return found
 
     def update(self, sums: dict[str, Tensor]) -> None:
-        """Take the next step of Fisher scoring, or end the fit at the best parameters."""
+        """Take the next step of Fisher scoring, or of the gate, or end the fit at the best."""
         tried = self.mixture
-        likelihood = -sums["loss"], sums["gradient"], sums["information"]
-        target = scoring.Target.of(tried, self.footprint, likelihood, self.log_prior)
+        whole = scoring.Sums(*(sums[name] for name in scoring.Sums._fields))
+        target = scoring.Target.of(tried, self.footprint, whole, self.log_prior)
         theta, gain = self.ascent.step(coordinates(tried), target)
+        best, at_best = self.ascent.best
+        self.covariance.zero_()[: len(theta), : len(theta)] = at_best.covariance
+        if self.gate is not None and gain < GATE_WAITS:
+            gain += self._improve_gate(self.gate, sums["totals"], tried.weight)
         if gain < self.min_gain:
+            theta = best
             self.converged = True
             self.run_record["stop_reason"] = (
                 f"the next step would gain {gain:.1e} in log likelihood, less than {self.min_gain}"
             )
-            assert self.ascent.theta is not None
-            theta = self.ascent.theta
         self._assign(parameters_at(theta, tried.num_clusters, self.num_field))
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
@@ -197,8 +215,8 @@ class ClusterMixture(PassModule):
     @torch.no_grad()
     def log_terms(self, batch: Batch) -> Tensor:
         """Return the log of each component's share in the density, (B, K + F)."""
-        stars = Stars.of_batch(batch["features"], batch["covariance"])
-        return log_terms(self.mixture, Integrals.of(self.mixture, self.footprint), stars)
+        stars, mixture = Stars.of_batch(batch["features"], batch["covariance"]), self.mixture
+        return log_terms(mixture, Integrals.of(mixture, self.footprint), stars, self._odds(batch))
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Return `index`, `probability` and `assignment`; with `tails` also `tail`.
@@ -223,26 +241,33 @@ class ClusterMixture(PassModule):
         return found | tail
 
     def on_train_end(self) -> None:
-        """Say what was found."""
-        rank_zero_info("\n".join(self.describe()))
+        """Say what was found, and log it."""
+        found = self.parameter_rows()
+        field = 1.0 - sum(row["weight"] for row in found)
+        rank_zero_info("\n".join(lines(found, field, float(self.mixture.error_scale))))
+        for logger in self.loggers:
+            for row in found:
+                values = {f"cluster_{row['cluster']}/{name}": row[name] for name in row}
+                logger.log_metrics(values, step=self.global_step)
 
-    def describe(self) -> list[str]:
-        """Return a line on the field and one on each component that is a cluster."""
-        p, k = self.mixture, int(self.num_clusters)
-        lines = [
-            f"{k} cluster component(s), field {float(p.weight[k:].sum()):.1%} of the stars, "
-            f"errors x {float(p.error_scale):.2f}"
-        ]
-        for i in range(k):
-            x, y = p.centre[i].tolist()
-            parallax, pmra, pmdec = p.mean[i].tolist()
-            lines.append(
-                f"cluster {i + 1}: {float(p.weight[i]):.1%}, x, y = {x:.4f}, {y:.4f} deg, radius "
-                f"{float(p.radius[i]):.4f} deg, nu {float(p.degrees[i]):.1f}, parallax "
-                f"{parallax:.3f} mas, pm = {pmra:.3f}, {pmdec:.3f} mas/yr, dispersion "
-                f"{float(p.dispersion[i]):.3f} mas/yr"
-            )
-        return lines
+    @torch.no_grad()
+    def parameter_rows(self) -> list[dict[str, float]]:
+        """Return a dict of physical parameters for each cluster, in the order of `predict_step`.
+
+        Keys are `cluster` (the column of `probability`, from 1); `weight` (share of the stars);
+        `x`, `y`, `radius` √(ν √|A|) [deg]; `ellipticity` 1 - b/a; `position_angle` of the long axis
+        from north to east [deg]; `nu`; `parallax` [mas]; `pmra`, `pmdec` and `dispersion` (at the
+        centre) [mas/yr]; each with `<key>_error`, one standard deviation from the inverse
+        information; and `pmra_pmdec_corr`, the correlation of the errors of the mean motion.
+        """
+        mixture = self.mixture
+        size = len(coordinates(mixture))
+
+        def share(p: Parameters) -> Tensor:
+            k = p.num_clusters
+            return p.weight[:k] if self.gate is None else self.gate.mean_share(p.weight, k)
+
+        return rows(mixture, self.covariance[:size, :size], cores(mixture), share)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save also what the next step of the ascent depends on."""
@@ -256,17 +281,32 @@ class ClusterMixture(PassModule):
         if saved is not None:
             self.ascent.restore(saved)
 
+    def _buffers_of_parameters(self) -> Parameters:
+        """Return the buffers, with rows for all clusters that there may be."""
+        return Parameters(*(self.get_buffer(name) for name in Parameters._fields))
+
     def _assign(self, parameters: Parameters) -> None:
         """Fill the buffers."""
-        k = parameters.num_clusters
-        for name, value in parameters._asdict().items():
-            buffer = getattr(self, name)
-            if name == "weight":
-                buffer[:k], buffer[self.max_clusters :] = value[:k], value[k:]
-            elif name in self.OF_CLUSTERS:
-                buffer[:k] = value
-            else:
-                buffer.copy_(value)
+        padded = parameters.padded(self.max_clusters)
+        for buffer, value in zip(self._buffers_of_parameters(), padded, strict=True):
+            buffer.copy_(value)
+
+    def _improve_gate(self, gate: PhotometricGate, totals: Tensor, weight: Tensor) -> float:
+        """Make the gate anew after a step that was kept; return the least that it gains.
+
+        After one that was taken back the responsibilities are not those of the best parameters.
+        """
+        if not self.ascent.kept:
+            return math.inf
+        rise = gate.improve(totals, weight)
+        self.ascent.lift(rise)
+        return max(rise, 0.0)
+
+    def _odds(self, batch: Batch) -> Tensor | None:
+        """Return the log odds that the photometry of stars gives, (B, K + F)."""
+        if self.gate is None:
+            return None
+        return self.gate.log_odds(photometry_of(batch), int(self.num_clusters), self.num_field)
 
     def _search(self) -> tuple[Grid, Parameters]:
         """Return the footprint of the training split and the mixture to begin from."""
@@ -276,22 +316,15 @@ class ClusterMixture(PassModule):
                 f"{type(self).__name__} searches for clusters in the whole training split: call "
                 "Trainer.fit(module, datamodule=...), not with bare loaders"
             )
-        position = torch.cat(
-            [batch["features"][:, :2] for batch in datamodule.batches("train", ["features"])]
-        )
-        grid = Grid.of_stars(position.double())
-        generator = torch.Generator().manual_seed(self.seeding.seed)
-        chosen = torch.randperm(len(position), generator=generator)[: self.search_stars]
-        wanted = torch.zeros(len(position), dtype=torch.bool)
-        wanted[chosen] = True
-        parts, start = [], 0
-        for batch in datamodule.batches("train", ["features", "covariance"]):
-            rows = wanted[start : start + len(batch["features"])]
-            parts.append(Stars.of_batch(batch["features"][rows], batch["covariance"][rows]))
-            start += len(rows)
-        stars = Stars(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        footprint = Footprint(grid)
-        return grid, self.seeding.find(stars, footprint, len(position), self.log_prior)
+        sample = Sample.draw(datamodule, self.search_stars, self.seeding.seed)
+        footprint = Footprint(sample.grid)
+        found = self.seeding.find(sample.stars, footprint, sample.num_stars, self.log_prior)
+        return sample.grid, found
+
+
+def photometry_of(batch: Batch) -> Tensor:
+    """Return magnitude and colour of a batch, (B, 2)."""
+    return torch.stack([batch["magnitude"], batch["colour"]], 1)
 
 
 def _forget_footprint(module: torch.nn.Module, *_: object) -> None:

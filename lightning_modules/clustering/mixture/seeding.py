@@ -25,6 +25,8 @@ SCALES = (0.03, 0.1, 0.3)
 """Radii of candidate clusters, in radii of the footprint."""
 FLAT_PARALLAX = 0.05
 """First spread in parallax [mas] of a cluster's motions that are taken for the field's."""
+WARM = 3.0 / 4.74
+"""Dispersion of a near cluster, 3 km/s, in mas/yr for a parallax of 1 mas."""
 MIN_STARS = 10
 """Members among the stars searched; fewer are no cluster."""
 ROUNDS = ((10, 6), (15, 3), (60, 1))
@@ -176,7 +178,12 @@ class Seeding:
         drawn = torch.randperm(len(good), generator=generator)[: self.num_candidates]
         scored = []
         for star in good[drawn].tolist():
-            scored += score(star, variance, before, stars, footprint)
+            parallax = float(
+                (stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0)
+            )
+            near = (parallax * WARM) ** 2
+            for spread in (variance, variance + near)[: 1 + (near > variance)]:
+                scored += score(star, spread, before, stars, footprint)
         scored.sort(key=lambda candidate: -candidate.gain)
         return self._different(scored, footprint)
 
@@ -223,9 +230,12 @@ def score(
         stars: n of them.
         footprint: The sky that was looked at.
     """
-    intrinsic = (0.0, 0.0, 0.0, variance, 0.0, variance)
+    depth = (math.radians(SCALES[1] * footprint.radius) * stars.motion[star]).tolist()
     covariance = [
-        stars.covariance[:, i] + stars.covariance[star, i] + intrinsic[i] for i in range(len(PAIRS))
+        stars.covariance[:, entry]
+        + stars.covariance[star, entry]
+        + (depth[i] * depth[j] + (variance if i == j > 0 else 0.0))
+        for entry, (i, j) in enumerate(PAIRS)
     ]
     residual = (stars.motion - stars.motion[star]).unbind(1)
     moving = symmetric.log_normal(residual, covariance) - before

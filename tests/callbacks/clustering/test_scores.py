@@ -20,7 +20,13 @@ from callbacks.clustering.baselines import (
     hdbscan_size,
 )
 from callbacks.clustering.physics import contrasts, find_groups
-from callbacks.clustering.scores import add_label_scores, add_rates, add_subject, rates
+from callbacks.clustering.scores import (
+    add_label_scores,
+    add_rates,
+    add_selection,
+    add_subject,
+    rates,
+)
 from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import Bootstrap
 from callbacks.report.scope import Scope
@@ -116,6 +122,49 @@ def test_noise_is_the_field_even_where_it_holds_most_members() -> None:
     noise = Clustering(assignment, None, 2, field_column=0)
     assert free.tolist() == [1, 0]
     assert align_columns(noise, label, has_field=True).tolist() == [0, 1]
+
+
+def test_a_rare_cluster_takes_the_column_that_describes_it_best() -> None:
+    label = np.repeat([0, 1], [875, 125])
+    assignment = np.repeat([0, 1, 0, 1], [838, 37, 120, 5])  # one column takes nearly all stars
+    clustering = hard(assignment, 2)
+    alignment = align_columns(clustering, label, has_field=True)
+    assert alignment.tolist() == [1, 0]  # counts of right stars would say [0, 1]
+    found = []
+    for classes in (alignment, 1 - alignment):
+        scope = new_scope()
+        add_selection(scope, membership(clustering, classes), label > 0)
+        found.append(scope.report.rows[0].value)
+    assert found == pytest.approx([0.222, 0.06], abs=1e-3)
+
+
+def test_field_that_is_a_column_by_construction_leaves_the_rest_to_clusters() -> None:
+    label = np.repeat([0, 1], [300, 20])
+    assignment = np.repeat([0, 1, 2, 1], [200, 60, 40, 20])  # a cluster, contaminated; a false one
+    field = Clustering(assignment, None, 3, field_column=0)
+    assert align_columns(field, label, has_field=True).tolist() == [0, 1, 0]
+    only = np.where(assignment == 1, 1, 0)
+    assert align_columns(hard(only, 2), label, has_field=True).tolist() == [0, 1]
+
+
+def test_a_class_without_a_column_of_its_own_takes_none() -> None:
+    label = np.repeat([0, 1, 2], [100, 50, 10])
+    two = hard(np.repeat([0, 1, 0], [100, 50, 10]), 2)  # cluster 2 was not found
+    assert align_columns(two, label, has_field=True).tolist() == [0, 1]
+    empty = hard(np.repeat([0, 1, 0, 2], [90, 60, 5, 5]), 4)  # column 3 holds no star
+    assert align_columns(empty, label, has_field=True).tolist() == [0, 1, 2, -1]
+
+
+def test_selection_at_one_half() -> None:
+    scope = new_scope()
+    p = np.array([0.9, 0.8, 0.6, 0.5, 0.1, 0.2])
+    add_selection(scope, p, np.array([True, True, False, True, False, False]))
+    found = {row.key: row for row in scope.report.rows}
+    assert found["model/f1"].value == pytest.approx(2 / 3)
+    assert found["model/completeness"].value == pytest.approx(2 / 3)
+    assert found["model/purity"].value == pytest.approx(2 / 3)
+    assert found["model/auc"].value == pytest.approx(8 / 9)  # one of nine pairs is the wrong way
+    assert all(row.std is not None and row.std > 0 for row in found.values())
 
 
 def test_field_may_be_noise_and_a_cluster_at_once() -> None:
