@@ -142,9 +142,13 @@ class ClusterMixture(MixturePasses):
 
     def on_train_end(self) -> None:
         """Say what was found."""
+        rank_zero_info("\n".join(self.describe()))
+
+    def describe(self) -> list[str]:
+        """Return a line on the field and one on each cluster."""
         found = self.parameter_rows()
         field = 1.0 - sum(row["weight"] for row in found)
-        rank_zero_info("\n".join(lines(found, field, float(self.mixture.error_scale))))
+        return lines(found, field, float(self.mixture.error_scale))
 
     @torch.no_grad()
     def parameter_rows(self) -> list[dict[str, float]]:
