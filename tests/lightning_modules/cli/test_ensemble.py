@@ -22,6 +22,7 @@ SMALL = {
     "microlensing": [],
     "spectra": ["--data.source.num_spectra", "60"],
 }  # fmt: skip
+CONFIG = {"clustering": "cluster", "microlensing": "demo", "spectra": "demo"}
 HEADLINE = {
     "clustering": "model/ari/split=all",
     "microlensing": "model/auc/fraction=1.00",
@@ -43,7 +44,7 @@ def words_of(method: str) -> list[str]:
     callbacks = [{"class_path": report, "init_args": settings}, {"class_path": writer}]
     quick = json.dumps({"trainer": {"callbacks": callbacks}})
     tiny = str(CONFIGS / method / "tiny.yaml")
-    return ["-c", f"{method}/demo.yaml", "-c", tiny, "-c", quick, *SMALL[method]]
+    return ["-c", f"{method}/{CONFIG[method]}.yaml", "-c", tiny, "-c", quick, *SMALL[method]]
 
 
 def report_of(folder: str) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_a_run_twice_is_tested_and_predicted_as_the_run(
     method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
-    words, run = words_of(method), f"runs/{method}/demo/version_0"
+    words, run = words_of(method), f"runs/{method}/{CONFIG[method]}/version_0"
     main(["fit", *words])
     main(["test", *words, "--ckpt_path", run])
     main(["ensemble", run, run, "--output", f"runs/{method}/ensemble"])
