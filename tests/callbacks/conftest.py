@@ -122,6 +122,7 @@ class MeasuringModule(KnowingModule):
         return result
 
     def parameter_rows(self) -> list[dict[str, float]]:
+        assert not torch.is_inference_mode_enabled()  # errors are derivatives
         names = ("x", "y", "parallax", "pmra", "pmdec")
         rows = []
         for k, weight in ((1, 0.24), (2, 0.16)):
