@@ -1,7 +1,7 @@
 """Star clusters and a field as a mixture that knows the error of every star."""
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -69,6 +69,8 @@ class ClusterMixture(MixturePasses):
             `predict_step` `probability_error`, the standard deviations over them.
     """
 
+    field_column: ClassVar[int] = 0
+    """Column of `probability` that is the field."""
     refits: Tensor
 
     def __init__(
@@ -159,9 +161,13 @@ class ClusterMixture(MixturePasses):
 
     def on_train_end(self) -> None:
         """Say what was found."""
+        rank_zero_info("\n".join(self.describe()))
+
+    def describe(self) -> list[str]:
+        """Return a line on the field and one on each cluster."""
         found = self.parameter_rows()
         field = 1.0 - sum(row["weight"] for row in found)
-        rank_zero_info("\n".join(lines(found, field, float(self.mixture.error_scale))))
+        return lines(found, field, float(self.mixture.error_scale))
 
     @torch.no_grad()
     def parameter_rows(self) -> list[dict[str, float]]:
