@@ -80,7 +80,7 @@ class ClusteringReport(ReportCallback):
         baselines: bool = True,
         num_resamples: int = 200,
         max_fit: int = 50000,
-        max_silhouette: int = 5000,
+        max_silhouette: int = 2000,
         max_tsne: int = 1500,
         num_injected: int = 0,
         seed: int = 0,
