@@ -161,6 +161,7 @@ class ClusterMixture(MixturePasses):
 
     def on_train_end(self) -> None:
         """Say what was found."""
+        super().on_train_end()
         rank_zero_info("\n".join(self.describe()))
 
     def describe(self) -> list[str]:
