@@ -90,8 +90,8 @@ class ClusterMixture(MixturePasses):
                 f"model.num_bootstrap={num_bootstrap} must not be negative, "
                 f"model.num_field={num_field} and model.search_stars={search_stars} at least 1"
             )
-        self.save_hyperparameters()
         super().__init__(max_clusters, num_field, photometry, seed, tolerance)
+        self.save_hyperparameters()
         self.seeding = Seeding(max_clusters, num_field, seed, tails)
         self.search_stars = search_stars
         size = count_coordinates(max_clusters, num_field)
@@ -161,6 +161,7 @@ class ClusterMixture(MixturePasses):
 
     def on_train_end(self) -> None:
         """Say what was found."""
+        super().on_train_end()
         rank_zero_info("\n".join(self.describe()))
 
     def describe(self) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch
@@ -55,6 +54,11 @@ class HeadedAutoencoder(StellarAutoencoder):
         self.centres = nn.Parameter(torch.zeros(num_clusters, self.latent_dim))
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.mixture = make_mixture(num_clusters, seed) if head == "error_aware" else None
+
+    @property
+    def field_column(self) -> int | None:
+        """Column of `probability` that is the field; None if no column is by construction."""
+        return None if self.mixture is None else 0
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shapes of `features`, and of `covariance` where it is needed."""
@@ -107,7 +111,6 @@ class HeadedAutoencoder(StellarAutoencoder):
         else:
             fit_mixture(self.mixture, self._training_split)
             self._take_first(self.mixture)
-            rank_zero_info("\n".join(self.mixture.describe()))
             parts = self._training_split()
             share = torch.cat([self.mixture.predict_step(part)["probability"] for part in parts])
             centres = weighted_centres(self.embed_training_split()[1], share)
