@@ -28,6 +28,7 @@ from lightning_modules import DeepEmbeddedClustering
 from lightning_modules.cli.app import make_cli
 
 PHYSICS = {"spatial": 1.0, "kinematic": 1.0, "distance": 1.0, "locus": 1.0}
+ASTROMETRY = {name: weight for name, weight in PHYSICS.items() if name != "locus"}
 PLAIN = ["--model.head", "student_t", "--model.num_clusters", "3"]
 HARD = [
     {"num_stars": 2000, "scale": 0.08, "proper_motion": [-1.5, -3.5]},
@@ -40,6 +41,7 @@ FEATURES = ["x", "y", "parallax", "pmra", "pmdec", "magnitude", "colour"]
 CASES = {
     "published": [*PLAIN, "--model.gamma", "0.1", "--model.cluster_lr", "1e-4"],
     "student_t": PLAIN,
+    "student_t_astrometry": [*PLAIN, "--model.physics", json.dumps(ASTROMETRY)],
     "student_t_physics": [*PLAIN, "--model.physics", json.dumps(PHYSICS)],
     "student_t_adaptive": [
         *PLAIN, "--model.physics", json.dumps(PHYSICS), "--model.adaptive", "true",
