@@ -74,9 +74,9 @@ def vasiliev_baumgardt(stars: Table) -> Path:
     names = ["source_id", "ra", "dec", "parallax", "pmra", "pmdec", "parallax_error"]
     names += ["pmra_error", "pmdec_error", "pmra_pmdec_corr", "phot_g_mean_mag", "bp_rp"]
     heads = ["source_id", "ra", "dec", "plx", "pmra", "pmdec", "plxe"]
-    heads += ["pmrae", "pmdece", "pmcorr", "g_mag", "bp_rp", "memberprob"]
+    heads += ["pmrae", "pmdece", "pmcorr", "g_mag", "bp_rp", "Sigma", "memberprob"]
     member = (stars["label"] > 0).astype(float)
-    lines = ["\t".join([*map(repr, row), str(p)]) for row, p in zip(
+    lines = ["\t".join([*map(repr, row), "2.5", str(p)]) for row, p in zip(
         zip(*(stars[name].tolist() for name in names), strict=True), member, strict=True
     )]  # fmt: skip
     Path("stars.txt").write_text("\n".join(["# " + "\t".join(heads), *lines]) + "\n")
