@@ -36,6 +36,10 @@ class BaseModule(OptimizedModule, ABC):
     terms: ClassVar[tuple[str, ...]] = ("loss",)
     needs_checkpoint: bool = True
     """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
+    final_state_is_best: ClassVar[bool] = False
+    """Whether `val/loss` does not tell which epoch is best, as with a loss whose targets move.
+
+    `best.ckpt` is then the newest epoch, and early stopping does not look at `val/loss`."""
     statistics_fitted: Tensor
 
     def __init__(

@@ -39,6 +39,9 @@ ARGUMENTS = {
 }
 """Arguments (and hyper-parameters) of an exported class; a dot goes into a mapping."""
 
+REMOVED = {"StellarAutoencoder": ["compile"], "StellarVAE": ["compile"]}
+"""Arguments that a class and its subclasses no longer take, and that changed no result."""
+
 
 def renew_class_path(path: str) -> str:
     """Return the class path of today; any other text as it is.
@@ -77,6 +80,8 @@ def renew_arguments(owner: type, arguments: dict[str, Any]) -> dict[str, Any]:
         for old, new in ARGUMENTS.get(parent.__name__, {}).items():
             if old not in taken:
                 _rename(renewed, old, new)
+        for old in set(REMOVED.get(parent.__name__, ())) - set(taken):
+            renewed.pop(old, None)
     return renewed
 
 

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch import LightningModule, Trainer, callbacks
 from typing_extensions import override
 
 
@@ -11,7 +11,8 @@ class BestCheckpoint(callbacks.ModelCheckpoint):
     """Keep the checkpoint of the best epoch as best.ckpt.
 
     Args:
-        monitor: Metric to compare; null keeps the newest epoch.
+        monitor: Metric to compare; null keeps the newest epoch, and so does `val/loss` of a model
+            whose `final_state_is_best`.
         mode: `min` or `max`.
         save_top_k: How many to keep; 0 keeps none.
         filename: Name without the suffix.
@@ -32,6 +33,12 @@ class BestCheckpoint(callbacks.ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if _loss_misleads(self.monitor, pl_module):
+            self.monitor = None
+        super().setup(trainer, pl_module, stage)
 
 
 class LastCheckpoint(callbacks.ModelCheckpoint):
@@ -61,7 +68,7 @@ class EarlyStopping(callbacks.EarlyStopping):
     """Stop when the monitored metric no longer improves.
 
     Args:
-        monitor: Metric to watch.
+        monitor: Metric to watch; `val/loss` of a model whose `final_state_is_best` stops nothing.
         patience: Epochs without improvement; null never stops.
         min_delta: Least change that counts as an improvement.
         mode: `min` or `max`.
@@ -77,6 +84,12 @@ class EarlyStopping(callbacks.EarlyStopping):
         epochs = sys.maxsize if patience is None else patience
         # NonFiniteGuard reports a non-finite value with its objects; a quiet stop would hide it.
         super().__init__(monitor, min_delta, epochs, mode=mode, strict=False, check_finite=False)
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if _loss_misleads(self.monitor, pl_module):
+            self.patience = sys.maxsize
+        super().setup(trainer, pl_module, stage)
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -99,3 +112,8 @@ class LearningRateMonitor(callbacks.LearningRateMonitor):
     def on_train_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         if trainer.loggers:  # Lightning's refuses to run without one
             super().on_train_start(trainer, *args, **kwargs)
+
+
+def _loss_misleads(monitor: str | None, module: LightningModule) -> bool:
+    """Return whether a callback monitors a loss that does not tell which epoch is best."""
+    return monitor == "val/loss" and getattr(module, "final_state_is_best", False)

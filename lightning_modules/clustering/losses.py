@@ -1,10 +1,10 @@
 """Losses of the clustering models (torch only)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def reconstruction_error(x: Tensor, reconstruction: Tensor, good: Tensor) -> Tensor:
@@ -68,3 +68,49 @@ def zero_from(parameters: Iterable[Tensor]) -> Tensor:
     DDP demands a gradient of every parameter in every step; a phase uses only some.
     """
     return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0
+
+
+def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
+    """Return Σ_t w_t L_t over the weights' names.
+
+    Args:
+        weights: Name of a term to its weight.
+        terms: Name to a scalar.
+    """
+    return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+
+
+class AdaptiveClusteringLoss(nn.Module):
+    """Terms of a loss with learned weights: Σ_t [L_t / (2 s_t²) + log s_t].
+
+    At the optimum s_t² = L_t, so that what counts of a term is its logarithm: a term that is hard
+    to lower weighs little, one that is nearly met much. The terms must not be negative.
+
+    Reference: Kendall, Gal & Cipolla 2018 (arXiv:1705.07115), eq. 7, with L_t for the squared
+    error.
+
+    Args:
+        weights: First weight 1 / (2 s²) of each term.
+
+    Raises:
+        ValueError: If a weight is not positive.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if bad := [name for name, weight in weights.items() if not weight > 0]:
+            raise ValueError(f"learned weights start from positive ones; raise those of {bad}")
+        self.log_scale = nn.ParameterDict(
+            {name: torch.tensor(-0.5 * math.log(2.0 * value)) for name, value in weights.items()}
+        )
+
+    def forward(self, weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            weights: Its names say which terms count; the values are not used.
+            terms: Name to a scalar.
+        """
+        scales = {name: self.log_scale[name] for name in weights}
+        parts = [0.5 * (-2.0 * s).exp() * terms[name] + s for name, s in scales.items()]
+        return torch.stack(parts).sum() + zero_from(self.log_scale.values())

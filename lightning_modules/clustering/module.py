@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.clustering.losses import gaussian_log_likelihood, reconstruction_error
-from lightning_modules.clustering.network import AutoencoderNet, VariationalNet
+from lightning_modules.clustering.losses import (
+    AdaptiveClusteringLoss,
+    gaussian_log_likelihood,
+    reconstruction_error,
+    weighted_sum,
+)
+from lightning_modules.clustering.network import AutoencoderNet, VariationalNet, soft_assignment
+from lightning_modules.clustering.physics_losses import NEEDS, TERMS, check_terms
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.scaling import RobustScaler
@@ -25,20 +31,16 @@ class LatentModule(BaseModule):
 
     net: AutoencoderNet
 
-    def build(self, num_features: int, net: AutoencoderNet, asinh: bool, compile: bool) -> None:
+    def build(self, num_features: int, net: AutoencoderNet, asinh: bool) -> None:
         """Take a network, and the scaler of its input; called by constructors.
 
         Args:
             num_features: Features of a star.
-            net: Its `encoder` and `decoder` are compiled on request.
+            net: Between scaled features and latent.
             asinh: Compress the tails of the scaled features.
-            compile: Compile with `torch.compile`.
         """
         self.num_features = num_features
         self.scaler, self.net = RobustScaler(num_features, asinh), net
-        if compile:  # in place: the names of the weights stay
-            net.encoder.compile()
-            net.decoder.compile()
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the latent (batch, latent), or its mean, of scaled features (batch, features)."""
@@ -100,7 +102,10 @@ class StellarAutoencoder(LatentModule):
         asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
             or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
-        compile: Compile the network with `torch.compile`.
+        physics: Weights of the terms of `physics_losses` that join the loss: `spatial`,
+            `kinematic`, `distance`, `locus`, `age`, `metallicity`. Their columns are the stars'
+            neighbourhoods in the latent.
+        adaptive: Learn the weights of all terms from these on (`AdaptiveClusteringLoss`).
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
         schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
@@ -118,24 +123,63 @@ class StellarAutoencoder(LatentModule):
         variant: Variant = "plain",
         asinh: bool = True,
         gradient_checkpointing: bool = False,
-        compile: bool = False,
+        physics: dict[str, float] | None = None,
+        adaptive: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
     ) -> None:
+        self.physics = dict(physics or {})
+        check_terms(self.physics)
+        if self.physics:  # before the base makes a mean of each
+            names = dict.fromkeys((*self.terms, "reconstruction", *self.physics))
+            self.terms = tuple(names)  # type: ignore[misc]
         super().__init__(lr, weight_decay, schedule, warmup_steps)
         self.save_hyperparameters()
         options = batch_norm, dropout, variant, gradient_checkpointing
         net = AutoencoderNet(num_features, hidden_dims, latent_dim, *options)
-        self.build(num_features, net, asinh, compile)
-        self.corruption = corruption
+        self.build(num_features, net, asinh)
+        self.latent_dim, self.corruption = latent_dim, corruption
+        self.adaptive = self.learned_weights({"reconstruction": 1.0}) if adaptive else None
+
+    def learned_weights(self, weights: dict[str, float]) -> AdaptiveClusteringLoss:
+        """Return weights to learn, of the given terms and of the physical ones.
+
+        Args:
+            weights: To start from, by name.
+        """
+        return AdaptiveClusteringLoss(weights | self.physics)
+
+    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return the shapes of `features` and of what the physical terms need."""
+        needed = {key for name in self.physics for key in NEEDS[name]}
+        shapes = {"covariance": ((5, 5), "physics")} if "covariance" in needed else {}
+        scalars = {key: ((), "physics") for key in sorted(needed - {"covariance"})}
+        return {**super().expected_shapes(), **shapes, **scalars}
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the reconstruction error in scaled units as `loss`."""
+        """Return the loss and its terms; the reconstruction error is in scaled units."""
         x, good = self.scaled(batch)
-        reconstruction = self.net.decode(self.embed(corrupted(x, self.corruption, stage)))
-        return {"loss": reconstruction_error(x, reconstruction, good).mean()}
+        latent = self.embed(corrupted(x, self.corruption, stage))
+        error = reconstruction_error(x, self.net.decode(latent), good).mean()
+        near = soft_assignment(latent, latent) if self.physics else latent
+        return self.combined({"reconstruction": error}, {"reconstruction": 1.0}, near, batch)
+
+    def combined(
+        self, terms: dict[str, Tensor], weights: dict[str, float], q: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return terms of the loss with the physical ones and their weighted sum, `loss`.
+
+        Args:
+            terms: Name to a scalar.
+            weights: Of the terms that are trained, by name.
+            q: Memberships that the physical terms judge, shape (batch, columns).
+            batch: As the datamodule documents it.
+        """
+        terms = terms | {name: TERMS[name](q, batch) for name in self.physics}
+        total = weighted_sum if self.adaptive is None else self.adaptive
+        return {"loss": total(weights | self.physics, terms), **terms}
 
 
 class StellarVAE(LatentModule):
@@ -165,7 +209,6 @@ class StellarVAE(LatentModule):
         asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
             or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
-        compile: Compile the network with `torch.compile`.
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
         schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
@@ -187,7 +230,6 @@ class StellarVAE(LatentModule):
         variant: Variant = "plain",
         asinh: bool = True,
         gradient_checkpointing: bool = False,
-        compile: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "constant",
@@ -197,7 +239,7 @@ class StellarVAE(LatentModule):
         self.save_hyperparameters()
         options = batch_norm, dropout, variant, gradient_checkpointing
         net = VariationalNet(num_features, hidden_dims, latent_dim, *options)
-        self.build(num_features, net, asinh, compile)
+        self.build(num_features, net, asinh)
         self.beta, self.warmup_epochs = beta, warmup_epochs
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:

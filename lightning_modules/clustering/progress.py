@@ -4,7 +4,6 @@ from enum import IntEnum
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_modules.optimizers import StepSchedule
@@ -67,22 +66,3 @@ def restart_optimizers(trainer: Trainer, lr: float) -> None:
             config.scheduler.follow(trainer.global_step, lr)
         elif hasattr(config.scheduler, "base_lrs"):
             config.scheduler.base_lrs = [lr] * len(config.scheduler.base_lrs)
-
-
-def forget_best_checkpoints(trainer: Trainer) -> None:
-    """Make the next monitored checkpoint the best so far; it replaces those before it.
-
-    The loss means something else in another phase, so scores before and after do not compare.
-    """
-    for checkpoint in trainer.checkpoint_callbacks:
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor is not None:
-            worst = torch.tensor(torch.inf if checkpoint.mode == "min" else -torch.inf)
-            checkpoint.best_k_models = dict.fromkeys(checkpoint.best_k_models, worst)
-            checkpoint.kth_value = checkpoint.best_model_score = worst
-
-
-def forget_early_stopping(trainer: Trainer) -> None:
-    """Make early stopping take whatever it sees next for an improvement."""
-    for stopping in trainer.early_stopping_callbacks:
-        stopping.wait_count = 0
-        stopping.best_score = torch.tensor(torch.inf if stopping.mode == "min" else -torch.inf)

@@ -72,6 +72,20 @@ def make_old(path: Path, **edits: Any) -> None:
     torch.save(state, path)
 
 
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("DeepEmbeddedClustering", False),
+        ("lightning_modules.StellarVAE", False),
+        ("SpectraVAE", True),
+    ],
+)
+def test_arguments_that_are_gone_are_dropped(name: str, stays: bool) -> None:
+    arguments = {"compile": True, "lr": 0.1}
+    renewed = renew_config({"class_path": name, "init_args": dict(arguments)})["init_args"]
+    assert renewed == (arguments if stays else {"lr": 0.1})
+
+
 def test_an_old_run_is_resumed_tested_and_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("old.yaml").write_text(OLD_CONFIG)
     main(["fit", "-c", "old.yaml"])

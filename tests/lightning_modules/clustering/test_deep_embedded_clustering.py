@@ -1,14 +1,16 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from callbacks import BestCheckpoint, EarlyStopping
 from callbacks.metrics.contingency import accuracy, contingency
 from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.network import soft_assignment, target_distribution
@@ -120,17 +122,16 @@ def test_every_star_gets_its_own_target_under_shuffling(
     make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     used: dict[int, Tensor] = {}
-    original = DeepEmbeddedClustering._target
+    original = DECTargets.of
 
-    def record(self: DeepEmbeddedClustering, index: Tensor, q: Tensor, stage: str) -> Tensor:
-        p = original(self, index, q, stage)
-        if stage == "train":
-            used.update(zip(index.tolist(), p, strict=True))
+    def record(self: DECTargets, index: Tensor) -> Tensor:
+        p = original(self, index)
+        used.update(zip(index.tolist(), p, strict=True))
         return p
 
     data, model = make_data(), small(update_interval=10**6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DeepEmbeddedClustering, "_target", record)
+        patch.setattr(DECTargets, "of", record)
         make_trainer(4).fit(model, data)
     assert model.targets is not None
     assert sorted(used) == sorted(data.rows["train"].tolist())
@@ -318,30 +319,18 @@ def test_before_clustering_there_is_no_membership(make_data: MakeData) -> None:
     assert "probability" not in small().eval().predict_step(batch)
 
 
-@pytest.mark.parametrize("after_validation", [True, False])
-def test_early_stopping_waits_for_the_end_of_pretraining(
-    after_validation: bool, make_data: MakeData, make_trainer: MakeTrainer
+def test_the_last_state_counts_and_nothing_stops_early(
+    make_data: MakeData, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    watch = Watch()
-    stopping = EarlyStopping(
-        "val/loss", patience=1, min_delta=1e6, check_on_train_epoch_end=not after_validation
-    )
-    trainer = make_trainer(20, callbacks=[watch, stopping])
-    trainer.fit(small(pretrain_epochs=6, tolerance=0.0), make_data())
-    steps = int(trainer.num_training_batches)
-    assert watch.phases == [0] * 6 * steps + [1] * 2 * steps
-
-
-def test_the_best_checkpoint_is_of_the_last_phase(
-    make_data: MakeData, make_trainer: MakeTrainer, tmp_path: Any
-) -> None:
-    best = ModelCheckpoint(tmp_path / "ckpt", "best", monitor="val/loss", save_top_k=1)
-    trainer = make_trainer(4, callbacks=[best], enable_checkpointing=True)
-    # γ so large that every loss of the clustering phase is above every loss before it.
-    trainer.fit(small(gamma=1e4, tolerance=0.0), make_data())
-    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
-    loaded = DeepEmbeddedClustering.load_from_checkpoint(best.best_model_path)
-    assert loaded.progress.phase is Phase.CLUSTERING
+    best = BestCheckpoint()
+    best.dirpath = str(tmp_path / "ckpt")
+    stopping = EarlyStopping(patience=1, min_delta=1e6)
+    trainer = make_trainer(6, callbacks=[best, stopping], enable_checkpointing=True)
+    model = small(tolerance=0.0)
+    trainer.fit(model, make_data())
+    assert trainer.current_epoch == 6
+    loaded = DeepEmbeddedClustering.load_from_checkpoint(tmp_path / "ckpt" / "best.ckpt")
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
 
 
 def test_more_clusters_than_stars_is_refused(

@@ -206,11 +206,6 @@ def test_checkpoints_hold_plain_values_and_load_safely(
     assert not targets  # their size varies with the data
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_compile_keeps_the_names_of_the_weights(name: str) -> None:
-    assert list(build(name, compile=True).state_dict()) == list(build(name).state_dict())
-
-
 def test_hyper_parameters_are_saved_flat() -> None:
     model = DeepEmbeddedClustering(num_clusters=4, method="dec")
     assert model.hparams["num_clusters"] == 4

@@ -1,0 +1,148 @@
+"""An autoencoder with a head of memberships: what deep embedded clustering trains."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from lightning_modules.base import Batch
+from lightning_modules.clustering.error_aware import (
+    fit_mixture,
+    make_mixture,
+    weigh,
+    weighted_centres,
+)
+from lightning_modules.clustering.module import StellarAutoencoder
+from lightning_modules.clustering.network import soft_assignment, target_distribution
+from lightning_modules.clustering.targets import kmeans_centres
+from lightning_modules.nn.modes import evaluation
+
+Head = Literal["student_t", "error_aware"]
+INPUTS = ("index", "features", "good", "covariance")
+"""Keys of a batch that network and mixture take, where the data have them."""
+
+
+class HeadedAutoencoder(StellarAutoencoder):
+    """Base of deep embedded clustering: memberships T in the latent, and Q, which are predicted.
+
+    Args:
+        num_clusters: Number of columns K.
+        head: `student_t`: Q is T; `error_aware`: Q is T times the likelihood of a mixture.
+        alpha: Degrees of freedom α of T.
+        balance: Divide P by the frequencies of the columns.
+        seed: Of the k-means starts, or of the mixture's search.
+        *others: The arguments of `StellarAutoencoder`.
+        **named: Likewise, by name.
+    """
+
+    frequency: Tensor
+
+    def __init__(
+        self,
+        num_clusters: int,
+        head: Head,
+        alpha: float,
+        balance: bool,
+        seed: int,
+        *others: Any,
+        **named: Any,
+    ) -> None:
+        super().__init__(*others, **named)
+        self.num_clusters, self.alpha, self.balance = num_clusters, alpha, balance
+        self.kmeans_seed = seed
+        self.centres = nn.Parameter(torch.zeros(num_clusters, self.latent_dim))
+        self.register_buffer("frequency", torch.ones(num_clusters))
+        self.mixture = make_mixture(num_clusters, seed) if head == "error_aware" else None
+
+    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return the shapes of `features`, and of `covariance` where it is needed."""
+        shapes = super().expected_shapes()
+        return shapes if self.mixture is None else shapes | {"covariance": ((5, 5), "head")}
+
+    def setup(self, stage: str) -> None:
+        """Compare the data with what network and mixture take."""
+        super().setup(stage)
+        if self.mixture is not None:
+            self.mixture.setup(stage)
+
+    def own_memberships(self, latent: Tensor, columns: int) -> Tensor:
+        """Return T, Student's-t memberships by the latent alone, shape (batch, columns).
+
+        Args:
+            latent: Shape (batch, latent).
+            columns: How many of the centres are in use.
+        """
+        return soft_assignment(latent, self.centres[:columns], self.alpha)
+
+    def memberships(self, latent: Tensor, batch: Batch) -> Tensor:
+        """Return Q, shape (batch, columns); a mixture of fewer clusters has fewer columns.
+
+        Args:
+            latent: Of the stars, shape (batch, latent).
+            batch: The stars.
+        """
+        if self.mixture is None:
+            return self.own_memberships(latent, self.num_clusters)
+        share = self.mixture.predict_step(batch)["probability"]
+        return weigh(self.own_memberships(latent, share.shape[1]), share)
+
+    def target(self, latent: Tensor, batch: Batch) -> Tensor:
+        """Return P of stars from their own Q and the frequencies of the training split.
+
+        Args:
+            latent: Of the stars, shape (batch, latent).
+            batch: The stars.
+        """
+        q = self.memberships(latent, batch)
+        return target_distribution(q, self.balance, self.frequency[: q.shape[1]])
+
+    @torch.no_grad()
+    def place_centres(self) -> None:
+        """Place the centres by k-means on the latent of the training split, or by the mixture."""
+        if self.mixture is None:
+            _, latent, _ = self.embed_training_split()
+            centres = kmeans_centres(latent, self.num_clusters, self.kmeans_seed)
+        else:
+            fit_mixture(self.mixture, self._training_split)
+            self._take_first(self.mixture)
+            rank_zero_info("\n".join(self.mixture.describe()))
+            parts = self._training_split()
+            share = torch.cat([self.mixture.predict_step(part)["probability"] for part in parts])
+            centres = weighted_centres(self.embed_training_split()[1], share)
+        self.centres[: len(centres)] = self.trainer.strategy.broadcast(centres)
+
+    @torch.no_grad()
+    def embed_training_split(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return index (stars,), latent (stars, latent) and Q (stars, columns) of all its stars.
+
+        Dropout is off and batch normalisation uses its running statistics, those of the first
+        process, so that every process finds the same.
+        """
+        self._take_first(self.net)
+        index, latent, q = [], [], []
+        with evaluation(self.net):
+            for batch in self._training_split():
+                index.append(batch["index"])
+                latent.append(self.embed(self.scaled(batch)[0]))
+                q.append(self.memberships(latent[-1], batch))
+        return torch.cat(index), torch.cat(latent), torch.cat(q)
+
+    def _training_split(self) -> Iterator[Batch]:
+        """Yield the training split in order, on the device."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ValueError(
+                f"{type(self).__name__} computes its targets from the whole training split: "
+                "call Trainer.fit(module, datamodule=...), not with bare loaders"
+            )
+        keys = [name for name in INPUTS if name in datamodule.sample_shapes]
+        for batch in datamodule.batches("train", keys):
+            yield {name: values.to(self.device) for name, values in batch.items()}
+
+    def _take_first(self, part: nn.Module) -> None:
+        """Give a part of the model the buffers that it has in the first process."""
+        buffers = dict(part.named_buffers())
+        for name, values in self.trainer.strategy.broadcast(buffers).items():
+            buffers[name].copy_(values)
