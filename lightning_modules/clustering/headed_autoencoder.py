@@ -15,6 +15,7 @@ from lightning_modules.clustering.error_aware import (
     weighted_centres,
 )
 from lightning_modules.clustering.module import StellarAutoencoder
+from lightning_modules.clustering.neighbourhood import NeighbourGraph
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.targets import kmeans_centres
 from lightning_modules.nn.modes import evaluation
@@ -32,7 +33,8 @@ class HeadedAutoencoder(StellarAutoencoder):
         head: `student_t`: Q is T; `error_aware`: Q is T times the likelihood of a mixture.
         alpha: Degrees of freedom α of T.
         balance: Divide P by the frequencies of the columns.
-        seed: Of the k-means starts, or of the mixture's search.
+        seed: Of the k-means starts, or of the mixture's or the graph's search.
+        neighbours: k of the `NeighbourGraph` that start and targets take; 0 leaves it out.
         *others: The arguments of `StellarAutoencoder`.
         **named: Likewise, by name.
     """
@@ -46,12 +48,18 @@ class HeadedAutoencoder(StellarAutoencoder):
         alpha: float,
         balance: bool,
         seed: int,
+        neighbours: int,
         *others: Any,
         **named: Any,
     ) -> None:
         super().__init__(*others, **named)
         self.num_clusters, self.alpha, self.balance = num_clusters, alpha, balance
-        self.kmeans_seed = seed
+        if neighbours < 0 or (neighbours and head == "error_aware"):
+            raise ValueError(
+                f"model.neighbours={neighbours} must be 0 or more, and 0 with head: error_aware"
+            )
+        self.kmeans_seed, self.neighbours = seed, neighbours
+        self._graph: NeighbourGraph | None = None
         self.centres = nn.Parameter(torch.zeros(num_clusters, self.latent_dim))
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.mixture = make_mixture(num_clusters, seed) if head == "error_aware" else None
@@ -64,6 +72,7 @@ class HeadedAutoencoder(StellarAutoencoder):
     def setup(self, stage: str) -> None:
         """Compare the data with what network and mixture take."""
         super().setup(stage)
+        self._graph = None  # of other data
         if self.mixture is not None:
             self.mixture.setup(stage)
 
@@ -100,8 +109,11 @@ class HeadedAutoencoder(StellarAutoencoder):
 
     @torch.no_grad()
     def place_centres(self) -> None:
-        """Place the centres by k-means on the latent of the training split, or by the mixture."""
-        if self.mixture is None:
+        """Place the centres by k-means on the latent of the training split, graph or mixture."""
+        if self.neighbours:
+            _, latent, _ = self.embed_training_split()
+            centres = self.graph.centres(latent, self.num_clusters, self.kmeans_seed)
+        elif self.mixture is None:
             _, latent, _ = self.embed_training_split()
             centres = kmeans_centres(latent, self.num_clusters, self.kmeans_seed)
         else:
@@ -118,7 +130,7 @@ class HeadedAutoencoder(StellarAutoencoder):
         """Return index (stars,), latent (stars, latent) and Q (stars, columns) of all its stars.
 
         Dropout is off and batch normalisation uses its running statistics, those of the first
-        process, so that every process finds the same.
+        process, so that every process finds the same. With `neighbours`, Q is averaged over them.
         """
         self._take_first(self.net)
         index, latent, q = [], [], []
@@ -127,7 +139,18 @@ class HeadedAutoencoder(StellarAutoencoder):
                 index.append(batch["index"])
                 latent.append(self.embed(self.scaled(batch)[0]))
                 q.append(self.memberships(latent[-1], batch))
-        return torch.cat(index), torch.cat(latent), torch.cat(q)
+        whole = torch.cat(q)
+        if self.neighbours:
+            whole = self.graph.smooth(whole)
+        return torch.cat(index), torch.cat(latent), whole
+
+    @property
+    def graph(self) -> NeighbourGraph:
+        """The neighbours of the training split, in its order; found once a run."""
+        if self._graph is None:
+            features = [self.scaled(batch)[0] for batch in self._training_split()]
+            self._graph = NeighbourGraph(torch.cat(features), self.neighbours)
+        return self._graph
 
     def _training_split(self) -> Iterator[Batch]:
         """Yield the training split in order, on the device."""
