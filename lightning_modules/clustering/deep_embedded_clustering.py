@@ -181,7 +181,6 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     def on_train_start(self) -> None:
         """Bring the targets of a resumed run to the device, or forget those of another run."""
         super().on_train_start()
-        self.run_record.pop("stop_reason", None)
         if self.trainer.global_step == 0:
             self.targets = None
             if self.progress.phase is not Phase.PRETRAINING:  # from a clustered checkpoint
@@ -192,8 +191,6 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Enter the next phase and refresh the targets where they are due."""
         epoch, last = self.trainer.current_epoch, self.trainer.max_epochs or -1
-        if epoch + 1 == last:
-            self.run_record.setdefault("stop_reason", "max_epochs")
         if self.progress.phase is Phase.PRETRAINING and epoch >= self.pretrain_epochs:
             self._start_clustering(epoch)
         if self.progress.phase is not Phase.CLUSTERING:
@@ -219,11 +216,12 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
 
     def on_train_end(self) -> None:
         """Report why training ended."""
-        reason = self.run_record.setdefault(
-            "stop_reason", "stopped by the trainer: a limit, early stopping or a signal"
-        )
+        super().on_train_end()
+        reason = self.run_record["stop_reason"]
         if self.progress.phase is Phase.PRETRAINING:
-            reason += f"; no clusters yet, as model.pretrain_epochs is {self.pretrain_epochs}"
+            reason = (
+                f"{reason}; no clusters yet, as model.pretrain_epochs is {self.pretrain_epochs}"
+            )
             self.run_record["stop_reason"] = reason
         rank_zero_info(f"{type(self).__name__} stopped: {reason}")
 

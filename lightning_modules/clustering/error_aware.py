@@ -35,7 +35,7 @@ def fit_mixture(mixture: ClusterMixture, batches: Callable[[], Iterable[Batch]])
     """Search for clusters and fit all parameters to a training split, in place.
 
     What `Trainer.fit` makes of a `ClusterMixture`: the search of its `on_fit_start`, then passes
-    until the next step would gain too little, at most `MAX_PASSES`.
+    until the next step would gain too little, at most `MAX_PASSES`; it says what was found.
 
     Args:
         mixture: Not fitted yet; child of a module whose trainer has the datamodule.
@@ -49,7 +49,8 @@ def fit_mixture(mixture: ClusterMixture, batches: Callable[[], Iterable[Batch]])
             sums = {name: value + sums.get(name, 0.0) for name, value in part.items()}
         mixture.update(sums)
         if mixture.converged:
-            return
+            break
+    mixture.on_train_end()
 
 
 def weigh(own: Tensor, share: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch
@@ -119,7 +118,6 @@ class HeadedAutoencoder(StellarAutoencoder):
         else:
             fit_mixture(self.mixture, self._training_split)
             self._take_first(self.mixture)
-            rank_zero_info("\n".join(self.mixture.describe()))
             parts = self._training_split()
             share = torch.cat([self.mixture.predict_step(part)["probability"] for part in parts])
             centres = weighted_centres(self.embed_training_split()[1], share)

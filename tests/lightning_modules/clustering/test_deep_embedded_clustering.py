@@ -169,9 +169,9 @@ def test_stops_when_labels_settle_and_says_so(
 def test_says_when_the_epochs_ran_out(make_data: MakeData, make_trainer: MakeTrainer) -> None:
     model = small(tolerance=0.0)
     make_trainer(3).fit(model, make_data())
-    assert model.run_record["stop_reason"] == "max_epochs"
+    assert model.run_record["stop_reason"] == "max_epochs: 3 epochs"
     make_trainer(9, max_steps=12).fit(model, make_data())
-    assert model.run_record["stop_reason"].startswith("stopped by the trainer")
+    assert model.run_record["stop_reason"] == "max_steps: 12 steps"
     pretrained = small(pretrain_epochs=5)
     make_trainer(3).fit(pretrained, make_data())
     assert "no clusters yet" in pretrained.run_record["stop_reason"]

@@ -6,9 +6,11 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as reference_kl
 
 from lightning_modules.clustering.losses import (
+    AdaptiveClusteringLoss,
     gaussian_log_likelihood,
     kl_divergence,
     reconstruction_error,
+    weighted_sum,
     zero_from,
 )
 from lightning_modules.losses.divergence import gaussian_kl
@@ -91,3 +93,30 @@ def test_zero_with_a_gradient_of_zero() -> None:
     assert zero.item() == 0.0
     assert parameter.grad is not None
     assert parameter.grad.tolist() == [0.0, 0.0]
+
+
+def test_learned_weights_start_from_those_given_and_end_at_the_inverse_of_twice_the_loss() -> None:
+    first, values = {"a": 2.0, "b": 0.1}, {"a": torch.tensor(0.5), "b": torch.tensor(4.0)}
+    loss = AdaptiveClusteringLoss(first)
+    found = {name: 0.5 * (-2 * scale).exp().item() for name, scale in loss.log_scale.items()}
+    assert found == pytest.approx(first)
+    optimizer = torch.optim.LBFGS(loss.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        total: torch.Tensor = loss(first, values)
+        total.backward()
+        return total.item()
+
+    optimizer.step(closure)
+    found = {name: 0.5 * (-2 * scale).exp().item() for name, scale in loss.log_scale.items()}
+    assert found == pytest.approx({"a": 1.0, "b": 0.125}, rel=1e-3)
+
+
+def test_only_the_named_terms_count() -> None:
+    values = {"a": torch.tensor(3.0), "b": torch.tensor(math.inf)}
+    assert weighted_sum({"a": 2.0}, values).item() == 6.0
+    loss = AdaptiveClusteringLoss({"a": 0.5, "b": 0.5})
+    assert loss({"a": 0.5}, values).item() == 1.5
+    with pytest.raises(ValueError, match=r"raise those of \['a'\]"):
+        AdaptiveClusteringLoss({"a": 0.0})
