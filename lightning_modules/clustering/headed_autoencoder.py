@@ -1,6 +1,5 @@
 """An autoencoder with a head of memberships: what deep embedded clustering trains."""
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -20,8 +19,6 @@ from lightning_modules.clustering.targets import kmeans_centres
 from lightning_modules.nn.modes import evaluation
 
 Head = Literal["student_t", "error_aware"]
-INPUTS = ("index", "features", "good", "covariance")
-"""Keys of a batch that network and mixture take, where the data have them."""
 
 
 class HeadedAutoencoder(StellarAutoencoder):
@@ -110,8 +107,7 @@ class HeadedAutoencoder(StellarAutoencoder):
     def place_centres(self) -> None:
         """Place the centres by k-means on the latent of the training split, graph or mixture."""
         if self.neighbours:
-            _, latent, _ = self.embed_training_split()
-            centres = self.graph.centres(latent, self.num_clusters, self.kmeans_seed)
+            centres = weighted_centres(self.embed_training_split()[1], self._shared())
         elif self.mixture is None:
             _, latent, _ = self.embed_training_split()
             centres = kmeans_centres(latent, self.num_clusters, self.kmeans_seed)
@@ -128,7 +124,8 @@ class HeadedAutoencoder(StellarAutoencoder):
         """Return index (stars,), latent (stars, latent) and Q (stars, columns) of all its stars.
 
         Dropout is off and batch normalisation uses its running statistics, those of the first
-        process, so that every process finds the same. With `neighbours`, Q is averaged over them.
+        process, so that every process finds the same. With `neighbours`, Q is
+        averaged over them and weighed by the graph's partition.
         """
         self._take_first(self.net)
         index, latent, q = [], [], []
@@ -139,8 +136,12 @@ class HeadedAutoencoder(StellarAutoencoder):
                 q.append(self.memberships(latent[-1], batch))
         whole = torch.cat(q)
         if self.neighbours:
-            whole = self.graph.smooth(whole)
+            whole = weigh(self.graph.smooth(whole), self._shared())
         return torch.cat(index), torch.cat(latent), whole
+
+    def _shared(self) -> Tensor:
+        """Return how the neighbours share the graph's partition, shape (stars, columns)."""
+        return self.graph.memberships(self.num_clusters, self.kmeans_seed).to(self.device)
 
     @property
     def graph(self) -> NeighbourGraph:
@@ -149,21 +150,3 @@ class HeadedAutoencoder(StellarAutoencoder):
             features = [self.scaled(batch)[0] for batch in self._training_split()]
             self._graph = NeighbourGraph(torch.cat(features), self.neighbours)
         return self._graph
-
-    def _training_split(self) -> Iterator[Batch]:
-        """Yield the training split in order, on the device."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            raise ValueError(
-                f"{type(self).__name__} computes its targets from the whole training split: "
-                "call Trainer.fit(module, datamodule=...), not with bare loaders"
-            )
-        keys = [name for name in INPUTS if name in datamodule.sample_shapes]
-        for batch in datamodule.batches("train", keys):
-            yield {name: values.to(self.device) for name, values in batch.items()}
-
-    def _take_first(self, part: nn.Module) -> None:
-        """Give a part of the model the buffers that it has in the first process."""
-        buffers = dict(part.named_buffers())
-        for name, values in self.trainer.strategy.broadcast(buffers).items():
-            buffers[name].copy_(values)

@@ -44,6 +44,7 @@ class NeighbourGraph:
             directed = search.kneighbors_graph()
         self.affinity = sparse.csr_matrix(0.5 * (directed + directed.T))
         self.degree: Array = np.asarray(self.affinity.sum(axis=1)).ravel()
+        self._memberships: Tensor | None = None
 
     def smooth(self, q: Tensor) -> Tensor:
         """Return memberships averaged with those of the neighbours, q ← ½ (q + W q / d), 5 times.
@@ -51,10 +52,29 @@ class NeighbourGraph:
         Args:
             q: Shape (objects, clusters), in the order of the features; rows sum to 1, also after.
         """
-        values: Array = q.double().cpu().numpy()
-        for _ in range(SMOOTHING_ROUNDS):
-            values = 0.5 * (values + self._mean(values))
-        return torch.from_numpy(values).to(q)
+        return torch.from_numpy(self._smoothed(q.double().cpu().numpy())).to(q)
+
+    def memberships(self, num_clusters: int, seed: int) -> Tensor:
+        """Return how the neighbours of each object share `partition`: smoothed, float64, (N, K).
+
+        Found once; asked for again it is at hand.
+
+        Args:
+            num_clusters: K.
+            seed: Of the starts.
+
+        Raises:
+            ValueError: If a part is empty: the graph does not hold K clusters.
+        """
+        if self._memberships is None:
+            member = np.eye(num_clusters)[self.partition(num_clusters, seed)]
+            if not member.any(axis=0).all():
+                raise ValueError(
+                    f"the graph of neighbours holds {int(member.any(axis=0).sum())} clusters, not "
+                    f"num_clusters={num_clusters}; lower it, or model.neighbours"
+                )
+            self._memberships = torch.from_numpy(self._smoothed(member))
+        return self._memberships
 
     def modularity(self, labels: Labels) -> float:
         """Return the share of affinity within clusters beyond that of a random graph.
@@ -84,30 +104,16 @@ class NeighbourGraph:
         found = [self._sharpened(self._merged(start, num_clusters)) for start in starts]
         return max(found, key=self.modularity)
 
-    def centres(self, latent: Tensor, num_clusters: int, seed: int) -> Tensor:
-        """Return the mean latent of each part of `partition`, shape (clusters, latent).
-
-        Args:
-            latent: In the order of the features, shape (objects, latent).
-            num_clusters: K.
-            seed: Of the starts.
-
-        Raises:
-            ValueError: If a part is empty: the graph does not hold K clusters.
-        """
-        labels = torch.from_numpy(self.partition(num_clusters, seed)).to(latent.device)
-        sizes = labels.bincount(minlength=num_clusters)
-        if not sizes.all():
-            raise ValueError(
-                f"the neighbours' graph holds {int((sizes > 0).sum())} clusters, not "
-                f"num_clusters={num_clusters}; lower it, or model.neighbours"
-            )
-        return torch.stack([latent[labels == part].mean(dim=0) for part in range(num_clusters)])
-
     def _mean(self, values: Array) -> Array:
         """Return the means over the neighbours, shape (objects, clusters)."""
         mean: Array = self.affinity @ values / self.degree[:, None]
         return mean
+
+    def _smoothed(self, values: Array) -> Array:
+        """Return values averaged with those of the neighbours, shape (objects, clusters)."""
+        for _ in range(SMOOTHING_ROUNDS):
+            values = 0.5 * (values + self._mean(values))
+        return values
 
     def _between(self, labels: Labels) -> tuple[Array, Array]:
         """Return W(c, c')/m, shape (clusters, clusters), and d(c)/m, shape (clusters,)."""

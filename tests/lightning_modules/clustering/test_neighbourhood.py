@@ -58,11 +58,11 @@ def test_partition_follows_the_graph_and_not_the_distance() -> None:
     assert len({(int(a), int(b)) for a, b in zip(ring, found, strict=True)}) == 2
 
 
-def test_centres_are_the_mean_latents_of_the_parts() -> None:
+def test_memberships_are_those_of_the_parts() -> None:
     points, ring = rings(60)
-    latent = torch.from_numpy(ring)[:, None] * 3.0 + 1.0
-    centres = NeighbourGraph(points, 4).centres(latent.float(), 2, seed=0)
-    torch.testing.assert_close(centres.sort(dim=0).values, torch.tensor([[1.0], [4.0]]))
+    share = NeighbourGraph(points, 4).memberships(2, seed=0)
+    torch.testing.assert_close(share.max(dim=1).values, torch.ones(120).double())
+    assert len({*zip(ring.tolist(), share.argmax(dim=1).tolist(), strict=True)}) == 2
 
 
 def test_too_few_objects_are_refused() -> None:
