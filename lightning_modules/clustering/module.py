@@ -190,14 +190,33 @@ class StellarVAE(LatentModule):
         """Return the negative evidence lower bound and its parts."""
         x, good = self.scaled(batch)
         reconstruction, mean, log_variance = self.net(x)
-        nll = -gaussian_log_likelihood(x, reconstruction, good, self.net.log_noise).mean()
-        kl = gaussian_kl(mean, log_variance).sum(dim=1).mean()
+        noise = self.log_noise(batch, good)
+        nll = -gaussian_log_likelihood(x, reconstruction, good, noise).mean()
+        kl = self.latent_kl(mean, log_variance).mean()
         return {
             "loss": nll + self.beta * self.ramp(stage, self.warmup_epochs) * kl,
             "nll": nll,
             "kl": kl,
             "reconstruction": reconstruction_error(x, reconstruction, good).mean(),
         }
+
+    def log_noise(self, batch: Batch, good: Tensor) -> Tensor:
+        """Return log of the noise's standard deviation, (features,) or (batch, features).
+
+        Args:
+            batch: As the datamodule documents it.
+            good: Which features count, bool, shape (batch, features).
+        """
+        return self.net.log_noise
+
+    def latent_kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Return KL(q(z|x) ‖ p(z)) in nats, shape (batch,).
+
+        Args:
+            mean: Of q, shape (batch, latent).
+            log_variance: Likewise.
+        """
+        return gaussian_kl(mean, log_variance).sum(dim=1)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Return the base's predictions and `latent_error`, standard deviations (batch, latent)."""
