@@ -200,8 +200,12 @@ class AstroCLI(LightningCLI):
             _print(f"report: {self.trainer.log_dir}")
 
     def after_predict(self) -> None:
-        """Print where the predictions are."""
-        if self.trainer.log_dir is not None:
+        """Print where the predictions are, or that no callback wrote them."""
+        from callbacks.predictions.base import ShardWriter  # it brings astropy's tables
+
+        if not any(isinstance(found, ShardWriter) for found in self.trainer.callbacks):
+            _print("predictions: not written; add PredictionWriter to trainer.callbacks")
+        elif self.trainer.log_dir is not None:
             _print(f"predictions: {self.trainer.log_dir}")
 
     def _parsed(self, key: str) -> Any:
