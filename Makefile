@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/clustering/demo
 
+# Processes of the test suite; it is sized for two cores.
+WORKERS ?= 2
+
 # Idle threads sleep instead of spinning, so that a busy machine does not stall small networks.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -24,7 +27,7 @@ demo: venv  ## Train and test the clustering demo on simulated stars
 	$(BIN)/astrolit test -c clustering/demo.yaml --ckpt_path $(DEMO)
 
 test: venv  ## Run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: venv  ## Check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -13,6 +13,8 @@ from lightning_modules.metrics.spread import Answers, match_columns, merge_colum
 from lightning_modules.nn.draws import dropout_at_work, dropouts, redrawn
 from lightning_modules.remembered import build, restore
 
+OF_COLUMNS = ("classes", "field_column")
+"""What models say of the columns of their probabilities."""
 UNTRAINED = "an Ensemble is not trained: fit its members one by one, as `astrolit sweep` does"
 
 
@@ -156,10 +158,9 @@ class Ensemble(BaseModule):
         """Return the mean of the members' scores, (B,); of spectra."""
         return self.predict_step(batch)["outlier_score"]
 
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, where the members have them."""
-        return list(getattr(self._members[0], "classes", ()))
+    def __getattr__(self, name: str) -> Any:
+        """Return what the first member says of its columns, if it does; else as every module."""
+        return getattr(self.members[0], name) if name in OF_COLUMNS else super().__getattr__(name)
 
     @property
     def _members(self) -> list[Any]:

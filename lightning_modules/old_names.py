@@ -39,8 +39,13 @@ ARGUMENTS = {
 }
 """Arguments (and hyper-parameters) of an exported class; a dot goes into a mapping."""
 
-REMOVED = {"StellarAutoencoder": ["compile"], "StellarVAE": ["compile"]}
-"""Arguments that a class and its subclasses no longer take, and that changed no result."""
+REMOVED = {
+    "ClusteringDataModule": ["error_inflation"],
+    "StellarAutoencoder": ["compile"],
+    "StellarVAE": ["compile"],
+}
+"""Arguments that a class and its subclasses no longer take: they changed no result, or
+what a model learns now."""
 
 
 def renew_class_path(path: str) -> str:

@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 # Two cores, many small networks: threads would only get in each other's way, also in processes
@@ -8,6 +9,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+# UMAP takes ten seconds to compile in each process; as if the extra were not installed.
+sys.modules["umap"] = None  # type: ignore[assignment]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -159,6 +159,14 @@ def test_printed_config_equals_its_snapshot(name: str, capsys: pytest.CaptureFix
     assert kept == saved, f"{name} prints another configuration than {snapshot}"
 
 
+@pytest.fixture
+def _drawn_once_a_method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the figures of each method's demo alone: the others' are the same, and most of a run."""
+    if not request.getfixturevalue("name").endswith("/demo.yaml"):
+        monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
+
+
+@pytest.mark.usefixtures("_drawn_once_a_method")
 @pytest.mark.parametrize("name", METHOD_CONFIGS)
 def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) -> None:
     model = yaml.safe_load((config_folder() / name).read_text())["model"]["class_path"]
@@ -172,6 +180,7 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
         main([command, *words, "--ckpt_path", str(run)])
     assert (run / "report.json").is_file()
     assert any(path.stem in TABLES for path in run.iterdir()), "predict wrote no table"
+    assert (run / "figures").is_dir() == name.endswith("/demo.yaml")
     assert [path.name for path in Path("runs").rglob("version_*")] == ["version_0"]
     saved = torch.load(best, weights_only=True)
     kind = saved["hyper_parameters"]["_class_path"].rsplit(".", 1)[-1]

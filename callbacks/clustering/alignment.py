@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import RobustScaler
 
-from callbacks.metrics.contingency import align, contingency
+from callbacks.metrics.contingency import align, align_by_f1, contingency
 from callbacks.report.base import TestRun
+from callbacks.report.gather import Rows
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
@@ -20,6 +21,14 @@ class StarData(Protocol):
     """A datamodule that names the columns of `features`."""
 
     features: list[str]
+
+
+@runtime_checkable
+class FieldModule(Protocol):
+    """A module that knows the field: one of its columns is "no cluster" by construction."""
+
+    field_column: int | None
+    """That column of `probability`; None if the columns have no names."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class StarSample:
         label: True classes, -1 unknown, shape (n,); None if nothing is labelled.
         magnitude: G [mag], shape (n,), or None.
         colour: BP - RP [mag], shape (n,), or None.
+        motion_covariance: Of the errors of the proper motions [mas²/yr²], entries xx, xy, yy, shape
+            (n, 3); None if these are no stars.
     """
 
     scaled: Array
@@ -43,6 +54,7 @@ class StarSample:
     label: Array | None = None
     magnitude: Array | None = None
     colour: Array | None = None
+    motion_covariance: Array | None = None
 
     @classmethod
     def of_run(cls, run: TestRun) -> "StarSample":
@@ -65,6 +77,7 @@ class StarSample:
             label if labelled else None,
             rows.get("magnitude"),
             rows.get("colour"),
+            rows.get("motion_covariance"),
         )
 
     @property
@@ -141,7 +154,8 @@ class Clustering:
         assignment: Column of each object, 0..K-1, shape (n,).
         probability: Soft membership in each column, shape (n, K); None for a hard clustering.
         num_columns: K.
-        field_column: The column that means "no cluster" by construction (HDBSCAN's noise).
+        field_column: The column that means "no cluster" by construction (HDBSCAN's noise, or the
+            field of a mixture).
         subject: Its name in the report.
         alignment: Class of each column, shape (K,); None without labels.
     """
@@ -160,18 +174,39 @@ class Clustering:
             return np.ones(len(self.assignment))
         return np.take_along_axis(self.probability, self.assignment[:, None], 1)[:, 0]
 
+    def probability_of(self, column: int) -> Array:
+        """Return the probability of a column, shape (n,); 0 or 1 for a hard clustering."""
+        if self.probability is None:
+            return (self.assignment == column).astype(np.float64)
+        return self.probability[:, column].astype(np.float64)
+
     def take(self, rows: Array) -> "Clustering":
         """Return the answer for some of the objects."""
         soft = None if self.probability is None else self.probability[rows]
         return replace(self, assignment=self.assignment[rows], probability=soft)
 
 
-def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Array:
-    """Return the class of each column by Hungarian on labelled objects.
+def answer_of(rows: Rows, module: object) -> Clustering:
+    """Return what a trained module says of the objects.
 
-    Columns carry no names, so this is the one place where labels meet a clustering. A column that
-    means "no cluster" (HDBSCAN's noise) is field, and the others compete for all classes, the
-    field among them, since a method may find the field both as noise and as a cluster.
+    Args:
+        rows: With its `assignment`, and its `probability` if it has one.
+        module: May be a `FieldModule`.
+    """
+    soft = rows.get("probability")
+    columns = int(rows["assignment"].max()) + 1 if soft is None else soft.shape[1]
+    field = module.field_column if isinstance(module, FieldModule) else None
+    return Clustering(rows["assignment"], soft, columns, field)
+
+
+def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Array:
+    """Return the class of each column by the labels of some objects.
+
+    Columns carry no names, so this is the one place where labels meet a clustering. With a field
+    the F1 of membership decides which columns are clusters (`align_by_f1`): counts of right objects
+    would call the column of a rare cluster field. A column that means "no cluster" is field, and
+    the others may be field too, since a method may find it both as noise and as a cluster. Without
+    a field it is the Hungarian method on counts.
 
     Args:
         clustering: The answer for the objects to align on.
@@ -179,23 +214,23 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
         has_field: Whether class 0 is the field.
 
     Returns:
-        Classes, shape (K,); -1 for the columns left over.
+        Classes, shape (K,): -1 for further columns of the field, or without a field for those left
+        over; a number beyond the labels for further columns of members.
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    free = np.ones(clustering.num_columns, dtype=bool)
-    if clustering.field_column is not None and has_field:
-        free[clustering.field_column] = False
+    if not has_field:
+        return align(table)
+    free = np.arange(clustering.num_columns) != clustering.field_column  # all, if that is None
     alignment = np.zeros(clustering.num_columns, dtype=np.int64)
-    alignment[free] = align(table[:, free])
+    alignment[free] = align_by_f1(table[:, free], has_field=not free.all())
     return alignment
 
 
 def membership(clustering: Clustering, alignment: Array) -> Array:
     """Return each star's probability to belong to any cluster, shape (n,).
 
-    The sum over columns aligned with a cluster; columns left over count as field. A hard clustering
-    gives 0 or 1.
+    The sum over columns aligned with a cluster. A hard clustering gives 0 or 1.
     """
     if clustering.probability is None:
         return (alignment[clustering.assignment] > 0).astype(np.float64)

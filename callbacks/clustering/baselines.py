@@ -90,8 +90,8 @@ class HDBSCANBaseline:
     """HDBSCAN, which finds its own number of clusters; column 0 is noise, that is, field.
 
     Objects that it was not fitted on take the label and strength of their nearest neighbour among
-    those that it was. The strength counts as probability of the object's own cluster, the rest as
-    field (it is not meant as a probability, which the calibration shows).
+    those that it was. The strength is not meant as a probability; (1 + strength) / 2 counts as that
+    of the object's own cluster, so that who is in a cluster is above 0.5, and the rest as field.
     """
 
     name: ClassVar[str] = "hdbscan"
@@ -109,7 +109,7 @@ class HDBSCANBaseline:
         label = self.model.labels_ + 1
         data = rows["scaled"].clip(-CLIP, CLIP)
         neighbour = self.tree.kneighbors(data, return_distance=False)[:, 0]
-        assignment, strength = label[neighbour], self.model.probabilities_[neighbour]
+        assignment, strength = label[neighbour], 0.5 + 0.5 * self.model.probabilities_[neighbour]
         probability = np.zeros((len(data), int(label.max()) + 1))
         probability[np.arange(len(data)), assignment] = strength
         probability[:, 0] = 1 - probability[:, 1:].sum(1)

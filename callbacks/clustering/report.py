@@ -8,14 +8,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.clustering.alignment import Clustering, StarSample, Subset, make_subsets
+from callbacks.clustering.alignment import (
+    Clustering,
+    StarSample,
+    Subset,
+    answer_of,
+    make_subsets,
+)
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
     HDBSCANBaseline,
     KMeansBaseline,
     hdbscan_size,
 )
-from callbacks.clustering.figures import clustering_figures
+from callbacks.clustering.figures.assemble import clustering_figures
+from callbacks.clustering.figures.latent import has_umap
+from callbacks.clustering.parameters import add_parameters
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
 
@@ -28,15 +36,21 @@ class ClusteringReport(ReportCallback):
     subjects `model` (the module's own assignment and probability), `model_latent_kmeans` (k-means
     with 20 starts on its latent space, the only clustering of a plain autoencoder) and
     `baseline/kmeans`, `baseline/gmm`, `baseline/hdbscan` on the robust-scaled features, without
-    the network's asinh. For `split=held_out` k-means and the baselines are fitted on the training
-    split and applied to the test split (HDBSCAN by the nearest training neighbour). K-means and
-    the mixture get the number of true classes (with the field), or the model's K without labels.
+    the network's asinh, and `baseline/<name>` for each other trained run (`--beside.<name>`). For
+    `split=held_out` k-means and the baselines are fitted on the training split and applied to the
+    test split (HDBSCAN by the nearest training neighbour). K-means and the mixture get the number
+    of true classes (with the field), or the model's K without labels.
 
-    Columns of a clustering have no names. They are aligned with the classes by the Hungarian
-    method on all labelled stars for `split=all` and on the training and validation splits for
-    `split=held_out`; HDBSCAN's noise is field. Columns left over count as wrong in the accuracy
-    and as field in the membership probability, which is the sum over columns aligned with a
-    cluster. ARI and NMI need no alignment. Labels serve to score, never to fit.
+    A model that knows the parameters of its clusters (`parameter_rows`) has them in the report, at
+    `model/pmra/cluster=1` with its own error as deviation, and in `parameters.ecsv`.
+
+    Columns of a clustering have no names. Those that make the F1 of membership largest are the
+    clusters, and each class takes that of them which describes it best, on all labelled stars for
+    `split=all` and on the training and validation splits for `split=held_out`; HDBSCAN's noise is
+    field, and so is the column that a module names as its `field_column`. Columns beyond one a
+    class count as wrong in the accuracy. The membership probability is the sum over columns that
+    are clusters; F1, completeness and purity are of the stars where it is above 0.5. ARI and NMI
+    need no alignment. Labels serve to score, never to fit.
 
     Data without `covariance` are no star catalogue (digits, say): class 0 is a class like others,
     calibration is that of the most likely class, and physical contrasts and star charts are left
@@ -47,7 +61,7 @@ class ClusteringReport(ReportCallback):
         num_resamples: Bootstrap resamples of the objects for the uncertainties.
         max_fit: Objects that a baseline is fitted on at most, a random subsample beyond.
         max_silhouette: Objects of the silhouette's subsample.
-        max_tsne: Objects of the t-SNE's subsample.
+        max_tsne: Objects of the subsample that t-SNE and UMAP draw.
         seed: Fixes subsamples, resamples and the baselines' starts.
     """
 
@@ -72,10 +86,12 @@ class ClusteringReport(ReportCallback):
         self.max_tsne = max_tsne
 
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of a batch, with `parallax_error` in mas if these are stars."""
+        """Return what is kept of a batch, of stars also the errors of parallax and motion."""
         kept = super().reduce(batch, outputs)
         if "covariance" in batch:
-            kept["parallax_error"] = batch["covariance"][:, 2, 2].sqrt()
+            covariance = batch["covariance"]
+            kept["parallax_error"] = covariance[:, 2, 2].sqrt()
+            kept["motion_covariance"] = covariance[:, [3, 3, 4], [3, 4, 4]]
         return kept
 
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
@@ -94,8 +110,9 @@ class ClusteringReport(ReportCallback):
                 errors = run.rows["reconstruction_error"][subset.scored].astype(np.float64)
                 scope = run.scope("model", subset.scored, split=subset.split)
                 scope.mean("reconstruction_error", errors)
+        parameters = add_parameters(run)
         self._add_notes(run, sample, subsets)
-        return clustering_figures(run, sample, subsets, answers, self.max_tsne)
+        return clustering_figures(run, sample, subsets, answers, parameters, self.max_tsne)
 
     def _subjects(
         self, run: TestRun, sample: StarSample, subset: Subset
@@ -103,9 +120,7 @@ class ClusteringReport(ReportCallback):
         """Yield all clusterings to be scored on a subset, by the subject's name."""
         rows, count = run.rows, _num_clusters(run, sample)
         if "assignment" in rows:
-            soft = rows.get("probability")
-            columns = int(rows["assignment"].max()) + 1 if soft is None else soft.shape[1]
-            yield "model", Clustering(rows["assignment"], soft, columns)
+            yield "model", answer_of(rows, run.module)
         if "latent" in rows:
             kmeans = KMeansBaseline(count, self.seed, key="latent", clip=np.inf)
             yield "model_latent_kmeans", run.fit(kmeans, subset.fitted).predict(rows)
@@ -115,6 +130,9 @@ class ClusteringReport(ReportCallback):
             HDBSCANBaseline(),
             fitted=subset.fitted,
         )
+        for name, found in run.beside.items():
+            if "assignment" in found:
+                yield f"baseline/{name}", answer_of(found, self.beside[name])
 
     def _add_notes(self, run: TestRun, sample: StarSample, subsets: Sequence[Subset]) -> None:
         """State what a reader of the numbers must know."""
@@ -122,12 +140,17 @@ class ClusteringReport(ReportCallback):
         if sample.label is None:
             note("the data have no labels: scores against labels are left out")
         else:
+            rule = "F1" if sample.has_field else "Hungarian"
             note(
-                "columns are aligned with classes by Hungarian on all labels for split=all and on "
-                "training and validation labels for split=held_out; labels train nothing"
+                f"columns are aligned with classes by {rule} on "
+                "all labels for split=all and on training and validation labels for "
+                "split=held_out; labels train nothing"
             )
         if len(subsets) == 1:
             note("the batches have no test split: split=held_out is left out")
+        for name, found in run.beside.items():
+            if "assignment" not in found:
+                note(f"baseline/{name} has no clusters yet and is left out")
         for subset in subsets if self.baselines else []:
             fitted = min(int(subset.fitted.sum()), self.max_fit)
             note(
@@ -136,9 +159,11 @@ class ClusteringReport(ReportCallback):
                 f"min_cluster_size={hdbscan_size(fitted)}, its noise counts as field (both k-means "
                 "and HDBSCAN on features clipped at 5)"
             )
+        if "latent" in run.rows and not has_umap():
+            note("the latent space by UMAP is left out: install the extra umap, astrolit[umap]")
         note(
             f"silhouette in the scaled features of at most {self.max_silhouette} objects, "
-            f"t-SNE of at most {self.max_tsne}"
+            f"t-SNE and UMAP of at most {self.max_tsne}"
         )
 
 

@@ -67,6 +67,7 @@ def add_labelled(
     if clustering.probability is not None:
         scope.probability(*event(answer, label, alignment, sample.has_field))
     if sample.has_field:
+        add_selection(scope, *event(answer, label, alignment, has_field=True))
         add_rates(scope, *event(answer, label, alignment, has_field=True))
     return replace(clustering, alignment=alignment)
 
@@ -113,6 +114,32 @@ def add_label_scores(scope: Scope, clustering: Clustering, label: Array, alignme
     }
     for name, score in scores.items():
         scope.add(name, score(table), score(draws).std(), len(label))
+
+
+def add_selection(scope: Scope, p: Array, y: Array) -> None:
+    """Add F1, completeness and purity of the stars p > 0.5, and how p ranks members before others.
+
+    Args:
+        scope: Of the stars.
+        p: Membership probability, shape (n,); 0 or 1 of a hard clustering.
+        y: Whether the star is a member, shape (n,).
+    """
+    chosen = p > 0.5
+    counts = np.stack([chosen & y, chosen, y], 1).astype(np.float64)
+    names, values = ("f1", "completeness", "purity"), _selection(counts.sum(0)[None])[0]
+    for name, value, std in zip(
+        names, values, scope.bootstrap.std(counts, _selection), strict=True
+    ):
+        scope.add(name, value, std, len(p))
+    scope.ranking(p, y)
+
+
+def _selection(sums: Array) -> Array:
+    """Return F1, completeness and purity, (r, 3), of selected members, selected and members."""
+    right, chosen, members = sums.T
+    return np.stack(
+        [divide(2 * right, chosen + members), divide(right, members), divide(right, chosen)], 1
+    )
 
 
 def rates(p: Array, y: Array, thresholds: Array) -> tuple[Array, Array]:

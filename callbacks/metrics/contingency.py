@@ -68,11 +68,11 @@ def normalized_mutual_information(table: Table) -> Scores:
     return np.where(mean > 0, np.clip(information / np.where(mean > 0, mean, 1.0), 0, 1), 1.0)
 
 
-def align(table: Table) -> NDArray[np.int64]:
+def align(table: Table | Scores) -> NDArray[np.int64]:
     """Return the class of each cluster, one to one, that gets most objects right (Hungarian).
 
     Args:
-        table: Counts, shape (C, K).
+        table: Counts, or what else is to be summed, shape (C, K).
 
     Returns:
         Classes, shape (K,); -1 for the clusters left over if K > C.
@@ -81,6 +81,54 @@ def align(table: Table) -> NDArray[np.int64]:
     alignment = np.full(table.shape[1], -1, dtype=np.int64)
     alignment[clusters] = classes
     return alignment
+
+
+def align_by_f1(table: Table, has_field: bool = False) -> NDArray[np.int64]:
+    """Return the class of each cluster where class 0 is a field, by the F1 of membership.
+
+    Members are the objects of all other classes. Clusters count as members so that the F1 of
+    member or not is largest; a cluster of which more than half are members always does. Each class
+    takes one of these by its own F1, and those left over are classes that do not occur (C, C + 1,
+    ...), for their objects are members, if of no known class. Of the other clusters that with
+    most of the field is class 0.
+
+    Args:
+        table: Counts, shape (C, K); the first row is the field.
+        has_field: Whether the field has a cluster that is not in the table; else it takes one.
+
+    Returns:
+        Classes, shape (K,); -1 for the further clusters of the field.
+    """
+    sizes, own = table.sum(0), table.sum(1)
+    chosen = _members_by_f1(table[1:].sum(0), sizes, len(sizes) - (not has_field))
+    score = 2 * table / np.maximum(sizes + own[:, None], 1)
+    alignment = np.full(len(sizes), -1, dtype=np.int64)
+    named = align(score[1:, chosen])
+    left_over = (named < 0) | (score[1:, chosen][named, np.arange(len(named))] == 0)
+    named[left_over] = len(own) - 1 + np.arange(left_over.sum())
+    alignment[chosen] = named + 1
+    if not chosen.all():
+        alignment[np.argmax(np.where(chosen, -1, table[0]))] = 0
+    return alignment
+
+
+def _members_by_f1(right: Table, sizes: Table, most: int) -> NDArray[np.bool_]:
+    """Return which clusters maximise 2 Σ right / (Σ all right + Σ sizes), shape (K,) (Dinkelbach).
+
+    Args:
+        right: Members in each cluster, shape (K,).
+        sizes: Objects in each cluster, shape (K,).
+        most: Clusters chosen at most.
+    """
+    best, chosen = 0.0, np.zeros(len(sizes), dtype=bool)
+    while True:
+        gain = 2 * right - best * sizes
+        rank = np.argsort(np.argsort(-gain, kind="stable"))
+        trial = (gain > 0) & (rank < most)
+        score = 2 * right[trial].sum() / max(right.sum() + sizes[trial].sum(), 1)
+        if score <= best:
+            return chosen
+        best, chosen = score, trial
 
 
 def accuracy(table: Table, alignment: NDArray[np.int64] | None = None) -> Scores:

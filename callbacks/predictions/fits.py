@@ -42,11 +42,14 @@ def add_facts(target: fits.Header, facts: Mapping[str, Any]) -> None:
 
     Args:
         target: Header of an extension.
-        facts: Plain values, as of `header`.
+        facts: Plain values, as of `header`; the lines of a list become comments.
     """
     for key, value in facts.items():
         if key in ("software", "model", "seed"):
             target[key.upper()] = value
+        elif isinstance(value, list):
+            for line in value:
+                target.add_comment(as_text(line))
         else:
             target.add_history(f"{key}: {as_text(value)}")
 

@@ -63,11 +63,15 @@ class PredictionWriter(ShardWriter):
         for key in ("index", *(key for key in rows if key != "index")):
             yield Column(rows[key], key, copy=False)
 
+    def facts(self, trainer: Trainer, module: LightningModule) -> Facts:
+        """Return what the files say of themselves, as plain values; see `add_facts`."""
+        return header(trainer, module)
+
     def write(
         self, paths: Sequence[Path], rows: MergedRows, trainer: Trainer, module: LightningModule
     ) -> None:
         """Write the table in each format."""
-        facts = header(trainer, module)
+        facts = self.facts(trainer, module)
         for name, path in zip(self.formats, paths, strict=True):
             tables = (to_table(self.table(block), name != "hdf5") for block in rows.blocks())
             WRITERS[name][1](path, tables, facts, self.stem)
@@ -146,12 +150,14 @@ def write_ecsv(path: Path, tables: Iterable[Table], facts: Facts, name: str) -> 
 
 
 def write_fits(path: Path, tables: Iterable[Table], facts: Facts, name: str) -> None:
-    """Write a binary table with UCDs and what made it."""
+    """Write a binary table with descriptions (TCOMM) and UCDs of its columns and what made it."""
     table = vstack(list(tables))
     hdu = fits.table_to_hdu(table)
     hdu.name = name.upper()
     add_facts(hdu.header, facts)
     for number, column in enumerate(table.itercols(), 1):
+        if column.description:
+            hdu.header[f"TCOMM{number}"] = as_text(column.description)
         if "ucd" in column.meta:
             hdu.header[f"TUCD{number}"] = column.meta["ucd"]
     hdu.writeto(path)

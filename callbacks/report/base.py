@@ -15,9 +15,11 @@ from torch import Tensor
 
 from callbacks.report.beside import Beside
 from callbacks.report.bootstrap import Bootstrap, subsample
-from callbacks.report.figures import save_figures, style
+from callbacks.report.figures import save_figures, style, tensorboard_writers
 from callbacks.report.gather import RowGatherer, Rows, check_finite
+from callbacks.report.parts import add_parts, kept_parts
 from callbacks.report.paths import log_folder
+from callbacks.report.quantities import to_markdown
 from callbacks.report.scope import Scope
 from callbacks.report.table import Provenance, Report, run_facts
 
@@ -221,6 +223,7 @@ class ReportCallback(Callback, ABC):
             outputs: What `test_step` returned.
         """
         kept = {name: outputs[name] for name in ("index", *self.outputs) if name in outputs}
+        kept |= kept_parts(outputs)
         return kept | {name: batch[name] for name in self.inputs if name in batch}
 
     def gather(self, trainer: Trainer) -> None:
@@ -266,6 +269,10 @@ class ReportCallback(Callback, ABC):
             report.note(line)
         with style():
             save_figures(trainer, folder, self.evaluate(run), prefix="test/")
+        add_parts(run)
+        for writer in tensorboard_writers(trainer):
+            for name, table in report.tables.items():
+                writer.add_text(f"test/{name}", to_markdown(table), trainer.global_step)
         report.write(folder)
         report.print(self.shown)
         print(f"report: {folder / 'report.json'}\nfigures: {folder / 'figures'}")

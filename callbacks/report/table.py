@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
+from astropy.table import Table as Quantities
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.report.quantities import to_rich
 from callbacks.run.stop_record import recorded_reason
 from datamodules.files import atomic_path
 
@@ -62,6 +64,7 @@ class Report:
         self.header: dict[str, Any] = {**known, **facts}
         self.notes: list[str] = []
         self.rows: list[Row] = []
+        self.tables: dict[str, Quantities] = {}
         self._keys: set[str] = set()
 
     def add(
@@ -105,6 +108,15 @@ class Report:
         """Add one line that the reader must know; printed under the table and saved."""
         self.notes.append(line)
 
+    def attach(self, name: str, table: Quantities) -> None:
+        """Add a table of its own, printed and written to `<name>.ecsv`.
+
+        Args:
+            name: Of the file.
+            table: One row an object; see `callbacks.report.quantities.cells`.
+        """
+        self.tables[name] = table
+
     def as_dict(self) -> dict[str, Any]:
         """Return the content of `report.json`: plain values, what is not finite as None."""
         content = {**self.header, "notes": self.notes}
@@ -115,7 +127,7 @@ class Report:
         return {name: to_plain(value) for name, value in content.items()}
 
     def write(self, folder: Path) -> None:
-        """Write `report.json` and `report.csv` into a folder, each atomically."""
+        """Write `report.json`, `report.csv` and the tables into a folder, each atomically."""
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
         with atomic_path(folder / "report.json") as path:
             path.write_text(text + "\n", encoding="utf-8")
@@ -123,16 +135,22 @@ class Report:
             writer = csv.writer(file)
             writer.writerow(field.name for field in fields(Row))
             writer.writerows(map(astuple, self.rows))
+        for name, table in self.tables.items():
+            with atomic_path(folder / f"{name}.ecsv") as path:
+                table.write(path, format="ascii.ecsv")
 
     def print(self, slices: Iterable[str], console: Console | None = None) -> None:
-        """Print a table for each of the slices that the report has, and the notes."""
+        """Print a table for each of the slices that the report has, its own tables, the notes."""
         # A log file has no width of its own; wide enough for a model and its baselines.
         width = max(110, 30 + 16 * len({row.subject for row in self.rows}))
         console = console or (Console() if sys.stdout.isatty() else Console(width=width))
         for name in slices:
             if any(row.slice == name for row in self.rows):
                 console.print(self._table(name))
-        for line in self.notes:
+        for name, table in self.tables.items():
+            console.print(to_rich(name, table))
+        reason = self.header.get("stop_reason")
+        for line in [*self.notes, *([f"training stopped: {reason}"] if reason else [])]:
             console.print(f"• {line}", style="dim", highlight=False, markup=False)
 
     def _table(self, slice: str) -> Table:
@@ -170,14 +188,16 @@ class Provenance(Protocol):
 
 
 def run_facts(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Return seed, checkpoint, run record and data provenance of a run."""
+    """Return seed, checkpoint, stop reason, run record and data provenance of a run."""
     data = getattr(trainer, "datamodule", None)
     seed = os.environ.get("PL_GLOBAL_SEED")
     path = trainer.ckpt_path
+    record = getattr(module, "run_record", {}) | (recorded_reason(path) if path else {})
     return {
         "seed": int(seed) if seed is not None else None,
         "checkpoint": str(path) if path else None,
-        "run_record": getattr(module, "run_record", {}) | (recorded_reason(path) if path else {}),
+        "stop_reason": record.get("stop_reason"),
+        "run_record": record,
         "provenance": data.provenance() if isinstance(data, Provenance) else {},
     }
 

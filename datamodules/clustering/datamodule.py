@@ -41,16 +41,17 @@ class ClusteringDataModule(BaseDataModule):
     |---|---|---|
     | `index` | (B,) int64 | row in the prepared store (before cuts); `names(index)` are ids |
     | `features` | (B, F) float32 | what `features` lists, in physical units, NaN where absent |
-    | `covariance` | (B, 5, 5) float32 | of (x, y, parallax, pmra, pmdec), squares of their units |
+    | `covariance` | (B, 5, 5) float32 | of (x, y, parallax, pmra, pmdec), NaN where absent |
     | `magnitude`, `colour` | (B,) float32 | G and BP-RP, NaN where absent |
     | `good` | (B, F) bool | features that are usable |
     | `label` | (B,) int64 | evaluation only: 0 field, 1..K clusters, -1 unknown |
 
     Features: `x`, `y` (gnomonic, degrees, east and north), `parallax` (mas, corrected for the zero
     point of Lindegren et al. 2021 where its columns exist), `pmra` and `pmdec` (mas/yr along the
-    axes of the centre), and on wish `magnitude` and `colour`. The covariance is rotated with the
-    proper motions and inflated: errors times error_inflation x (1 + density / 10)^density_slope,
-    with density in stars per square arcminute from the column `source_density`, else estimated.
+    axes of the centre), and on wish `magnitude` and `colour`. The covariance, in products of their
+    units, is rotated with the proper motions and inflated: errors times (1 + density /
+    10)^density_slope, with density in stars per square arcminute from the column `source_density`
+    (`Sigma` of Vasiliev & Baumgardt), else estimated. A constant factor is learnt by the mixture.
 
     Args:
         source: Where the stars come from.
@@ -59,8 +60,7 @@ class ClusteringDataModule(BaseDataModule):
         features: Columns of `features`.
         cuts: Quality cuts: column to `min` and `max`, for example `{ruwe: {max: 1.4}}`.
         zero_point: Whether to correct the parallax zero point.
-        error_inflation: Factor on all formal errors.
-        density_slope: Power of the error inflation with density; 0 for none.
+        density_slope: Power of the error inflation with density; 0 for none, about 0.04 in Gaia.
         batch_size: Stars in one process's batch.
         num_workers: Worker processes of the loaders; 0 is fastest for arrays in memory.
         seed: Fixes simulation, split and shuffle.
@@ -81,7 +81,6 @@ class ClusteringDataModule(BaseDataModule):
         features: list[str] | None = None,
         cuts: dict[str, dict[str, float]] | None = None,
         zero_point: bool = True,
-        error_inflation: float = 1.0,
         density_slope: float = 0.0,
         batch_size: int = 256,
         num_workers: int = 0,
@@ -99,13 +98,12 @@ class ClusteringDataModule(BaseDataModule):
         rules = {
             f"data.features={self.features}: choose from {list(FEATURES)}, once each": known,
             f"data.centre={centre} must be [ra, dec] in degrees": position,
-            f"data.error_inflation={error_inflation} must be positive": error_inflation > 0,
+            f"data.density_slope={density_slope} must not be negative": density_slope >= 0,
         }
         check_rules(type(self).__name__, rules)
         self.cuts = dict(cuts or {})
         check_cuts(self.cuts)
         self.zero_point = zero_point
-        self.error_inflation = error_inflation
         self.density_slope = density_slope
         self.given_centre = None if centre is None else np.array(centre, dtype=np.float64)
         self.trained_centre: Array | None = None
@@ -130,6 +128,7 @@ class ClusteringDataModule(BaseDataModule):
         self.record = {
             "centre": self.centre.tolist(),
             "num_stars": {"prepared": len(keep), "kept": int(keep.sum())},
+            "without_motion": int(np.isnan(parallax + motion[0]).sum()),
             "cuts": cuts,
             "origin": store.attributes.get("origin", []),
             "dropped": store.attributes.get("dropped", {}),
@@ -185,7 +184,6 @@ class ClusteringDataModule(BaseDataModule):
         """Return what the data are and what was done to them."""
         settings = {
             "features": self.features,
-            "error_inflation": self.error_inflation,
             "density_slope": self.density_slope,
         }
         return {**super().provenance(), **settings, **self.record}
@@ -222,13 +220,17 @@ class ClusteringDataModule(BaseDataModule):
     def _covariance(self, stars: dict[str, Array], jacobian: Array, x: Array, y: Array) -> Array:
         """Build the covariance of the features' frame, inflated, positions in degrees."""
         used = {name: stars[name] for name in (*ERRORS, *covariances.CORRELATIONS)}
+        unknown = np.stack([np.isnan(used[name]) for name in ERRORS], axis=1)
+        used |= {name: np.nan_to_num(used[name]) for name in ERRORS}
         rotated = covariances.rotate_covariance(covariances.covariance_matrix(used), jacobian)
-        factor = np.full(len(x), self.error_inflation)
-        if self.density_slope:
-            density = stars.get("source_density")
-            density = covariances.local_density(x, y) if density is None else density
-            factor = covariances.inflation_factor(density, self.error_inflation, self.density_slope)
-        return covariances.positions_to_degrees(rotated) * (factor**2)[:, None, None]
+        rotated[unknown[:, :, None] | unknown[:, None, :]] = np.nan
+        in_degrees = covariances.positions_to_degrees(rotated)
+        if not self.density_slope:
+            return in_degrees
+        density = stars.get("source_density")
+        density = covariances.local_density(x, y) if density is None else density
+        factor = covariances.inflation_factor(density, self.density_slope)
+        return in_degrees * (factor**2)[:, None, None]
 
     def _say(self) -> None:
         """Print what was read, removed and taken by default, once."""
@@ -241,6 +243,8 @@ class ClusteringDataModule(BaseDataModule):
         lines += [f"dropped {number}: {text}" for text, number in record["dropped"].items()]
         for name in ("repeated_stars", "label_conflicts"):
             lines += [f"{name.replace('_', ' ')}: {record[name]}"] if record[name] else []
+        if unknown := record["without_motion"]:
+            lines.append(f"{unknown} stars kept without parallax or proper motion")
         lines += [f"default: {text}" for text in record["defaults"]]
         lines.append(f"parallax zero point: {record['zero_point']}")
         rank_zero_info("\n".join(lines))

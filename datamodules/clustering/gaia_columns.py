@@ -1,7 +1,7 @@
 """The canonical columns of a star catalogue: Gaia names, units, and the table that carries them."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,12 @@ OPTIONAL_UNITS = {
     "source_density": "1/arcmin2",
 }
 """Optional measurements; ``source_density`` is the local star count on the sky."""
+
+MEASURED_TOGETHER = (("parallax",), ("pmra", "pmdec"))
+"""What a star may lack where `Missing` is `keep`; Gaia's two-parameter solutions lack both."""
+
+Missing = Literal["error", "drop", "keep"]
+"""What to do with rows that lack a required value."""
 
 UNITS = {**REQUIRED_UNITS, **OPTIONAL_UNITS}
 REQUIRED = ("source_id", *REQUIRED_UNITS)

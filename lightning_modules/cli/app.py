@@ -1,11 +1,10 @@
 """The command `astrolit`: a LightningCLI over every model and every datamodule."""
 
+import importlib.util
 import json
-import logging
 import os
 import pkgutil
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -23,7 +22,6 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
-from rich.table import Table
 
 from callbacks.run.checkpoints import (
     BestCheckpoint,
@@ -49,9 +47,10 @@ from lightning_modules.cli.parser import (
     one_line,
     prepare_parsing,
 )
+from lightning_modules.cli.quiet import silence_libraries
 from lightning_modules.cli.shipped_configs import (
-    list_configs,
     option_value,
+    print_configs,
     resolve_paths,
     run_folder,
     run_name,
@@ -235,22 +234,28 @@ def _print(line: str) -> None:
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
-def _print_configs() -> None:
-    """Print the shipped configurations."""
-    table = Table("configuration", "what it is", box=None)
-    for name, text in list_configs().items():
-        table.add_row(name, text)
-    Console().print(table)
+def _sweep(words: list[str]) -> None:
+    """Run `astrolit sweep`, whose library few need and none should wait for."""
+    if importlib.util.find_spec("optuna") is None:
+        raise ValueError("astrolit sweep needs Optuna: pip install 'astrolit[optuna]'")
+    from lightning_modules.cli.sweep import command
+
+    command.main(words)
 
 
-def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
+def make_cli(
+    args: ArgsType = None, run: bool = True, callbacks: Sequence[Callback] = ()
+) -> AstroCLI:
     """Parse, instantiate and, with a subcommand, run; the entry point of notebooks and tests.
 
     Args:
         args: Words of a command line, or a nested dict; sys.argv if None.
         run: False only instantiates `cli.model`, `cli.datamodule` and `cli.trainer`.
+        callbacks: Of this run besides; its saved configuration does not know them.
     """
     prepare_parsing()
+    # Preemption last: the others finish a batch before it saves.
+    guards = [StopRecord(), *callbacks, NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()]
     return AstroCLI(
         BaseModule,
         BaseDataModule,
@@ -260,8 +265,7 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
         trainer_defaults={
             "use_distributed_sampler": False,
             "plugins": [{"class_path": "callbacks.run.checkpoint_io.AtomicCheckpointIO"}],
-            # Preemption last: the others finish a batch before it saves.
-            "callbacks": [StopRecord(), NonFiniteGuard(), ExactResume(), PreemptionCheckpoint()],
+            "callbacks": guards,
         },
         seed_everything_default=0,
         subclass_mode_model=True,
@@ -273,29 +277,19 @@ def make_cli(args: ArgsType = None, run: bool = True) -> AstroCLI:
     )
 
 
-def _silence(logger: str, text: str) -> None:
-    """Drop a logger's messages that contain a text."""
-    logging.getLogger(logger).addFilter(lambda record: text not in record.getMessage())
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command `astrolit`; an expected error is one sentence and exit code 2."""
     words = sys.argv[1:] if args is None else args
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*configure_optimizers. will be overridden.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the means are exact already
-    _silence("lightning.pytorch.utilities.rank_zero", "litlogger")
-    # AtomicCheckpointIO always loads with weights_only=True, whatever Lightning says here.
-    _silence("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only")
+    silence_libraries()
     try:
         if words[:1] == ["configs"]:
-            _print_configs()
+            print_configs()
         elif words[:1] == ["alerts"]:
             alerts.main(words[1:])
         elif words[:1] == ["ensemble"]:
             ensemble.main(words[1:])
+        elif words[:1] == ["sweep"]:
+            _sweep(words[1:])
         else:
             make_cli(args)
             if torch.distributed.is_initialized():

@@ -1,7 +1,11 @@
 """The configuration files shipped with astrolit, found by name from any folder."""
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from lightning_modules.old_names import renew_class_path
 
@@ -17,16 +21,47 @@ def config_folder() -> Path:
 
 
 def list_configs() -> dict[str, str]:
-    """Return the name of every shipped file and what its first line, a comment, says of it."""
+    """Return the name of every shipped configuration and what its first line, a comment, says."""
+    return {name: _first_line(text) for name, text in _shipped() if not _is_space(text)}
+
+
+def list_spaces() -> dict[str, str]:
+    """Return the name of every shipped space of `astrolit sweep` and what its first line says."""
+    return {name: _first_line(text) for name, text in _shipped() if _is_space(text)}
+
+
+def print_configs() -> None:
+    """Print all of these."""
+    for kind, found in (("configuration", list_configs()), ("space to sweep", list_spaces())):
+        table = Table(kind, "what it is", box=None)
+        for name, text in found.items():
+            table.add_row(name, text)
+        Console().print(table)
+
+
+def _shipped() -> Iterator[tuple[str, str]]:
+    """Yield name and text of every shipped file."""
     folder = config_folder()
-    return {
-        path.relative_to(folder).as_posix(): path.read_text().split("\n", 1)[0].lstrip("# ")
-        for path in sorted(folder.rglob("*.yaml"))
-    }
+    for path in sorted(folder.rglob("*.yaml")):
+        yield path.relative_to(folder).as_posix(), path.read_text()
 
 
-def resolve_config(name: str) -> str:
+def _first_line(text: str) -> str:
+    """Return what a file says of itself."""
+    return text.split("\n", 1)[0].lstrip("# ")
+
+
+def _is_space(text: str) -> bool:
+    """Return whether a file is no configuration but a space for `astrolit sweep`."""
+    return "\nspace:" in text
+
+
+def resolve_config(name: str, option: str = "-c") -> str:
     """Return an existing path as it is and a shipped name (clustering/demo.yaml) as a path.
+
+    Args:
+        name: A path or a shipped name.
+        option: That it was given to, for the message.
 
     Raises:
         FileNotFoundError: If it is neither.
@@ -37,7 +72,7 @@ def resolve_config(name: str) -> str:
     if shipped.is_file():
         return str(shipped)
     raise FileNotFoundError(
-        f"-c {name}: neither a file in {Path.cwd()} nor a shipped configuration; "
+        f"{option} {name}: neither a file in {Path.cwd()} nor a shipped configuration; "
         "`astrolit configs` lists those"
     )
 
@@ -53,7 +88,7 @@ def resolve_paths(words: list[str]) -> tuple[list[str], list[str]]:
     Returns:
         The words, and the configurations as they were given.
     """
-    finders = {
+    finders: dict[str, Callable[[str], str]] = {
         **dict.fromkeys(CONFIG, resolve_config),
         "--ckpt_path": find_newest if words[:1] == ["fit"] else find_checkpoint,
         "--init_from": find_checkpoint,

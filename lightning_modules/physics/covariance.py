@@ -62,21 +62,18 @@ def positions_to_degrees(covariance: Array) -> Array:
     return covariance * scale[:, None] * scale[None, :]
 
 
-def inflation_factor(
-    density: Array, constant: float = 1.0, slope: float = 0.0, scale: float = 10.0
-) -> Array:
-    """Return the factor on formal errors: constant x (1 + Sigma / Sigma_0)^slope.
+def inflation_factor(density: Array, slope: float, scale: float = 10.0) -> Array:
+    """Return the factor on formal errors: (1 + Sigma / Sigma_0)^slope.
 
     Formal errors are 10 to 20 % too small in dense cores (Vasiliev & Baumgardt 2021, sect. 3;
     slope about 0.04 and Sigma_0 about 10 / arcmin^2).
 
     Args:
         density: Sigma, stars per square arcminute, shape (n,).
-        constant: Factor everywhere.
         slope: Power of the density term; 0 for none.
         scale: Sigma_0.
     """
-    return constant * (1.0 + density / scale) ** slope
+    return (1.0 + density / scale) ** slope
 
 
 def local_density(x: Array, y: Array, neighbours: int = 10) -> Array:

@@ -75,6 +75,7 @@ class TinyStars(BaseDataModule):
             "source_id": raw["name"],
             "parallax": raw["features"][:, 2],
             "pmra": raw["features"][:, 3],
+            "label": raw["label"],
         }
         return Table(columns, units={"parallax": "mas", "pmra": "mas/yr"})
 
@@ -107,6 +108,29 @@ class KnowingModule(BaseModule):
             result["probability"] = logits.softmax(1)[:, order]
             result["assignment"] = result["probability"].argmax(1)
         return result
+
+
+class MeasuringModule(KnowingModule):
+    """Says also which column is the field, the generator's parameters, and an error of each."""
+
+    field_column = 0
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int = 0) -> dict[str, Tensor]:
+        result = super().predict_step(batch, batch_idx)
+        result["probability"] = result["probability"][:, [1, 2, 0]]
+        result["assignment"] = result["probability"].argmax(1)
+        return result
+
+    def parameter_rows(self) -> list[dict[str, float]]:
+        names = ("x", "y", "parallax", "pmra", "pmdec")
+        rows = []
+        for k, weight in ((1, 0.24), (2, 0.16)):
+            values = dict(zip(names, CENTRES[k].tolist(), strict=True))
+            values |= {"weight": weight, "radius": 0.06, "ellipticity": 0.1, "nu": 8.0}
+            values |= {"position_angle": 30.0, "dispersion": 0.3}
+            errors = {f"{name}_error": 0.01 * k for name in values}
+            rows.append({"cluster": k, **values, **errors, "pmra_pmdec_corr": 0.1})
+        return rows
 
 
 def make_stars(labels: bool = True, **settings: Any) -> TinyStars:
@@ -150,6 +174,7 @@ def stars() -> Any:
     class Makers:
         data = staticmethod(make_stars)
         module = staticmethod(KnowingModule)
+        measuring = staticmethod(MeasuringModule)
         trainer = staticmethod(make_trainer)
 
     return Makers

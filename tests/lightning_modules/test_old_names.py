@@ -86,6 +86,11 @@ def test_arguments_that_are_gone_are_dropped(name: str, stays: bool) -> None:
     assert renewed == (arguments if stays else {"lr": 0.1})
 
 
+def test_data_of_an_earlier_run_lose_a_factor_that_is_learnt_now() -> None:
+    old = {"class_path": "ClusteringDataModule", "init_args": {"error_inflation": 1.0, "seed": 3}}
+    assert renew_config(old)["init_args"] == {"seed": 3}
+
+
 def test_an_old_run_is_resumed_tested_and_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("old.yaml").write_text(OLD_CONFIG)
     main(["fit", "-c", "old.yaml"])

@@ -2,11 +2,12 @@
 
 import time
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 from astropy.table import Table
 
 from datamodules.clustering.gaia_columns import OPTIONAL, REQUIRED, StarTable
+from datamodules.clustering.readers.globulars import find_globular
 from datamodules.clustering.readers.validation import Reading, standardise
 from datamodules.clustering.source import ClusteringSource
 
@@ -25,9 +26,13 @@ class GaiaArchive(ClusteringSource):
     Args:
         ra: Right ascension of the cone's centre in degrees.
         dec: Declination of the cone's centre in degrees.
-        radius: Of the cone in degrees.
+        radius: Of the cone in degrees; by default that of the cluster named.
+        name: A globular cluster, such as `NGC 6121`, `M 4` or `47 Tuc`, in place of `ra` and `dec`;
+            centre and radius come from a table of published positions, without network.
         table: Table to search; it must have the columns of `gaia_source`.
         magnitude_limit: Faintest G.
+        missing: `drop` asks for stars with parallax and proper motions alone; `keep` for all, with
+            NaN where Gaia has a position alone.
         condition: Further ADQL condition, for example `ruwe < 1.4`.
         url: TAP service.
         timeout: Seconds to wait for each job.
@@ -35,23 +40,21 @@ class GaiaArchive(ClusteringSource):
 
     def __init__(
         self,
-        ra: float,
-        dec: float,
-        radius: float,
+        ra: float | None = None,
+        dec: float | None = None,
+        radius: float | None = None,
+        name: str | None = None,
         table: str = "gaiadr3.gaia_source",
         magnitude_limit: float | None = None,
+        missing: Literal["drop", "keep"] = "drop",
         condition: str | None = None,
         url: str = ESAC,
         timeout: float = 3600.0,
     ) -> None:
-        if not 0 < radius <= 90 or not -90 <= dec <= 90 or not 0 <= ra <= 360:
-            raise ValueError(
-                f"data.source: ra={ra}, dec={dec}, radius={radius} is no cone in degrees "
-                "(0..360, -90..90, 0..90)"
-            )
-        self.ra, self.dec, self.radius = ra, dec, radius
+        self.ra, self.dec, self.radius = _cone(ra, dec, radius, name)
         self.table_name = table
         self.magnitude_limit = magnitude_limit
+        self.missing = missing
         self.condition = condition
         self.url = url
         self.timeout = timeout
@@ -65,8 +68,9 @@ class GaiaArchive(ClusteringSource):
         conditions = [
             f"1 = CONTAINS(POINT('ICRS', ra, dec), "
             f"CIRCLE('ICRS', {self.ra!r}, {self.dec!r}, {self.radius!r}))",
-            "parallax IS NOT NULL",
         ]
+        if self.missing == "drop":
+            conditions.append("parallax IS NOT NULL")
         if self.magnitude_limit is not None:
             conditions.append(f"phot_g_mean_mag <= {self.magnitude_limit!r}")
         if self.condition is not None:
@@ -94,7 +98,8 @@ class GaiaArchive(ClusteringSource):
                 "limit, or a broken transfer); try again, or ask for less by data.source.radius "
                 "or magnitude_limit"
             )
-        stars = standardise(rows, self.url, Reading())
+        reading = Reading(missing="keep" if self.missing == "keep" else "error")
+        stars = standardise(rows, self.url, reading)
         stars.attributes |= {"query": self.query(COLUMNS), "counted": number}
         return stars
 
@@ -136,3 +141,25 @@ class GaiaArchive(ClusteringSource):
                 )
             time.sleep(pause)
             pause = min(1.5 * pause, 10.0)
+
+
+def _cone(
+    ra: float | None, dec: float | None, radius: float | None, name: str | None
+) -> tuple[float, float, float]:
+    """Return the cone's centre and radius in degrees, perhaps of a named cluster."""
+    if name is not None:
+        if ra is not None or dec is not None:
+            raise ValueError(
+                f"data.source.name: {name} and data.source.ra, dec both say where the cone is; "
+                "remove one of them"
+            )
+        cluster = find_globular(name)
+        ra, dec, radius = cluster.ra, cluster.dec, cluster.radius if radius is None else radius
+    if ra is None or dec is None or radius is None:
+        raise ValueError("data.source needs a name, or ra, dec and radius in degrees")
+    if not 0 < radius <= 90 or not -90 <= dec <= 90 or not 0 <= ra <= 360:
+        raise ValueError(
+            f"data.source: ra={ra}, dec={dec}, radius={radius} is no cone in degrees "
+            "(0..360, -90..90, 0..90)"
+        )
+    return ra, dec, radius

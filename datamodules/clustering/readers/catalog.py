@@ -2,11 +2,11 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from datamodules.clustering.gaia_columns import UNITS, StarTable
+from datamodules.clustering.gaia_columns import UNITS, Missing, StarTable
 from datamodules.clustering.readers.tables import Format, read_raw
 from datamodules.clustering.readers.validation import Reading, find_column, standardise
 from datamodules.clustering.source import ClusteringSource
@@ -38,7 +38,8 @@ class CatalogFile(ClusteringSource):
         label_threshold: Probability above which a star is a member.
         extra_columns: Further numeric columns to keep, for quality cuts.
         missing: `drop` leaves out rows that lack a required value (and counts them); `error`
-            refuses them.
+            refuses them; `keep` keeps stars of unknown parallax or proper motion (Gaia's
+            two-parameter solutions), with NaN, and refuses others.
     """
 
     path: str | list[str]
@@ -48,7 +49,7 @@ class CatalogFile(ClusteringSource):
     label_column: str | None = None
     label_threshold: float = 0.5
     extra_columns: list[str] | None = None
-    missing: Literal["error", "drop"] = "error"
+    missing: Missing = "error"
 
     def __post_init__(self) -> None:
         """Find the files; refuse what makes no sense."""

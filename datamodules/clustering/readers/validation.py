@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from astropy.table import Column, Table
@@ -10,10 +9,12 @@ from astropy.table import Column, Table
 from datamodules.clustering.gaia_columns import (
     DEFAULTS,
     ERRORS,
+    MEASURED_TOGETHER,
     OPTIONAL,
     REQUIRED,
     REQUIRED_UNITS,
     UNITS,
+    Missing,
     StarTable,
     storage,
 )
@@ -29,14 +30,15 @@ class Reading:
     Attributes:
         column_map: Canonical name to the name in the file, where they differ.
         units: Canonical name to unit, where the file states none or a wrong one.
-        missing: What to do with rows that lack a required value.
+        missing: What to do with rows that lack a required value: `error` refuses them, `drop`
+            leaves them out, `keep` keeps those that lack no more than parallax or proper motions.
         extra_columns: Further numeric columns of the file to keep under their own names.
         label_column: Column of labels or membership probabilities, None for none.
     """
 
     column_map: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
-    missing: Literal["error", "drop"] = "error"
+    missing: Missing = "error"
     extra_columns: Sequence[str] = ()
     label_column: str | None = None
 
@@ -69,7 +71,10 @@ def standardise(raw: Table, origin: str, reading: Reading) -> StarTable:
     found = _find(raw[single], origin, reading)
     ids, no_id = identifiers(found.pop("source_id"), origin)
     columns = {n: numbers(c, n, origin, reading.units.get(n)) for n, c in found.items()}
-    gaps = {"source_id": no_id} | {n: np.isnan(columns[n]) for n in REQUIRED_UNITS}
+    keep = reading.missing == "keep"
+    columns |= _blank_half_known(columns) if keep else {}
+    needed = ("ra", "dec") if keep else tuple(REQUIRED_UNITS)
+    gaps = {"source_id": no_id} | {name: np.isnan(columns[name]) for name in needed}
     absent = ", ".join(name for name, gap in gaps.items() if gap.any())
     incomplete = np.logical_or.reduce(list(gaps.values()))
     columns["source_id"] = ids
@@ -124,6 +129,16 @@ def find_column(raw: Table, name: str) -> Column | None:
     return raw[name if name in same else same[0]] if same else None
 
 
+def _blank_half_known(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Return values and errors, NaN where any of those measured together is not known."""
+    blanked: dict[str, Array] = {}
+    for names in MEASURED_TOGETHER:
+        both = [*names, *(f"{name}_error" for name in names)]
+        unknown = np.isnan(np.stack([columns[name] for name in both])).any(axis=0)
+        blanked |= {name: np.where(unknown, np.nan, columns[name]) for name in both}
+    return blanked
+
+
 def _without(
     columns: dict[str, Array], wrong: Array, text: str, reading: Reading
 ) -> tuple[dict[str, Array], dict[str, int]]:
@@ -131,7 +146,7 @@ def _without(
     number = int(wrong.sum())
     if number and wrong.all():
         raise ValueError(f"{text} in every row; nothing is left")
-    if number and reading.missing == "error":
+    if number and reading.missing != "drop":
         raise ValueError(
             f"{text} in {number} of {len(wrong)} rows; set data.source.missing: drop to leave "
             "these rows out"
@@ -172,10 +187,11 @@ def _fill_defaults(columns: dict[str, Array]) -> tuple[dict[str, Array], list[st
             absent += [name] if values is None else []
             continue
         gaps = np.ones(len(parallax_error), bool) if values is None else np.isnan(values)
+        default = DEFAULTS[name] * parallax_error if DEFAULTS[name] else 0.0 * gaps
+        filled[name] = np.where(gaps, default, values if values is not None else default)
+        gaps &= ~np.isnan(parallax_error)  # nothing is taken for what a star has no use for
         if not gaps.any():
             continue
-        default = DEFAULTS[name] * parallax_error
-        filled[name] = default if values is None else np.where(gaps, default, values)
         where = name if values is None else f"{name} (in {int(gaps.sum())} rows)"
         if DEFAULTS[name] == 0:
             zero.append(where)

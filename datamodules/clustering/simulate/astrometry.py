@@ -14,6 +14,16 @@ ERROR_SCATTER = 0.2
 CORRELATION_FREEDOM = 25
 """Degrees of freedom of a star's correlations: fewer scatter more about those of the field."""
 
+MOTION = tuple(
+    name
+    for name in (*AXES[2:], *(f"{axis}_error" for axis in AXES[2:]), *CORRELATIONS)
+    if name != "ra_dec_corr"
+)
+"""Columns that a two-parameter solution leaves empty."""
+
+POSITION_ONLY_SPREAD = 0.5
+"""Magnitudes over which the share of two-parameter solutions rises."""
+
 
 def mean_parallax_error(magnitude: Array) -> Array:
     """Return the mean parallax error in mas: sqrt(40 + 800 z + 30 z^2) microarcseconds.
@@ -48,6 +58,18 @@ def _correlations(vectors: Array) -> Array:
     """Normalise A A^T to a unit diagonal; `vectors` has shape (n, 5, freedom)."""
     unit = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
     return unit @ np.swapaxes(unit, 1, 2)
+
+
+def draw_position_only(rng: np.random.Generator, magnitude: Array, share: float) -> Array:
+    """Draw which stars have a two-parameter solution, mostly the faintest, (n,) bool.
+
+    Args:
+        rng: Random numbers.
+        magnitude: G, shape (n,).
+        share: Of the stars.
+    """
+    blurred = magnitude + POSITION_ONLY_SPREAD * rng.standard_normal(len(magnitude))
+    return blurred > np.quantile(blurred, 1.0 - share)
 
 
 def draw_noise(rng: np.random.Generator, errors: Array, correlations: Array) -> Array:

@@ -90,12 +90,15 @@ class Sky:
         radius: Radius of the field in degrees.
         magnitudes: Range of apparent G.
         zero_point: Parallax zero point in mas, added to every measured parallax.
+        two_parameter_share: Share of the stars, faint ones, measured with a position alone: without
+            parallax and proper motion, as Gaia's two-parameter solutions.
     """
 
     centre: tuple[float, float] = (245.9, -26.5)
     radius: float = 0.5
     magnitudes: tuple[float, float] = (13.0, 20.5)
     zero_point: float = -0.03
+    two_parameter_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -104,6 +107,9 @@ class Sky:
             f"radius={self.radius} must be in (0, 45)": 0 < self.radius < 45,
             f"centre={list(self.centre)} must be (ra, dec) in degrees": -90 <= dec <= 90,
             f"magnitudes={list(self.magnitudes)} must be [bright, faint]": bright < faint,
+            f"two_parameter_share={self.two_parameter_share} must be in [0, 1)": 0
+            <= self.two_parameter_share
+            < 1,
         }
         check_rules("data.source", rules)
 
@@ -253,4 +259,9 @@ def observe(rng: np.random.Generator, truth: Truth, sky: Sky) -> dict[str, Array
         "true_pmdec": motion[:, 1],
         "true_radius": truth["radius"],
     }
+    if sky.two_parameter_share:
+        position_only = astrometry.draw_position_only(
+            rng, truth["magnitude"], sky.two_parameter_share
+        )
+        columns |= {n: np.where(position_only, np.nan, columns[n]) for n in astrometry.MOTION}
     return {name: storage(name, values) for name, values in columns.items()}

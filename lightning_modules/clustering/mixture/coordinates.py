@@ -33,7 +33,7 @@ def parameters_at(theta: Tensor, num_clusters: int, num_field: int) -> Parameter
         num_field: F.
     """
     k, f = num_clusters, num_field
-    sizes = (k + f - 1, 2 * k, k, k, k, k, 3 * k, k, 3 * f, 6 * f, 1, 2)
+    sizes = _sizes(k, f)
     ratio, centre, a, lean, b, nu, mean, sigma, field_mean, field, eta, slope = theta.split(sizes)
     xx, height = (2.0 * a).exp(), b.exp()
     xy = lean * a.exp() * height
@@ -49,6 +49,21 @@ def parameters_at(theta: Tensor, num_clusters: int, num_field: int) -> Parameter
         eta[0].exp(),
         slope,
     )
+
+
+def count_coordinates(num_clusters: int, num_field: int) -> int:
+    """Return P.
+
+    Args:
+        num_clusters: K.
+        num_field: F.
+    """
+    return sum(_sizes(num_clusters, num_field))
+
+
+def _sizes(k: int, f: int) -> list[int]:
+    """Return how many coordinates each part has."""
+    return [k + f - 1, 2 * k, k, k, k, k, 3 * k, k, 3 * f, 6 * f, 1, 2]
 
 
 def _unpack(covariance: Tensor) -> Tensor:

@@ -84,16 +84,49 @@ class Parameters(NamedTuple):
     error_scale: Tensor
     slope: Tensor
 
+    @classmethod
+    def zeros(cls, num_clusters: int, num_field: int) -> "Parameters":
+        """Return parameters that are all 0.
+
+        Args:
+            num_clusters: K.
+            num_field: F.
+        """
+        k, f = num_clusters, num_field
+        of_clusters = (k, 2), (k, 3), (k,), (k, 3), (k,)
+        sizes: tuple[tuple[int, ...], ...] = (k + f,), *of_clusters, (f, 3), (f, 6), (), (2,)
+        return cls(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
+
     @property
     def num_clusters(self) -> int:
         """K."""
         return self.dispersion.shape[-1]
+
+    def padded(self, num_clusters: int) -> "Parameters":
+        """Return the same with zeros for clusters that are not there, up to a number of them."""
+        k, missing = self.num_clusters, num_clusters - self.num_clusters
+        first = {name: getattr(self, name) for name in OF_CLUSTERS}
+        grown = {n: torch.cat([v, v.new_zeros(missing, *v.shape[1:])]) for n, v in first.items()}
+        gap = self.weight.new_zeros(missing)
+        weight = torch.cat([self.weight[:k], gap, self.weight[k:]])
+        return self._replace(weight=weight, **grown)
+
+    def used(self, num_clusters: int) -> "Parameters":
+        """Return the same without the clusters beyond a number, the inverse of `padded`."""
+        k = num_clusters
+        first = {name: getattr(self, name)[:k] for name in OF_CLUSTERS}
+        weight = torch.cat([self.weight[:k], self.weight[self.num_clusters :]])
+        return self._replace(weight=weight, **first)
 
     @property
     def radius(self) -> Tensor:
         """Scale radius √(ν √|A|) in degrees, (K,): Plummer's a."""
         xx, xy, yy = self.shape.unbind(-1)
         return (self.degrees * (xx * yy - xy * xy).sqrt()).sqrt()
+
+
+OF_CLUSTERS = ("centre", "shape", "degrees", "mean", "dispersion")
+"""Parameters with a row for each cluster and none for the field."""
 
 
 class Integrals(NamedTuple):
@@ -151,10 +184,8 @@ def components(parameters: Parameters, integrals: Integrals, stars: Stars) -> Co
     clusters = log_profile(squared, log_determinant, p.degrees) - integrals.log_share
     tilt = stars.position[:, 0] * p.slope[..., 0] + stars.position[:, 1] * p.slope[..., 1]
     sky = (tilt - integrals.log_sky)[:, None].expand(count, field)
-    falling = p.dispersion.square() * (1.0 + squared / p.degrees) ** -0.5
+    intrinsic = _intrinsic(p, 1.0 + squared / p.degrees, log_determinant)
     errors = (p.error_scale.square()[..., None] * stars.covariance)[:, :, None]
-    still = torch.zeros_like(falling)
-    intrinsic = (still, still, still, falling, still, falling)
     wide = p.field_covariance.expand(count, field, 6)
     covariance = [
         errors[:, i] + torch.cat([intrinsic[i], wide[..., i]], 1) for i in range(len(PAIRS))
@@ -166,20 +197,41 @@ def components(parameters: Parameters, integrals: Integrals, stars: Stars) -> Co
     return Components(torch.cat([clusters, sky], 1), residual, covariance, squared)
 
 
-def log_terms(parameters: Parameters, integrals: Integrals, stars: Stars) -> Tensor:
+def _intrinsic(p: Parameters, wide: Tensor, log_determinant: Tensor) -> list[Tensor]:
+    """Return Σ_k of the clusters, six of (n, K); `wide` is 1 + r²/ν.
+
+    Σ_k = diag(0, s², s²) + δ² m mᵀ: s² = σ² (1 + r²/ν)^(-1/2) is the dispersion, and δ the depth of
+    a sphere along the line of sight over its distance: parallax and proper motion of a star fall
+    alike with its distance. A Student-t of radius √|A| on the sky has δ² = √|A| (1 + r²/ν), in
+    square radians.
+    """
+    falling = p.dispersion.square() * wide**-0.5
+    depth = (0.5 * log_determinant).exp() * wide * math.radians(1.0) ** 2
+    return [
+        depth * p.mean[..., i] * p.mean[..., j] + (falling if i == j > 0 else 0.0) for i, j in PAIRS
+    ]
+
+
+def log_terms(
+    parameters: Parameters, integrals: Integrals, stars: Stars, odds: Tensor | None = None
+) -> Tensor:
     """Return log π_k + log S_k(x_i) + log N(u_i; m_k, η² C_i + Σ_k(r_i)), (n, K + F).
 
-    Σ_k = diag(0, s², s²) with s² = σ_k² (1 + r²/ν_k)^(-1/2) for a cluster. What is unknown of u is
-    marginalised, not imputed.
+    What is unknown of u is marginalised, not imputed.
 
     Args:
         parameters: Of the mixture.
         integrals: That belong to them.
         stars: n of them.
+        odds: Log of the factor on each share that a star's photometry gives, (n, K + F); the shares
+            are then normalised star by star.
     """
     parts = components(parameters, integrals, stars)
     kinematic = symmetric.log_normal(parts.residual, parts.covariance)
-    return parameters.weight.clamp_min(1e-300).log() + parts.log_sky + kinematic
+    share = parameters.weight.clamp_min(1e-300).log()
+    if odds is not None:
+        share = (share + odds).log_softmax(1)
+    return share + parts.log_sky + kinematic
 
 
 def _marginalise(

@@ -24,6 +24,8 @@ from lightning_modules.clustering.mixture.likelihood import (
 LogPrior = Callable[[Parameters], Tensor]
 MAX_STEP = 2.0
 """Of any coordinate in one step."""
+LEAST_RIDGE = 1e-3
+"""First addition to the curvature if a step is too long."""
 TRUST = 1e-3
 """First damping."""
 
@@ -35,18 +37,33 @@ def log_prior(parameters: Parameters) -> Tensor:
     return -0.5 * (inflation.square() + steepness.square().sum(-1))
 
 
-def information(
-    parameters: Parameters, integrals: Integrals, stars: Stars
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sums over stars: log likelihood (), its gradient (R,) and information (R, R).
+class Sums(NamedTuple):
+    """Sums over stars.
 
     Derivatives are those with respect to all entries of the parameters and the integrals, in
-    order; `Chain` takes them to the coordinates.
+    order; `Target` takes them to the coordinates.
+
+    Attributes:
+        likelihood: Log likelihood, ().
+        gradient: (R,).
+        information: Of the outer products of the stars' scores, (R, R).
+    """
+
+    likelihood: Tensor
+    gradient: Tensor
+    information: Tensor
+
+
+def information(
+    parameters: Parameters, integrals: Integrals, stars: Stars, odds: Tensor | None = None
+) -> tuple[Sums, Tensor]:
+    """Return sums over stars, and the responsibilities of the components, (n, K + F).
 
     Args:
         parameters: Of the mixture.
         integrals: That belong to them.
         stars: n of them.
+        odds: Of their photometry, see `log_terms`.
     """
     rows = len(stars.motion)
     copies = [
@@ -55,12 +72,13 @@ def information(
     ]
     with torch.enable_grad():
         own = Parameters(*copies[: len(parameters)])
-        terms = log_terms(own, Integrals(*copies[len(parameters) :]), stars)
+        terms = log_terms(own, Integrals(*copies[len(parameters) :]), stars, odds)
         total = terms.logsumexp(1).sum()
         used = [copy for copy in copies if copy.numel()]
         found = torch.autograd.grad(total, used)
     scores = torch.cat([score.reshape(rows, -1) for score in found], 1)
-    return total.detach(), scores.sum(0), scores.T @ scores
+    share = terms.detach().softmax(1)
+    return Sums(total.detach(), scores.sum(0), scores.T @ scores), share
 
 
 class Target(NamedTuple):
@@ -81,7 +99,7 @@ class Target(NamedTuple):
         cls,
         parameters: Parameters,
         footprint: Footprint,
-        sums: tuple[Tensor, Tensor, Tensor],
+        sums: Sums,
         prior: LogPrior,
     ) -> "Target":
         """Return the target at parameters.
@@ -127,6 +145,7 @@ class Ascent:
         correction: To the information, (P, P).
         damping: Share of the curvature's diagonal that is added to it.
         expected: Gain that the last step should have made.
+        kept: Whether the coordinates tried last are the best.
     """
 
     def __init__(self) -> None:
@@ -135,6 +154,21 @@ class Ascent:
         self.correction: Tensor | None = None
         self.damping = TRUST
         self.expected = 0.0
+        self.kept = True
+        self.lifted = False
+
+    @property
+    def best(self) -> tuple[Tensor, Target]:
+        """The best coordinates so far, and what is maximised there; after a first step."""
+        assert self.theta is not None
+        assert self.target is not None
+        return self.theta, self.target
+
+    def lift(self, gain: float) -> None:
+        """Take note that the target rose at the best coordinates, by something else than a step."""
+        theta, target = self.best
+        self.theta, self.target = theta, target._replace(value=target.value + gain)
+        self.lifted = True
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on."""
@@ -156,15 +190,25 @@ class Ascent:
         if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
             self.correction = torch.zeros_like(target.curvature)
+        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # the last pass of a fit
+            self.target = target
         else:
-            moved, bent = theta - self.theta, self.target.gradient - target.gradient
-            gain = float(target.value - self.target.value)
-            if gain >= 0.0:
-                self.theta, self.target = theta, target
-            self._trust(gain / max(self.expected, 1e-300))
-            self._correct(self.target.curvature, moved, bent)
+            self._judge(theta, target)
         move, self.expected = self._move(self.target)
         return self.theta + move, self.expected
+
+    def _judge(self, theta: Tensor, target: Target) -> None:
+        """Keep a step or take it back; learn from it in either case."""
+        before, at_before = self.best
+        moved, bent = theta - before, at_before.gradient - target.gradient
+        gain = float(target.value - at_before.value)
+        self.kept = gain >= 0.0
+        if self.kept:
+            self.theta, self.target = theta, target
+        self._trust(gain / max(self.expected, 1e-300))
+        if not self.lifted:  # else the gradient has changed by more than the step
+            self._correct(self.best[1].curvature, moved, bent)
+        self.lifted = False
 
     def _trust(self, ratio: float) -> None:
         """Change the damping by the ratio of the gain to the gain expected."""
@@ -189,9 +233,11 @@ class Ascent:
         """Return the damped step and the gain that the quadratic model expects of it."""
         assert self.correction is not None
         whole = target.curvature + self.correction
-        damped = whole + torch.diag(self.damping * (whole.diagonal() + 1.0))
-        move = torch.linalg.solve(damped, target.gradient)
-        move = move * min(1.0, MAX_STEP / max(float(move.abs().max()), 1e-300))
+        damping, move = self.damping * (whole.diagonal() + 1.0), torch.full((1,), torch.inf)
+        ridge = 0.1 * LEAST_RIDGE
+        while float(move.abs().max()) > MAX_STEP:  # holds back what little is known of, no more
+            move = torch.linalg.solve(whole + torch.diag(damping + ridge), target.gradient)
+            ridge = 10.0 * ridge
         return move, float(target.gradient @ move - 0.5 * move @ whole @ move)
 
 
@@ -215,16 +261,15 @@ def climb(
     """
     ascent, tried = Ascent(), start
     for _ in range(steps):
-        sums = information(tried, Integrals.of(tried, footprint), stars)
+        sums, _ = information(tried, Integrals.of(tried, footprint), stars)
         target = Target.of(tried, footprint, sums, prior)
         theta, gain = ascent.step(coordinates(tried), target)
         if gain < tolerance:
             break
         tried = parameters_at(theta, start.num_clusters, len(start.field_mean))
-    assert ascent.theta is not None
-    assert ascent.target is not None
-    best = parameters_at(ascent.theta, start.num_clusters, len(start.field_mean))
-    return best, float(ascent.target.value)
+    theta, target = ascent.best
+    best = parameters_at(theta, start.num_clusters, len(start.field_mean))
+    return best, float(target.value)
 
 
 def _chain(theta: Tensor, num_clusters: int, num_field: int, footprint: Footprint) -> Tensor:

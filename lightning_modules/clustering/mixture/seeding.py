@@ -25,6 +25,8 @@ SCALES = (0.03, 0.1, 0.3)
 """Radii of candidate clusters, in radii of the footprint."""
 FLAT_PARALLAX = 0.05
 """First spread in parallax [mas] of a cluster's motions that are taken for the field's."""
+WARM = 3.0 / 4.74
+"""Dispersion of a near cluster, 3 km/s, in mas/yr for a parallax of 1 mas."""
 MIN_STARS = 10
 """Members among the stars searched; fewer are no cluster."""
 ROUNDS = ((10, 6), (15, 3), (60, 1))
@@ -62,30 +64,29 @@ class Seeding:
 
     Candidates sit on well-measured stars and are scored by the gain in log likelihood; EM goes on
     from the best ones, beside the field as it is and beside a fresh one; the likeliest is kept if
-    it gains more than 5 ln n + 10 over the mixture without it, and over one in which its motions
-    are one more component of the field: a cluster is a place too. None is an answer.
+    it gains more than 5 ln n + 10 over the mixture without it, and half of that over one in which
+    its motions are one more component of the field: a cluster is a place too. None is an answer.
 
     Attributes:
         max_clusters: Most components of clusters.
         num_field: Components of the field.
         seed: Fixes all draws.
+        tails: Whether a component that shares centre and motion with another one is kept.
         num_candidates: Stars that candidates sit on.
         num_starts: Candidates that EM begins from.
-        tails: Whether a component that shares centre and motion with another one is kept.
     """
 
     max_clusters: int
     num_field: int = 3
     seed: int = 0
+    tails: bool = False
     num_candidates: int = 300
     num_starts: int = 6
-    tails: bool = False
 
     def find(
         self,
         stars: Stars,
         footprint: Footprint,
-        num_stars: int,
         prior: scoring.LogPrior = scoring.log_prior,
     ) -> Parameters:
         """Return a mixture to begin the fit from.
@@ -93,19 +94,18 @@ class Seeding:
         Args:
             stars: A random part of the stars, a few thousand.
             footprint: The sky that was looked at.
-            num_stars: Of all stars, for the penalty.
             prior: Log prior of parameters.
         """
         generator = torch.Generator().manual_seed(self.seed)
         field, _ = em.fit(self._field(stars, generator), stars, footprint, 40)
         found, value = scoring.climb(field, stars, footprint, prior)
-        penalty = 5.0 * math.log(num_stars) + 10.0
+        penalty = 5.0 * math.log(len(stars.motion)) + 10.0
         for _ in range(self.max_clusters):
             trial, trial_value = self._one_more(found, stars, footprint, prior, generator)
             if trial is None or trial_value - value < penalty:
                 break
             _, spread = scoring.climb(spread_out(trial), stars, footprint, prior)
-            if trial_value - spread < penalty:
+            if trial_value - spread < 0.5 * penalty:  # as many parameters: only the place is new
                 break
             found, value = trial, trial_value
         return found
@@ -176,7 +176,12 @@ class Seeding:
         drawn = torch.randperm(len(good), generator=generator)[: self.num_candidates]
         scored = []
         for star in good[drawn].tolist():
-            scored += score(star, variance, before, stars, footprint)
+            parallax = float(
+                (stars.motion[star, 0] - stars.covariance[star, 0].sqrt()).clamp_min(0)
+            )
+            near = (parallax * WARM) ** 2
+            for spread in (variance, variance + near)[: 1 + (near > variance)]:
+                scored += score(star, spread, before, stars, footprint)
         scored.sort(key=lambda candidate: -candidate.gain)
         return self._different(scored, footprint)
 
@@ -223,9 +228,12 @@ def score(
         stars: n of them.
         footprint: The sky that was looked at.
     """
-    intrinsic = (0.0, 0.0, 0.0, variance, 0.0, variance)
+    depth = (math.radians(SCALES[1] * footprint.radius) * stars.motion[star]).tolist()
     covariance = [
-        stars.covariance[:, i] + stars.covariance[star, i] + intrinsic[i] for i in range(len(PAIRS))
+        stars.covariance[:, entry]
+        + stars.covariance[star, entry]
+        + (depth[i] * depth[j] + (variance if i == j > 0 else 0.0))
+        for entry, (i, j) in enumerate(PAIRS)
     ]
     residual = (stars.motion - stars.motion[star]).unbind(1)
     moving = symmetric.log_normal(residual, covariance) - before

@@ -20,7 +20,7 @@ def run(stars: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("membership")
     data = stars.data(cache_dir=str(folder / "cache"))
     callback = MembershipTable(["fits", "votable", "ecsv"], latent=True)
-    stars.trainer(folder, callback).predict(stars.module(), data, return_predictions=False)
+    stars.trainer(folder, callback).predict(stars.measuring(), data, return_predictions=False)
     return folder
 
 
@@ -30,23 +30,64 @@ def test_table_holds_the_input_and_the_membership(run: Path, name: str) -> None:
     assert len(table) == 501
     assert table["source_id"].dtype.kind == "i"
     np.testing.assert_array_equal(np.asarray(table["source_id"]), FIRST_ID + np.arange(501))
-    assert str(table["parallax"].unit) == "mas"
-    assert str(table["pmra"].unit) in {"mas / yr", "mas yr-1", "mas.yr-1"}
+    assert str(table["input_parallax"].unit) == "mas"
+    assert str(table["input_pmra"].unit) in {"mas / yr", "mas yr-1", "mas.yr-1"}
     probability = np.stack([np.asarray(table[f"probability_{i}"]) for i in range(3)], 1)
     np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-5)
     np.testing.assert_array_equal(probability.argmax(1), table["cluster"])
+    np.testing.assert_allclose(table["membership"], probability[:, 1:].sum(1), atol=1e-6)
+    published = np.asarray(table["input_label"])
+    assert np.mean((np.asarray(table["membership"]) > 0.5) == (published > 0)) > 0.97
+    assert np.mean(np.asarray(table["cluster"]) == published) > 0.97
     assert "latent_7" in table.colnames
+    names = [name for name in table.colnames if not name.startswith("input_")]
+    assert names[:3] == ["source_id", "membership", "cluster"]
+
+
+def test_header_says_which_column_is_which_cluster(run: Path) -> None:
+    header = fits.getheader(run / "membership.fits", "MEMBERSHIP")
+    columns = {header[f"TTYPE{i}"]: header[f"TCOMM{i}"] for i in range(2, 7)}
+    assert columns["probability_0"] == "Probability of the field"
+    where = "x, y = -0.10000, -0.05000 deg; parallax 0.1000 mas; pm = -4.0000, 4.0000 mas/yr"
+    assert columns["probability_2"] == f"Probability of cluster 2: {where}"
+    assert where in "".join(header["COMMENT"])
+    meta = Table.read(run / "membership.ecsv").meta
+    assert meta["clusters"][1] == f"cluster 2 (probability_2): {where}"
+
+
+def test_a_field_that_is_another_column_becomes_number_zero() -> None:
+    writer = MembershipTable()
+    writer.data, writer.field_column = Catalogue(Table({"id": [1, 2, 3]})), 1
+    rows = {"index": np.arange(3), "assignment": np.array([0, 1, 2])}
+    rows["probability"] = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0, 0.4, 0.6]])
+    table = to_table(writer.table(rows), split=True)
+    assert table["cluster"].tolist() == [1, 0, 2]
+    assert table["probability_0"].tolist() == [0.2, 0.8, 0.4]
+    assert table["probability_1"].tolist() == [0.7, 0.1, 0.0]
+    np.testing.assert_allclose(table["membership"], [0.8, 0.2, 0.6])
+
+
+def test_columns_without_names_have_no_membership() -> None:
+    writer = MembershipTable()
+    writer.data = Catalogue(Table({"id": [1, 2], "membership": [0.9, 0.1], "cluster": [4, 5]}))
+    rows = {"index": np.arange(2), "assignment": np.array([1, 0]), "probability": np.eye(2)}
+    table = to_table(writer.table(rows), split=True)
+    assert "membership" not in table.colnames
+    assert table["cluster"].tolist() == [1, 0]
+    assert table["input_membership"].tolist() == [0.9, 0.1]
+    assert table["input_cluster"].tolist() == [4, 5]
 
 
 def test_fits_header_says_what_made_it(run: Path) -> None:
     header = fits.getheader(run / "membership.fits", "MEMBERSHIP")
-    assert header["MODEL"] == "KnowingModule"
+    assert header["MODEL"] == "MeasuringModule"
     assert header["SOFTWARE"].startswith("astrolit")
     history = "".join(header["HISTORY"])
     assert "weights in memory" in history
     assert "TinyField" in history
     assert header["TUCD1"] == "meta.id;meta.main"
     assert (header["TTYPE4"], header["TUCD4"]) == ("probability_0", "stat.probability")
+    assert header["TCOMM2"] == "Probability to belong to any cluster"
 
 
 def test_votable_is_valid_and_carries_ucds(run: Path) -> None:
@@ -57,7 +98,7 @@ def test_votable_is_valid_and_carries_ucds(run: Path) -> None:
     assert ucds["probability_0"] == "stat.probability"
     assert {field.name: field.datatype for field in table.fields}["source_id"] == "long"
     infos = {info.name: info.value for info in document.infos}
-    assert infos["model"] == "KnowingModule"
+    assert infos["model"] == "MeasuringModule"
     assert "TinyField" in infos["provenance"]
 
 
@@ -75,7 +116,7 @@ class Catalogue:
 
 
 @pytest.mark.parametrize("name", ["cluster", "probability_1"])
-def test_column_of_the_input_is_not_overwritten(name: str) -> None:
+def test_an_id_that_has_the_name_of_an_answer_is_refused(name: str) -> None:
     rows = {"index": np.arange(2), "assignment": np.zeros(2, int), "probability": np.eye(2)}
     writer = MembershipTable()
     writer.data = Catalogue(Table({name: [1, 2]}))

@@ -16,7 +16,7 @@ FAST = {"num_resamples": 50, "max_tsne": 200, "max_silhouette": 300}
 def run(stars: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     module = stars.module()
-    module.run_record = {"init_from": "a.ckpt", "init_from_sha256": "0" * 64}
+    module.run_record = {"init_from": "a.ckpt", "stop_reason": "the loss moved by less"}
     data = stars.data(cache_dir=str(folder / "cache"))
     stars.trainer(folder, ClusteringReport(**FAST), tensorboard=True).test(
         module, data, verbose=False
@@ -35,6 +35,7 @@ def test_header_says_what_was_run(report: dict[str, Any]) -> None:
     assert report["num_objects"] == 501
     assert report["checkpoint"] is None
     assert report["run_record"]["init_from"] == "a.ckpt"
+    assert report["stop_reason"] == "the loss moved by less"
     assert report["provenance"]["source"] == "TinyField"
 
 
@@ -47,6 +48,7 @@ def test_keys_follow_the_scheme(report: dict[str, Any]) -> None:
         "num_objects",
         "checkpoint",
         "run_record",
+        "stop_reason",
         "provenance",
         "notes",
     }:
@@ -65,6 +67,9 @@ def test_generator_probabilities_are_nearly_perfect_and_calibrated(report: dict[
         assert report[f"model/brier/split={split}"] < 0.02
         assert report[f"model/ece/split={split}"] < 0.02
         assert 0 <= report[f"model/ari/split={split}_std"] < 0.1
+        assert report[f"model/f1/split={split}"] > 0.97
+        assert report[f"model/auc/split={split}"] > 0.99
+        assert report[f"model/f1/split={split}"] > report[f"baseline/kmeans/f1/split={split}"]
     assert report["model/completeness/split=all/threshold=0.50"] > 0.97
     assert report["model/contamination/split=all/threshold=0.50"] < 0.03
 

@@ -1,3 +1,4 @@
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,13 @@ from callbacks.clustering.baselines import (
     hdbscan_size,
 )
 from callbacks.clustering.physics import contrasts, find_groups
-from callbacks.clustering.scores import add_label_scores, add_rates, add_subject, rates
+from callbacks.clustering.scores import (
+    add_label_scores,
+    add_rates,
+    add_selection,
+    add_subject,
+    rates,
+)
 from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import Bootstrap
 from callbacks.report.scope import Scope
@@ -100,7 +107,7 @@ def test_rates_against_threshold() -> None:
     np.testing.assert_allclose(contamination, [1 / 4, 0, np.nan])
 
 
-def test_columns_left_over_are_wrong_and_count_as_field() -> None:
+def test_further_columns_of_the_field_are_wrong_and_count_as_field() -> None:
     label = np.repeat([0, 1], [60, 40])
     assignment = np.repeat([0, 1, 2], [40, 20, 40])  # the field is cut in two
     alignment = align_columns(hard(assignment, 3), label, has_field=True)
@@ -116,6 +123,74 @@ def test_noise_is_the_field_even_where_it_holds_most_members() -> None:
     noise = Clustering(assignment, None, 2, field_column=0)
     assert free.tolist() == [1, 0]
     assert align_columns(noise, label, has_field=True).tolist() == [0, 1]
+
+
+def test_a_rare_cluster_takes_the_column_that_describes_it_best() -> None:
+    label = np.repeat([0, 1], [875, 125])
+    assignment = np.repeat([0, 1, 0, 1], [838, 37, 120, 5])  # one column takes nearly all stars
+    clustering = hard(assignment, 2)
+    alignment = align_columns(clustering, label, has_field=True)
+    assert alignment.tolist() == [1, 0]  # counts of right stars would say [0, 1]
+    found = []
+    for classes in (alignment, 1 - alignment):
+        scope = new_scope()
+        add_selection(scope, membership(clustering, classes), label > 0)
+        found.append(scope.report.rows[0].value)
+    assert found == pytest.approx([0.222, 0.06], abs=1e-3)
+
+
+def test_field_that_is_a_column_by_construction_leaves_the_rest_to_clusters() -> None:
+    label = np.repeat([0, 1], [300, 20])
+    assignment = np.repeat([0, 1, 2, 1], [200, 60, 40, 20])  # a cluster, contaminated; a false one
+    field = Clustering(assignment, None, 3, field_column=0)
+    assert align_columns(field, label, has_field=True).tolist() == [0, 1, 0]
+    only = np.where(assignment == 1, 1, 0)
+    assert align_columns(hard(only, 2), label, has_field=True).tolist() == [0, 1]
+
+
+def test_a_class_without_a_column_of_its_own_takes_none() -> None:
+    label = np.repeat([0, 1, 2], [100, 50, 10])
+    two = hard(np.repeat([0, 1, 0], [100, 50, 10]), 2)  # cluster 2 was not found
+    assert align_columns(two, label, has_field=True).tolist() == [0, 1]
+    empty = hard(np.repeat([0, 1, 0, 2], [90, 60, 5, 5]), 4)  # column 3 holds no star
+    assert align_columns(empty, label, has_field=True).tolist() == [0, 1, 2, -1]
+
+
+def test_a_cluster_cut_in_two_is_a_cluster_and_a_field_cut_in_two_is_none() -> None:
+    label = np.repeat([0, 1, 2], [100, 60, 12])
+    cut = hard(np.repeat([0, 1, 2, 3], [100, 32, 28, 12]), 4)
+    alignment = align_columns(cut, label, has_field=True)
+    assert alignment.tolist() == [0, 1, 3, 2]  # 3 is no label: members, of no known cluster
+    np.testing.assert_array_equal(membership(cut, alignment), label > 0)
+    assert label_scores(cut, label, alignment)[2].value == pytest.approx(144 / 172)
+    halves = hard(np.repeat([0, 1, 2, 1], [55, 45, 60, 12]), 3)  # the rare one is in the field
+    assert align_columns(halves, label, has_field=True).tolist() == [0, -1, 1]
+
+
+def test_alignment_maximises_the_f1_of_membership() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        table = rng.integers(0, 40, size=(3, 4)) * rng.integers(0, 2, size=(3, 4))
+        label = np.repeat(np.arange(3).repeat(4), table.ravel())
+        columns = hard(np.repeat(np.tile(np.arange(4), 3), table.ravel()), 4)
+        right, sizes = table[1:].sum(0), table.sum(0)
+        subsets = [np.array(x, bool) for x in product([0, 1], repeat=4) if 0 < sum(x) < 4]
+        best = max(2 * right[x].sum() / max(right.sum() + sizes[x].sum(), 1) for x in subsets)
+        chosen = align_columns(columns, label, has_field=True) > 0
+        found = 2 * right[chosen].sum() / max(right.sum() + sizes[chosen].sum(), 1)
+        assert found == pytest.approx(best)
+
+
+def test_selection_at_one_half() -> None:
+    scope = new_scope()
+    p = np.array([0.9, 0.8, 0.6, 0.5, 0.1, 0.2])
+    add_selection(scope, p, np.array([True, True, False, True, False, False]))
+    found = {row.key: row for row in scope.report.rows}
+    assert found["model/f1"].value == pytest.approx(2 / 3)
+    assert found["model/completeness"].value == pytest.approx(2 / 3)
+    assert found["model/purity"].value == pytest.approx(2 / 3)
+    assert found["model/auc"].value == pytest.approx(8 / 9)  # one of nine pairs is the wrong way
+    assert all(row.std is not None and row.std > 0 for row in found.values())
 
 
 def test_field_may_be_noise_and_a_cluster_at_once() -> None:
@@ -255,6 +330,13 @@ def test_baselines_find_blobs_and_apply_to_new_objects(baseline: Any) -> None:
         assert label_scores(clustering, truth, alignment)[0].value > 0.9
         if clustering.probability is not None:
             np.testing.assert_allclose(clustering.probability.sum(1), 1)
+
+
+def test_who_is_in_a_cluster_of_hdbscan_is_a_member_at_one_half() -> None:
+    data, _ = blobs()
+    found = HDBSCANBaseline().fit({"scaled": data}).predict({"scaled": data})
+    chosen = membership(found, np.arange(found.num_columns)) > 0.5
+    np.testing.assert_array_equal(chosen, found.assignment > 0)
 
 
 def test_hdbscan_size_grows_with_the_square_root() -> None:

@@ -69,14 +69,12 @@ def test_features_are_the_stored_values_in_the_frame() -> None:
 
 
 def test_covariance_has_the_units_of_the_features() -> None:
-    data = ready(error_inflation=1.1)
+    data = ready()
     expected = covariance_matrix(data.store.read())
     got = data.columns["covariance"].double().numpy()
-    np.testing.assert_allclose(got[:, 2, 2], 1.21 * expected[:, 2, 2], rtol=1e-5)
+    np.testing.assert_allclose(got[:, 2, 2], expected[:, 2, 2], rtol=1e-5)
     trace = np.trace(got[:, :2, :2], axis1=1, axis2=2) * 3.6e6**2
-    np.testing.assert_allclose(
-        trace, 1.21 * np.trace(expected[:, :2, :2], axis1=1, axis2=2), rtol=1e-3
-    )
+    np.testing.assert_allclose(trace, np.trace(expected[:, :2, :2], axis1=1, axis2=2), rtol=1e-3)
     scale = np.sqrt(np.diagonal(got, axis1=1, axis2=2))
     assert (np.linalg.eigvalsh(got / scale[:, :, None] / scale[:, None, :]) > 0).all()
 
@@ -87,6 +85,17 @@ def test_density_inflates_the_core_more() -> None:
     radius = np.hypot(*plain.columns["features"][:, :2].T.numpy())
     assert (ratio >= 1).all()
     assert ratio[radius < 0.03].mean() > ratio[radius > 0.3].mean()
+
+
+def test_a_catalogues_own_density_inflates_its_errors(write: Write, tmp_path: Path) -> None:
+    stars = Table(dict(SMALL.table(0).columns))
+    stars["Sigma"] = np.where(np.arange(len(stars)) < 100, 90.0, 0.0)
+    path = str(write(stars, tmp_path / "s.fits"))
+    source = CatalogFile(path, column_map={"source_density": "Sigma"})
+    plain, dense = ready(source), ready(source, density_slope=0.04)
+    ratio = (dense.columns["covariance"] / plain.columns["covariance"])[:, 2, 2]
+    torch.testing.assert_close(ratio[:100], torch.full((100,), 10**0.08))
+    assert (ratio[100:] == 1).all()
 
 
 def test_zero_point_is_subtracted_where_known(shared_data: Path) -> None:
@@ -250,7 +259,7 @@ def test_what_was_done_is_printed(
         ({"features": ["x", "x"]}, "data.features"),
         ({"centre": [10.0]}, "data.centre"),
         ({"centre": [10.0, 95.0]}, "data.centre"),
-        ({"error_inflation": 0.0}, "data.error_inflation"),
+        ({"density_slope": -0.1}, "data.density_slope"),
         ({"cuts": {"ruwe": {"maximum": 1.4}}}, "data.cuts.ruwe"),
     ],
 )
@@ -310,3 +319,30 @@ def test_real_globular_cluster(shared_data: Path) -> None:
     member = data.columns["label"] == 1
     mean = data.columns["features"][member, 3:].median(dim=0).values
     assert mean.numpy() == pytest.approx([-0.33, -1.21], abs=0.05)  # V&B's mean motion
+
+
+def test_stars_of_a_position_alone_are_kept_unknown(write: Write, tmp_path: Path) -> None:
+    stars = Table(dict(SMALL.table(0).columns))
+    for name in stars.colnames:
+        if name.startswith(("parallax", "pm")) or name.endswith("parallax_corr"):
+            stars[name][:30] = np.nan
+    stars["pmdec_error"][30:40] = np.nan  # half of a proper motion is none
+    whole = ready(CatalogFile(str(write(stars, tmp_path / "s.fits")), missing="drop"))
+    kept = ready(CatalogFile(str(tmp_path / "s.fits"), missing="keep"))
+    assert (whole.record["num_stars"]["kept"], kept.record["num_stars"]["kept"]) == (560, 600)
+    assert kept.record["without_motion"] == 40
+    features, covariance = kept.columns["features"], kept.columns["covariance"]
+    assert features[:30].isnan().sum(0).tolist() == [0, 0, 30, 30, 30]
+    assert features[30:40].isnan().sum(0).tolist() == [0, 0, 0, 10, 10]
+    assert torch.equal(kept.columns["good"], features.isfinite())
+    unknown = features.isnan()
+    assert torch.equal(covariance.isnan(), unknown[:, :, None] | unknown[:, None, :])
+    assert kept.training_statistics()["location"].isfinite().all()
+
+
+def test_a_star_without_a_position_is_no_star(write: Write, tmp_path: Path) -> None:
+    stars = Table(dict(SMALL.table(0).columns))
+    stars["ra"][:3] = np.nan
+    source = CatalogFile(str(write(stars, tmp_path / "s.fits")), missing="keep")
+    with pytest.raises(ValueError, match="no value of ra in 3 of 600 rows"):
+        source.table()

@@ -1,5 +1,6 @@
 """A small simulated field, and short fits of the mixture to it, in one process or in two."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ from lightning.pytorch import Trainer
 
 from datamodules import ClusteringDataModule, StarCluster, SyntheticField
 from lightning_modules import ClusterMixture
+from lightning_modules.clustering import mixture_passes
 from tests.reliability.runs import Run, fit
 
 SMALL: dict[str, Any] = {"max_clusters": 1, "search_stars": 400}
 """Quick settings of the model."""
+GATED = SMALL | {"photometry": "network"}
 DDP: dict[str, Any] = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
 
 
@@ -33,7 +36,8 @@ def fitted(folder: Path, *callbacks: Any, **arguments: Any) -> Run:
 def main() -> None:
     """Save what a process of two found."""
     folder = Path(sys.argv[1])
-    run = fitted(folder, data=field(folder, 128), **DDP)
+    mixture_passes.GATE_WAITS = math.inf  # as in the test, for fits are short
+    run = fitted(folder, data=field(folder, 128), model=GATED, **DDP)
     rank = os.environ.get("LOCAL_RANK", "0")
     torch.save({"state": run.module.state_dict(), "logged": run.logged}, folder / f"{rank}.pt")
     assert isinstance(run.trainer, Trainer)

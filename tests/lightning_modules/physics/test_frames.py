@@ -210,9 +210,9 @@ def test_the_whole_sky_has_no_centre() -> None:
 
 def test_inflation() -> None:
     density = np.array([0.0, 10.0, 100.0])
-    np.testing.assert_allclose(covariances.inflation_factor(density, 1.1), 1.1)
+    np.testing.assert_array_equal(covariances.inflation_factor(density, 0.0), 1.0)
     np.testing.assert_allclose(
-        covariances.inflation_factor(density, 1.1, 0.04), 1.1 * np.array([1, 2, 11]) ** 0.04
+        covariances.inflation_factor(density, 0.04), np.array([1, 2, 11]) ** 0.04
     )
 
 

@@ -1,5 +1,6 @@
 """The Gaia archive against a loopback TAP server: counts, limits, errors, cache, exact ids."""
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules import ClusteringDataModule, GaiaArchive
+from datamodules.clustering.readers import globulars
 from datamodules.store import RowStore
 from lightning_modules.physics.covariance import CORRELATIONS
 
@@ -104,6 +106,46 @@ def test_second_prepare_does_not_ask_again(archive: Any, tmp_path: Path) -> None
 def test_impossible_cones_are_refused() -> None:
     with pytest.raises(ValueError, match="no cone"):
         GaiaArchive(10.0, 100.0, 1.0)
+
+
+def test_a_globular_cluster_is_found_by_name(archive: Any) -> None:
+    for name in ("NGC 6121", "ngc6121", "M 4", "Messier-4"):
+        source = GaiaArchive(name=name, url=archive.url)
+        source.table()
+        assert "CIRCLE('ICRS', 245.897, -26.526, 0.5)" in archive.queries[-1]
+    assert GaiaArchive(name="omega Cen").ra == pytest.approx(201.697)
+    assert GaiaArchive(name="Palomar 5", radius=0.7).query("*").count("229.019, -0.121, 0.7") == 1
+
+
+def test_a_name_that_is_not_one_place_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'NGC 6112' is known here; did you mean .*NGC 6121.*\?"):
+        GaiaArchive(name="NGC 6112")
+    with pytest.raises(ValueError, match="both say where the cone is"):
+        GaiaArchive(10.0, -40.0, name="M 4")
+    with pytest.raises(ValueError, match="needs a name, or ra, dec and radius"):
+        GaiaArchive(10.0, -40.0)
+
+
+def test_every_name_of_a_globular_is_its_own() -> None:
+    with Path(globulars.__file__).with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 170
+    for row in rows:
+        found = globulars.find_globular(row["name"])
+        assert (found.name, found.ra) == (row["name"], float(row["ra"]))
+        assert 0.1 <= found.radius <= 1.0
+        for alias in filter(None, row["aliases"].split(";")):
+            assert globulars.find_globular(alias) == found
+
+
+def test_stars_of_a_position_alone_are_asked_for(archive: Any) -> None:
+    for name in ("parallax", "pmra", "pmdec", "parallax_error", "pmra_error", "pmdec_error"):
+        archive.table[name][:4] = np.nan
+    with pytest.raises(ValueError, match="in 4 of 40 rows"):
+        cone(archive).table()
+    kept = cone(archive, missing="keep").table()
+    assert "parallax IS NOT NULL" not in archive.queries[-1]
+    assert np.isnan(kept.columns["parallax"]).sum() == 4
 
 
 def test_without_pyvo_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

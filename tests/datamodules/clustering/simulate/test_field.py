@@ -273,3 +273,24 @@ def test_impossible_fields_are_refused() -> None:
         SyntheticField(10, magnitudes=(20.0, 13.0))
     with pytest.raises(ValueError, match="outside the field"):
         SyntheticField(10, [StarCluster(offset=(9.0, 0.0))]).table(0)
+
+
+def test_two_parameter_stars_are_faint_and_have_a_position_alone() -> None:
+    whole = SyntheticField(2000, []).table(0).columns
+    some = SyntheticField(2000, [], two_parameter_share=0.1).table(0).columns
+    bare = np.isnan(some["parallax"])
+    assert bare.sum() == 200
+    faint = whole["phot_g_mean_mag"]
+    assert np.median(faint[bare]) > np.quantile(faint, 0.85)
+    for name, values in some.items():
+        empty = name.startswith(("parallax", "pm")) or (
+            name.endswith("corr") and name != CORRELATIONS[0]
+        )
+        assert (
+            np.isnan(values[bare]).all()
+            if empty
+            else np.array_equal(values, whole[name], equal_nan=True)
+        )
+        assert np.array_equal(values[~bare], whole[name][~bare], equal_nan=True)
+    with pytest.raises(ValueError, match="two_parameter_share=1"):
+        SyntheticField(two_parameter_share=1)

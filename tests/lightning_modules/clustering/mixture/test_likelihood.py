@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from lightning_modules.clustering.mixture.likelihood import Integrals, Stars, log_terms
+from lightning_modules.clustering.mixture.likelihood import (
+    Integrals,
+    Stars,
+    components,
+    log_terms,
+)
 from tests.lightning_modules.clustering.mixture.drawing import draw, full, mixture, square, tensor
 
 
@@ -27,7 +32,7 @@ def test_errors_are_convolved_with_the_distribution_of_true_motions() -> None:
         torch.testing.assert_close(found[i], integral + sky, rtol=1e-6, atol=1e-6)
 
 
-def test_a_cluster_is_profile_times_normal_of_falling_dispersion() -> None:
+def test_a_cluster_is_profile_times_normal_of_falling_dispersion_and_depth() -> None:
     p = mixture()
     stars, _ = draw(p, 200)
     integrals = Integrals.of(p, square())
@@ -36,12 +41,33 @@ def test_a_cluster_is_profile_times_normal_of_falling_dispersion() -> None:
     offset = stars.position - p.centre[0]
     r2 = (offset @ torch.linalg.inv(tensor([xx, xy], [xy, yy])) * offset).sum(1)
     variance = p.dispersion[0] ** 2 / (1 + r2 / 2).sqrt()
+    depth = np.radians(1.0) ** 2 * (xx * yy - xy**2) ** 0.5 * (1 + r2 / 2)
     spread = torch.diag_embed(variance[:, None] * tensor(0.0, 1.0, 1.0))
+    spread = spread + depth[:, None, None] * torch.outer(p.mean[0], p.mean[0])
     matrix = full(stars.covariance) * p.error_scale**2 + spread
     kinematic = MultivariateNormal(p.mean[0], matrix).log_prob(stars.motion)
     plummer = -np.log(2 * np.pi) - 0.5 * np.log(xx * yy - xy**2) - 2 * (1 + r2 / 2).log()
     expected = p.weight[0].log() + plummer - integrals.log_share[0] + kinematic
     torch.testing.assert_close(found[:, 0], expected)
+
+
+def test_the_depth_is_that_of_a_sphere() -> None:
+    """A Plummer sphere of radius a has <z²> = (a² + R²) / 2 along the line of sight at R."""
+    generator = torch.Generator().manual_seed(0)
+    mass = torch.rand(2_000_000, generator=generator, dtype=torch.float64)
+    radius = (mass ** (-2.0 / 3.0) - 1.0) ** -0.5
+    cosine = 2.0 * torch.rand(len(radius), generator=generator, dtype=torch.float64) - 1.0
+    projected = radius * (1.0 - cosine.square()).sqrt()
+    ring = (projected > 0.95) & (projected < 1.05)
+    line_of_sight = (radius * cosine)[ring]
+    a = 0.3  # degrees: r²/ν = R²/a², √|A| = a²/2
+    p = mixture(1)._replace(shape=tensor([a**2 / 2, 0.0, a**2 / 2]), dispersion=tensor(0.0))
+    star, _ = draw(p, 1)
+    star = star._replace(position=p.centre + tensor([0.0, a]))
+    found = components(p, Integrals.of(p, square()), star).covariance[0][0, 0]
+    spread = (found - p.error_scale**2 * star.covariance[0, 0]).sqrt() / p.mean[0, 0]
+    expected = np.radians(a) * line_of_sight.square().clamp(max=100.0).mean().sqrt()
+    assert float(spread) == pytest.approx(float(expected), rel=0.05)
 
 
 @pytest.mark.parametrize("gaps", [(0, 1, 2), (0,), (2,)])
@@ -60,9 +86,9 @@ def test_what_is_unknown_is_marginalised(gaps: tuple[int, ...]) -> None:
     integrals = Integrals.of(p, square())
     found = log_terms(p, integrals, blind).exp()[0]
     axes = [
-        torch.linspace(-12, 14, 131),
-        torch.linspace(-45, 40, 171),
-        torch.linspace(-45, 45, 181),
+        torch.linspace(-12, 14, 66),
+        torch.linspace(-45, 40, 132),
+        torch.linspace(-45, 45, 139),
     ]
     used = [axes[g].double() if g in gaps else one.motion[0, g : g + 1] for g in range(3)]
     grid = torch.cartesian_prod(*used)

@@ -19,7 +19,7 @@ def value(theta: torch.Tensor, stars: object, sky: object) -> torch.Tensor:
 def target(theta: torch.Tensor, stars: object, sky: object) -> scoring.Target:
     p = parameters_at(theta, 2, 2)
     integrals = Integrals.of(p, sky)  # type: ignore[arg-type]
-    sums = scoring.information(p, integrals, stars)  # type: ignore[arg-type]
+    sums, _ = scoring.information(p, integrals, stars)  # type: ignore[arg-type]
     return scoring.Target.of(p, sky, sums, scoring.log_prior)  # type: ignore[arg-type]
 
 

@@ -21,7 +21,7 @@ def test_both_clusters_are_found_and_no_third(seed: int) -> None:
     truth = mixture()
     stars, _ = draw(truth, 1500, seed)
     found = Seeding(max_clusters=3, seed=seed, num_candidates=100, num_starts=4).find(
-        stars, square(), 1500
+        stars, square()
     )
     assert found.num_clusters == 2
     order = found.weight[:2].argsort(descending=True)
@@ -33,13 +33,13 @@ def test_both_clusters_are_found_and_no_third(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_an_empty_field_has_no_cluster(seed: int) -> None:
     stars, _ = draw(mixture(0, 3), 1500, seed)
-    assert Seeding(max_clusters=2, seed=seed).find(stars, square(), 1500).num_clusters == 0
+    assert Seeding(max_clusters=2, seed=seed).find(stars, square()).num_clusters == 0
 
 
 def test_the_search_is_the_same_each_time() -> None:
     stars, _ = draw(mixture(), 1000)
     first, second = (
-        Seeding(1, num_candidates=50, num_starts=2).find(stars, square(), 1000) for _ in range(2)
+        Seeding(1, num_candidates=50, num_starts=2).find(stars, square()) for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -53,9 +53,9 @@ def test_badly_measured_members_are_no_cluster_of_their_own() -> None:
     noise = torch.randn(1500, 3, generator=generator, dtype=torch.float64)
     wrong = stars.motion + bad[:, None] * noise * tensor(0.0, 3.0, 3.0)
     stars = stars._replace(motion=wrong)
-    alone = Seeding(max_clusters=2, num_candidates=100, num_starts=4).find(stars, square(), 1500)
+    alone = Seeding(max_clusters=2, num_candidates=100, num_starts=4).find(stars, square())
     assert alone.num_clusters == 1
-    both = Seeding(2, tails=True, num_candidates=100, num_starts=4).find(stars, square(), 1500)
+    both = Seeding(2, tails=True, num_candidates=100, num_starts=4).find(stars, square())
     core = cores(both)
     assert both.num_clusters == 2
     assert len(set(core.tolist())) == 1

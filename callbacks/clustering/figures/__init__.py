@@ -1,0 +1,1 @@
+"""Figures of the clustering report, one room a kind."""

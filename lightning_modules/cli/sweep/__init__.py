@@ -1,0 +1,1 @@
+"""The command `astrolit sweep`: many fits, one study."""

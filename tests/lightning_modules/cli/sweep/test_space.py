@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from lightning_modules.cli.shipped_configs import config_folder, list_configs, list_spaces
+from lightning_modules.cli.sweep.space import grid, read_space, words_of
+
+
+def space_of(text: str) -> str:
+    Path("space.yaml").write_text(text)
+    return "space.yaml"
+
+
+def test_lists_are_choices_and_ranges_are_ranges() -> None:
+    path = space_of(
+        "# Four options\n"
+        "space:\n"
+        '  model.hidden_dims: ["[8]", "[64, 32]"]\n'
+        "  model.lr: {low: 1e-4, high: 1e-2, log: true}\n"
+        "  data.batch_size: {low: 16, high: 64, step: 16}\n"
+        "  model.batch_norm: [true, false, null]\n"
+    )
+    assert read_space(path) == {
+        "model.hidden_dims": CategoricalDistribution(["[8]", "[64, 32]"]),
+        "model.lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "data.batch_size": IntDistribution(16, 64, step=16),
+        "model.batch_norm": CategoricalDistribution([True, False, None]),
+    }
+
+
+def test_grid_has_every_point_once() -> None:
+    path = space_of("space: {a: [x, y], b: {low: 1, high: 3}, c: {low: 0.0, high: 0.3, step: 0.1}}")
+    points = list(grid(read_space(path)))
+    assert len(points) == len({tuple(point.items()) for point in points}) == 2 * 3 * 4
+    assert points[0] == {"a": "x", "b": 1, "c": 0.0}
+    assert [type(value) for value in points[0].values()] == [str, int, float]
+
+
+def test_points_are_words_that_yaml_reads_back() -> None:
+    point = {"model.hidden_dims": "[64, 32]", "model.lr": 1e-05, "data.n": 3, "b": True, "c": None}
+    assert words_of(point) == [
+        "--model.hidden_dims=[64, 32]", "--model.lr=1.0e-05", "--data.n=3", "--b=true", "--c=null",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("model: {lr: 1}", "has the one key `space`"),
+        ("space: [1, 2]", "has the one key `space`"),
+        ("space: {}", "has the one key `space`"),
+        ("space: {a: [1]}\nmodel: {}", "has the one key `space`"),
+        ("space: {a: [", "no YAML"),
+        ("space: {a: []}", "a: an empty list"),
+        ("space: {a: 3}", "a: give a list of choices, or low and high"),
+        ("space: {a: {low: 1}}", "a: give a list of choices, or low and high"),
+        ("space: {a: {low: 1, high: 2, sep: 3}}", "a: give a list of choices, or low and high"),
+        ("space: {a: {low: 1, high: many}}", "a: low=1, high=many and step=None must be numbers"),
+        ("space: {a: {low: 2.0, high: 1.0}}", "a: .*low"),
+        ("space: {a: {low: 0.0, high: 1.0, log: true}}", "a: .*log"),
+        ("space: {a: [[64, 32]]}", "JSON strings in a space"),
+    ],
+)
+def test_mistakes_name_the_option(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=r"space\.yaml: .*" + sentence):
+        read_space(space_of(text))
+
+
+def test_a_grid_needs_steps() -> None:
+    with pytest.raises(ValueError, match=r"model\.lr is a range without steps"):
+        list(grid(read_space(space_of("space: {model.lr: {low: 0.1, high: 0.2}}"))))
+
+
+def test_shipped_spaces_are_spaces_and_no_configurations() -> None:
+    assert "clustering/space.yaml" in list_spaces()
+    assert not list_spaces().keys() & list_configs().keys()
+    for name in list_spaces():
+        assert read_space(str(config_folder() / name))
