@@ -202,7 +202,8 @@ class AstroCLI(LightningCLI):
         """Print where the predictions are, or that no callback wrote them."""
         from callbacks.predictions.base import ShardWriter  # it brings astropy's tables
 
-        if not any(isinstance(found, ShardWriter) for found in self.trainer.callbacks):
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, ShardWriter) for callback in callbacks):
             _print("predictions: not written; add PredictionWriter to trainer.callbacks")
         elif self.trainer.log_dir is not None:
             _print(f"predictions: {self.trainer.log_dir}")
