@@ -57,7 +57,8 @@ SETTINGS: dict[str, Any] = {  # found on seeds other than those reported
 
 NEIGHBOUR_SETTINGS: dict[str, Any] = {
     "neighbours": 6,  # chosen on digits: with 5, 6 and 7 the graph alone gives 0.938 to 0.959
-    "pretrain_epochs": 20,
+    "hidden_dims": [256, 128],  # as good, and a tenth of the time
+    "pretrain_epochs": 50,
     "cluster_lr": 1e-3,
 }
 
@@ -124,10 +125,10 @@ def run(method: str, seed: int, folder: Path) -> dict[str, Any]:
     )
     name, _, near = method.partition("+")
     settings = SETTINGS | (NEIGHBOUR_SETTINGS if near else {})
-    model = DigitsClustering(method=name, kmeans_seed=seed, **NETWORK, **settings)
+    model = DigitsClustering(method=name, kmeans_seed=seed, **(NETWORK | settings))
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=settings["pretrain_epochs"] + (60 if near else 150),
+        max_epochs=settings["pretrain_epochs"] + 150,
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
@@ -201,8 +202,9 @@ def main() -> None:
             known = [CLUSTPY[method]] if method in CLUSTPY else tsne
             who = "ClustPy" if method in CLUSTPY else "t-SNE + GMM"
             summarise(method, results, "accuracy", known, who)
-            begun = "autoencoder+kmeans"
-            summarise(f"{method} {begun}", results, "start", [CLUSTPY[begun]], "ClustPy")
+            if method in CLUSTPY:
+                begun = "autoencoder+kmeans"
+                summarise(f"{method} {begun}", results, "start", [CLUSTPY[begun]], "ClustPy")
 
 
 if __name__ == "__main__":
