@@ -2,6 +2,7 @@ from .base import BaseModule
 from .clustering.cluster_mixture import ClusterMixture
 from .clustering.deep_embedded_clustering import DeepEmbeddedClustering
 from .clustering.module import StellarAutoencoder, StellarVAE
+from .clustering.vade import VaDE
 from .ensemble import Ensemble
 from .microlensing.module import TimeDistributedCNN
 from .passes import PassModule
@@ -17,4 +18,5 @@ __all__ = [
     "StellarAutoencoder",
     "StellarVAE",
     "TimeDistributedCNN",
+    "VaDE",
 ]

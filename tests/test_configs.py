@@ -50,8 +50,11 @@ SIZES = {
 }  # fmt: skip
 """Sizes of simulated sets that the method's tiny.yaml does not make small."""
 
-TINY = {"ClusterMixture": "tiny_mixture.yaml"}
-"""Sizes of a model that shares none with the others of its method."""
+TINY = {"ClusterMixture": "tiny_mixture.yaml", "VaDE": "tiny_vade.yaml"}
+"""Sizes of a model that needs others than those of its method."""
+
+TABLES = {"membership", "predictions", "spectra"}
+"""Stems of what `predict` writes."""
 
 
 @pytest.fixture
@@ -177,6 +180,7 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
     for command in ("validate", "test", "predict"):
         main([command, *words, "--ckpt_path", str(run)])
     assert json.loads((run / "report.json").read_text())["run_record"]["stop_reason"]
+    assert any(path.stem in TABLES for path in run.iterdir()), "predict wrote no table"
     assert (run / "figures").is_dir() == name.endswith("/demo.yaml")
     assert [path.name for path in Path("runs").rglob("version_*")] == ["version_0"]
     saved = torch.load(best, weights_only=True)

@@ -199,8 +199,13 @@ class AstroCLI(LightningCLI):
             _print(f"report: {self.trainer.log_dir}")
 
     def after_predict(self) -> None:
-        """Print where the predictions are."""
-        if self.trainer.log_dir is not None:
+        """Print where the predictions are, or that no callback wrote them."""
+        from callbacks.predictions.base import ShardWriter  # it brings astropy's tables
+
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, ShardWriter) for callback in callbacks):
+            _print("predictions: not written; add PredictionWriter to trainer.callbacks")
+        elif self.trainer.log_dir is not None:
             _print(f"predictions: {self.trainer.log_dir}")
 
     def _parsed(self, key: str) -> Any:

@@ -75,7 +75,11 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         update_interval: Optimizer steps between refreshes of P.
         tolerance: Share of stars changing cluster below which clustering ends; 0 never ends it.
         finetune_epochs: Epochs of fine-tuning.
-        kmeans_seed: Seed of the k-means starts, or of the mixture's search.
+        kmeans_seed: Seed of the k-means starts, or of the mixture's or the graph's search.
+        neighbours: For image-like tables, k of a graph of nearest neighbours in the scaled
+            features: the centres start from its partition of the highest modularity, not from
+            k-means, and P is of Q averaged over neighbours. 10 for scikit-learn's digits; 0 leaves
+            it out, as published. `student_t` only.
         asinh: Whether to compress the tails of the scaled features by asinh, so that a few fast
             or near field stars do not dominate the loss.
         gradient_checkpointing: Recompute hidden layers in the backward pass to save memory.
@@ -115,6 +119,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         tolerance: float = 0.001,
         finetune_epochs: int = 0,
         kmeans_seed: int = 0,
+        neighbours: int = 0,
         gradient_checkpointing: bool = False,
         physics: dict[str, float] | None = None,
         adaptive: bool = False,
@@ -124,9 +129,9 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__(
-            num_clusters, head, alpha, balance, kmeans_seed, num_features, hidden_dims, latent_dim,
-            batch_norm, dropout, corruption, variant, asinh, gradient_checkpointing, physics,
-            adaptive, lr, weight_decay, schedule, warmup_steps,
+            num_clusters, head, alpha, balance, kmeans_seed, neighbours, num_features,
+            hidden_dims, latent_dim, batch_norm, dropout, corruption, variant, asinh,
+            gradient_checkpointing, physics, adaptive, lr, weight_decay, schedule, warmup_steps,
         )  # fmt: skip
         self.save_hyperparameters()
         if num_clusters < 1 or update_interval < 1:

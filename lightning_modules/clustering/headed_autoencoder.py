@@ -1,6 +1,5 @@
 """An autoencoder with a head of memberships: what deep embedded clustering trains."""
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,13 +13,12 @@ from lightning_modules.clustering.error_aware import (
     weighted_centres,
 )
 from lightning_modules.clustering.module import StellarAutoencoder
+from lightning_modules.clustering.neighbourhood import NeighbourGraph
 from lightning_modules.clustering.network import soft_assignment, target_distribution
 from lightning_modules.clustering.targets import kmeans_centres
 from lightning_modules.nn.modes import evaluation
 
 Head = Literal["student_t", "error_aware"]
-INPUTS = ("index", "features", "good", "covariance")
-"""Keys of a batch that network and mixture take, where the data have them."""
 
 
 class HeadedAutoencoder(StellarAutoencoder):
@@ -31,7 +29,8 @@ class HeadedAutoencoder(StellarAutoencoder):
         head: `student_t`: Q is T; `error_aware`: Q is T times the likelihood of a mixture.
         alpha: Degrees of freedom α of T.
         balance: Divide P by the frequencies of the columns.
-        seed: Of the k-means starts, or of the mixture's search.
+        seed: Of the k-means starts, or of the mixture's or the graph's search.
+        neighbours: k of the `NeighbourGraph` that start and targets take; 0 leaves it out.
         *others: The arguments of `StellarAutoencoder`.
         **named: Likewise, by name.
     """
@@ -45,12 +44,18 @@ class HeadedAutoencoder(StellarAutoencoder):
         alpha: float,
         balance: bool,
         seed: int,
+        neighbours: int,
         *others: Any,
         **named: Any,
     ) -> None:
         super().__init__(*others, **named)
         self.num_clusters, self.alpha, self.balance = num_clusters, alpha, balance
-        self.kmeans_seed = seed
+        if neighbours < 0 or (neighbours and head == "error_aware"):
+            raise ValueError(
+                f"model.neighbours={neighbours} must be 0 or more, and 0 with head: error_aware"
+            )
+        self.kmeans_seed, self.neighbours = seed, neighbours
+        self._graph: NeighbourGraph | None = None
         self.centres = nn.Parameter(torch.zeros(num_clusters, self.latent_dim))
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.mixture = make_mixture(num_clusters, seed) if head == "error_aware" else None
@@ -68,6 +73,7 @@ class HeadedAutoencoder(StellarAutoencoder):
     def setup(self, stage: str) -> None:
         """Compare the data with what network and mixture take."""
         super().setup(stage)
+        self._graph = None  # of other data
         if self.mixture is not None:
             self.mixture.setup(stage)
 
@@ -104,8 +110,10 @@ class HeadedAutoencoder(StellarAutoencoder):
 
     @torch.no_grad()
     def place_centres(self) -> None:
-        """Place the centres by k-means on the latent of the training split, or by the mixture."""
-        if self.mixture is None:
+        """Place the centres by k-means on the latent of the training split, graph or mixture."""
+        if self.neighbours:
+            centres = weighted_centres(self.embed_training_split()[1], self._shared())
+        elif self.mixture is None:
             _, latent, _ = self.embed_training_split()
             centres = kmeans_centres(latent, self.num_clusters, self.kmeans_seed)
         else:
@@ -121,7 +129,8 @@ class HeadedAutoencoder(StellarAutoencoder):
         """Return index (stars,), latent (stars, latent) and Q (stars, columns) of all its stars.
 
         Dropout is off and batch normalisation uses its running statistics, those of the first
-        process, so that every process finds the same.
+        process, so that every process finds the same. With `neighbours`, Q is
+        averaged over them and weighed by the graph's partition.
         """
         self._take_first(self.net)
         index, latent, q = [], [], []
@@ -130,22 +139,19 @@ class HeadedAutoencoder(StellarAutoencoder):
                 index.append(batch["index"])
                 latent.append(self.embed(self.scaled(batch)[0]))
                 q.append(self.memberships(latent[-1], batch))
-        return torch.cat(index), torch.cat(latent), torch.cat(q)
+        whole = torch.cat(q)
+        if self.neighbours:
+            whole = weigh(self.graph.smooth(whole), self._shared())
+        return torch.cat(index), torch.cat(latent), whole
 
-    def _training_split(self) -> Iterator[Batch]:
-        """Yield the training split in order, on the device."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            raise ValueError(
-                f"{type(self).__name__} computes its targets from the whole training split: "
-                "call Trainer.fit(module, datamodule=...), not with bare loaders"
-            )
-        keys = [name for name in INPUTS if name in datamodule.sample_shapes]
-        for batch in datamodule.batches("train", keys):
-            yield {name: values.to(self.device) for name, values in batch.items()}
+    def _shared(self) -> Tensor:
+        """Return how the neighbours share the graph's partition, shape (stars, columns)."""
+        return self.graph.memberships(self.num_clusters, self.kmeans_seed).to(self.device)
 
-    def _take_first(self, part: nn.Module) -> None:
-        """Give a part of the model the buffers that it has in the first process."""
-        buffers = dict(part.named_buffers())
-        for name, values in self.trainer.strategy.broadcast(buffers).items():
-            buffers[name].copy_(values)
+    @property
+    def graph(self) -> NeighbourGraph:
+        """The neighbours of the training split, in its order; found once a run."""
+        if self._graph is None:
+            features = [self.scaled(batch)[0] for batch in self._training_split()]
+            self._graph = NeighbourGraph(torch.cat(features), self.neighbours)
+        return self._graph

@@ -52,7 +52,7 @@ def gaussian_log_likelihood(
         x: Scaled features, shape (batch, features).
         reconstruction: x̂, shape (batch, features).
         good: Which features count, bool, shape (batch, features).
-        log_noise: log s, shape (features,).
+        log_noise: log s, shape (features,) or (batch, features).
 
     Returns:
         Log-likelihoods, shape (batch,).

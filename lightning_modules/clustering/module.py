@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_modules.base import BaseModule, Batch
+from lightning_modules.base import Batch
+from lightning_modules.clustering.latent_module import LatentModule
 from lightning_modules.clustering.losses import (
     AdaptiveClusteringLoss,
     gaussian_log_likelihood,
@@ -17,65 +18,8 @@ from lightning_modules.clustering.network import AutoencoderNet, VariationalNet,
 from lightning_modules.clustering.physics_losses import NEEDS, TERMS, check_terms
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
-from lightning_modules.nn.scaling import RobustScaler
+from lightning_modules.nn.modes import evaluation
 from lightning_modules.optimizers import Schedule
-
-
-class LatentModule(BaseModule):
-    """Base of models that embed stars: scaling, masks and predictions.
-
-    Missing features (NaN, or `good` False) enter the network as the median and carry no weight in
-    any loss. The scaler is fitted on the training split before training and is part of the
-    checkpoint, so that batches hold physical units.
-    """
-
-    net: AutoencoderNet
-
-    def build(self, num_features: int, net: AutoencoderNet, asinh: bool) -> None:
-        """Take a network, and the scaler of its input; called by constructors.
-
-        Args:
-            num_features: Features of a star.
-            net: Between scaled features and latent.
-            asinh: Compress the tails of the scaled features.
-        """
-        self.num_features = num_features
-        self.scaler, self.net = RobustScaler(num_features, asinh), net
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the latent (batch, latent), or its mean, of scaled features (batch, features)."""
-        return self.net.encode(x)
-
-    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Return the shape of `features`."""
-        return {"features": ((self.num_features,), "num_features")}
-
-    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
-        """Take `location` and `scale` of the features, each of shape (features,)."""
-        self.scaler.assign(statistics["location"], statistics["scale"])
-
-    def scaled(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return scaled features with gaps at the median, and which are good.
-
-        Both have shape (batch, features).
-
-        Raises:
-            ValueError: If the batch is empty.
-        """
-        if not len(batch["features"]):
-            raise ValueError(f"{type(self).__name__} got a batch without stars")
-        x = self.scaler(batch["features"])
-        good = torch.isfinite(x)
-        if "good" in batch:
-            good = good & batch["good"]
-        return torch.where(good, x, 0.0), good
-
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
-        """Return `index`, `latent` (batch, latent) and `reconstruction_error` (batch,)."""
-        x, good = self.scaled(batch)
-        latent = self.embed(x)
-        error = reconstruction_error(x, self.net.decode(latent), good)
-        return {"index": batch["index"], "latent": latent, "reconstruction_error": error}
 
 
 class StellarAutoencoder(LatentModule):
@@ -260,20 +204,74 @@ class StellarVAE(LatentModule):
         options = batch_norm, dropout, variant, gradient_checkpointing
         net = VariationalNet(num_features, hidden_dims, latent_dim, *options)
         self.build(num_features, net, asinh)
-        self.beta, self.warmup_epochs = beta, warmup_epochs
+        self.beta, self.warmup_epochs, self.latent_dim = beta, warmup_epochs, latent_dim
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the negative evidence lower bound and its parts."""
         x, good = self.scaled(batch)
         reconstruction, mean, log_variance = self.net(x)
-        nll = -gaussian_log_likelihood(x, reconstruction, good, self.net.log_noise).mean()
-        kl = gaussian_kl(mean, log_variance).sum(dim=1).mean()
+        noise = self.log_noise(batch, good)
+        nll = -gaussian_log_likelihood(x, reconstruction, good, noise).mean()
+        kl = self.latent_kl(mean, log_variance).mean()
         return {
             "loss": nll + self.beta * self.ramp(stage, self.warmup_epochs) * kl,
             "nll": nll,
             "kl": kl,
             "reconstruction": reconstruction_error(x, reconstruction, good).mean(),
         }
+
+    def log_noise(self, batch: Batch, good: Tensor) -> Tensor:
+        """Return log of the noise's standard deviation, (features,) or (batch, features).
+
+        Args:
+            batch: As the datamodule documents it.
+            good: Which features count, bool, shape (batch, features).
+        """
+        return self.net.log_noise
+
+    def latent_kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Return KL(q(z|x) ‖ p(z)) in nats, shape (batch,).
+
+        Args:
+            mean: Of q, shape (batch, latent).
+            log_variance: Likewise.
+        """
+        return gaussian_kl(mean, log_variance).sum(dim=1)
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Return the base's predictions and `latent_error`, standard deviations (batch, latent)."""
+        prediction = super().predict_step(batch, batch_idx)
+        _, log_variance = self.net.posterior(self.scaled(batch)[0])
+        return prediction | {"latent_error": torch.exp(0.5 * log_variance)}
+
+    @torch.no_grad()
+    def sample(self, number: int) -> Tensor:
+        """Return stars drawn from p(z) p(x|z), noise included, (number, features), physical units.
+
+        Dropout and batch normalisation act as in evaluation; `torch.manual_seed` fixes the draw.
+        """
+        with evaluation(self.net):
+            mean = self.net.decode(self.draw_latent(number))
+        return self.scaler.inverse(mean + self.net.log_noise.exp() * torch.randn_like(mean))
+
+    def draw_latent(self, number: int) -> Tensor:
+        """Return draws from the prior p(z), shape (number, latent)."""
+        return torch.randn(number, self.latent_dim, device=self.device)
+
+    @torch.no_grad()
+    def interpolate(self, first: Tensor, last: Tensor, steps: int) -> Tensor:
+        """Return the decoded straight line between two stars' mean latents, (steps, features).
+
+        Args:
+            first: Features in physical units, shape (features,); NaN where absent.
+            last: Likewise.
+            steps: Points on the line, both ends among them.
+        """
+        x, _ = self.scaled({"features": torch.stack([first, last]).to(self.device)})
+        with evaluation(self.net):
+            start, end = self.embed(x)
+            share = torch.linspace(0.0, 1.0, steps, device=self.device)[:, None]
+            return self.scaler.inverse(self.net.decode(torch.lerp(start, end, share)))
 
 
 def corrupted(x: Tensor, share: float, stage: str) -> Tensor:

@@ -43,6 +43,13 @@ class RobustScaler(nn.Module):
         scaled = (values - self.location) / self.scale
         return scaled.asinh() if self.asinh else scaled
 
+    def slope(self, values: Tensor) -> Tensor:
+        """Return the derivative of scaled by physical values, which scales small errors."""
+        scaled = (values - self.location) / self.scale
+        return (
+            torch.rsqrt(1.0 + scaled.square()) if self.asinh else torch.ones_like(scaled)
+        ) / self.scale
+
     def inverse(self, scaled: Tensor) -> Tensor:
         """Return physical values of scaled ones."""
         scaled = scaled.sinh() if self.asinh else scaled

@@ -211,3 +211,38 @@ def test_hyper_parameters_are_saved_flat() -> None:
     assert model.hparams["num_clusters"] == 4
     assert {"method", "hidden_dims", "lr", "cluster_lr", "gamma", "balance"} <= set(model.hparams)
     assert "net" not in model.hparams
+
+
+def linear_vae() -> StellarVAE:
+    """Return a VAE whose decoder is x = 2 z + 1 and whose posterior is N(x / 2, 0.25)."""
+    model = StellarVAE(num_features=3, hidden_dims=[], latent_dim=3, asinh=False)
+    with torch.no_grad():
+        model.net.decoder.output.weight.copy_(2.0 * torch.eye(3))
+        model.net.decoder.output.bias.fill_(1.0)
+        model.net.encoder.output.weight.copy_(torch.cat([0.5 * torch.eye(3), torch.zeros(3, 3)]))
+        model.net.encoder.output.bias.copy_(torch.tensor(0.25).log() * (torch.arange(6) > 2))
+        model.net.log_noise.copy_(torch.tensor([0.1, 1.0, 3.0]).log())
+    model.scaler.assign(torch.tensor([5.0, 0.0, 0.0]), torch.tensor([1.0, 10.0, 1.0]))
+    return model
+
+
+def test_latents_have_the_errors_of_the_posterior() -> None:
+    batch = {"index": torch.arange(4), "features": torch.randn(4, 3)}
+    found = linear_vae().predict_step(batch)
+    torch.testing.assert_close(found["latent_error"], torch.full((4, 3), 0.5))
+
+
+def test_samples_have_the_moments_of_the_prior_and_the_noise() -> None:
+    torch.manual_seed(0)
+    found = linear_vae().sample(20_000)
+    expected = torch.tensor([4.0 + 0.01, 100.0 * (4.0 + 1.0), 4.0 + 9.0])
+    torch.testing.assert_close(found.var(dim=0), expected, rtol=0.05, atol=0.0)
+    mean = torch.tensor([6.0, 10.0, 1.0])
+    assert ((found.mean(dim=0) - mean).abs() < 4.0 * (expected / 20_000).sqrt()).all()
+
+
+def test_interpolation_is_straight_in_the_latent_and_ends_at_the_reconstructions() -> None:
+    first, last = torch.tensor([5.0, 0.0, 0.0]), torch.tensor([9.0, 20.0, torch.nan])
+    found = linear_vae().interpolate(first, last, 3)
+    ends = torch.tensor([[6.0, 10.0, 1.0], [10.0, 30.0, 1.0]])  # u + 1 in scaled units
+    torch.testing.assert_close(found, torch.stack([ends[0], ends.mean(dim=0), ends[1]]))
