@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/clustering/demo
+IDEC := runs/clustering/idec
 
 # Processes of the test suite; it is sized for two cores.
 WORKERS ?= 2
@@ -22,9 +23,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: venv  ## Train and test the clustering demo on simulated stars
+demo: venv  ## Find simulated star clusters, beside a trained network and classical baselines
+	$(BIN)/astrolit fit -c clustering/idec.yaml
 	$(BIN)/astrolit fit -c clustering/demo.yaml
-	$(BIN)/astrolit test -c clustering/demo.yaml --ckpt_path $(DEMO)
+	$(BIN)/astrolit test -c clustering/demo.yaml --ckpt_path $(DEMO) --beside.idec $(IDEC)
 
 test: venv  ## Run the test suite
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

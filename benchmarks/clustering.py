@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clustering_shapes import CLUSTERS, Fitted, Scores, simulated
+from clustering_shapes import Fitted, Scores, simulated
 from lightning.pytorch import Callback, LightningModule, Trainer
 from measure import alternate, peak_gib, quiet, record, report
 
 from callbacks.clustering.baselines import GaussianMixtureBaseline, HDBSCANBaseline
 from callbacks.metrics.contingency import align, contingency
 from datamodules import ClusteringDataModule
+from datamodules.clustering.simulate.synthetic import CLUSTERS
 from lightning_modules import StellarAutoencoder
 from lightning_modules.cli.app import AstroCLI, make_cli
 

@@ -14,13 +14,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
+from clustering_fields import HARD, ROBUST, SHAPES
 from lightning.pytorch import Trainer
 from measure import quiet, record
 from numpy.typing import NDArray
@@ -28,75 +28,12 @@ from numpy.typing import NDArray
 from callbacks.metrics.calibration import reliability_table
 from callbacks.metrics.contingency import accuracy, adjusted_rand, align, contingency
 from datamodules import CatalogFile, ClusteringDataModule, SyntheticField
-from datamodules.clustering.simulate.synthetic import CLUSTERS
 from datamodules.clustering.source import ClusteringSource
 from lightning_modules import ClusterMixture
 from lightning_modules.cli.shipped_configs import config_folder
 
 Array = NDArray[Any]
 Scores = dict[str, float]
-FIRST, SECOND = CLUSTERS
-KING: Literal["king"] = "king"
-HARD = [replace(FIRST, proper_motion=(-1.5, -3.5)), SECOND]
-SHAPES = {
-    "plummer": CLUSTERS,
-    "king": [
-        replace(FIRST, profile=KING, scale=0.04, tidal_radius=0.4),
-        replace(SECOND, profile=KING, scale=0.02, tidal_radius=0.25),
-    ],
-    "elliptical": [
-        replace(FIRST, ellipticity=0.4, position_angle=30.0),
-        replace(SECOND, ellipticity=0.3, position_angle=120.0),
-    ],
-    "tails": [
-        replace(FIRST, tail_fraction=0.15, tail_angle=60.0),
-        replace(SECOND, tail_fraction=0.15, tail_angle=-30.0),
-    ],
-}
-ROBUST: dict[str, dict[str, Any]] = {
-    "few members": {"num_field": 4000, "clusters": [replace(FIRST, num_stars=150, scale=0.05)]},
-    "few members, slow": {
-        "num_field": 6000,
-        "clusters": [replace(SECOND, num_stars=250, offset=(0.0, 0.0))],
-    },
-    "bulge": {
-        "num_field": 12000,
-        "clusters": [replace(SECOND, num_stars=1500, proper_motion=(-4.0, -6.0), dispersion=0.35)],
-        "sky": {"centre": (270.0, -29.0), "magnitudes": (15.0, 20.5), "radius": 0.2},
-    },
-    "wide field": {
-        "num_field": 8000,
-        "clusters": [replace(FIRST, num_stars=1500, scale=0.03, tidal_radius=0.3)],
-        "sky": {"radius": 1.5},
-    },
-    "few hundred stars": {
-        "num_field": 250,
-        "clusters": [replace(SECOND, num_stars=120, offset=(0.0, 0.0))],
-    },
-    "dense": {
-        "num_field": 3000,
-        "clusters": [replace(FIRST, num_stars=22000, scale=0.06)],
-    },
-    "cut by the edge": {
-        "num_field": 5000,
-        "clusters": [replace(FIRST, num_stars=1500, offset=(0.45, 0.0))],
-    },
-    "cluster fills the field": {
-        "num_field": 400,
-        "clusters": [replace(FIRST, num_stars=5000, scale=0.12)],
-        "sky": {"radius": 0.15},
-    },
-    "open cluster": {
-        "num_field": 15000,
-        "clusters": [
-            replace(
-                FIRST, num_stars=400, parallax=7.4, proper_motion=(20.0, -45.0), dispersion=1.2,
-                scale=0.8, tidal_radius=2.5,
-            )
-        ],
-        "sky": {"centre": (56.6, 24.1), "radius": 3.0, "magnitudes": (8.0, 18.0)},
-    },
-}  # fmt: skip
 
 
 class Fitted:
@@ -186,12 +123,14 @@ def simulated(seed: int, folder: str, **settings: Any) -> Fitted:
     return Fitted(source, seed, folder, **settings.get("model", {}))
 
 
-def published(path: Path) -> CatalogFile:
-    """Return a star catalogue of Vasiliev & Baumgardt, read as the shipped configuration does."""
+def published(*paths: Path) -> CatalogFile:
+    """Return star catalogues of Vasiliev & Baumgardt, read as the shipped configuration does."""
     config = yaml.safe_load(
         (config_folder() / "clustering" / "vasiliev_baumgardt.yaml").read_text()
     )
-    return CatalogFile(path=str(path), **config["data"]["init_args"]["source"]["init_args"])
+    return CatalogFile(
+        path=[str(path) for path in paths], **config["data"]["init_args"]["source"]["init_args"]
+    )
 
 
 def summarise(name: str, found: list[Scores]) -> None:
@@ -263,13 +202,17 @@ def offset(fit: Fitted, means: Path) -> Scores:
 
 
 def catalogues(seeds: list[int], folder: str, files: list[Path], table: Path) -> None:
-    """Print a line for each catalogue, and one for their mean."""
+    """Print a line for each catalogue, one for the pair on one field, and one for their mean."""
     means = []
     for path in files:
         fits = [Fitted(published(path), seed, folder) for seed in seeds]
         scores = [fit.scores() | (offset(fit, table) if table.exists() else {}) for fit in fits]
         summarise(path.name.removesuffix(".txt.gz"), scores)
         means.append({"f1": statistics.mean(score["f1"] for score in scores)})
+    pair = [path for path in files if "5024" in path.name or "5053" in path.name]
+    if len(pair) > 1:
+        fits = [Fitted(published(*pair), seed, folder) for seed in seeds]
+        summarise("M 53 + NGC 5053", [fit.scores() for fit in fits])
     summarise("catalogues", means)
     record("clustering/catalogues lowest", f1=min(scores["f1"] for scores in means))
 

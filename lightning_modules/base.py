@@ -22,7 +22,7 @@ Batch = dict[str, Tensor]
 class BaseModule(OptimizedModule, ABC):
     """Base of all models.
 
-    A subclass calls `save_hyperparameters()`, then this constructor, then builds its network, and
+    A subclass calls this constructor, then `save_hyperparameters()`, then builds its network, and
     implements `step` and `predict_step`. Means over all objects are logged at epoch end as
     `train/<term>`, `val/<term>` and `test/<term>`.
 

@@ -22,9 +22,9 @@ class Ensemble(BaseModule):
     """Answers `test` and `predict` with the mean of several trained models of one class.
 
     Every number x that the members predict becomes the mean over members (and draws), with its
-    standard deviation `<x>_std`: that of the mixture, if members predict an `<x>_std` of their own
-    (the mean of their variances, aleatoric, plus the variance of their means, epistemic). What is
-    no number with a fraction is the first member's.
+    standard deviation `<x>_std`. If members predict an `<x>_std` or `<x>_error` of their own, that
+    becomes the deviation of the mixture: the mean of their variances (aleatoric) plus the variance
+    of their means (epistemic). What is no number with a fraction is the first member's.
 
     Probabilities of classes, in nats, also give `aleatoric`, the mean over members of the entropy
     -Σ p ln p, and `epistemic`, what the entropy of the mean exceeds it by: the mutual information

@@ -4,6 +4,7 @@ A snapshot holds `model` and `data` whole and, of the rest, what the file itself
 `ASTROLIT_UPDATE_SNAPSHOTS=1 pytest tests/test_configs.py` writes the snapshots anew.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -178,8 +179,8 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
     assert best.is_file()
     for command in ("validate", "test", "predict"):
         main([command, *words, "--ckpt_path", str(run)])
-    assert (run / "report.json").is_file()
     assert any(path.stem in TABLES for path in run.iterdir()), "predict wrote no table"
+    assert json.loads((run / "report.json").read_text())["run_record"]["stop_reason"]
     assert (run / "figures").is_dir() == name.endswith("/demo.yaml")
     assert [path.name for path in Path("runs").rglob("version_*")] == ["version_0"]
     saved = torch.load(best, weights_only=True)

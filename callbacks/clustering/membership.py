@@ -8,12 +8,20 @@ from astropy.table import Column
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.clustering.alignment import FieldModule
-from callbacks.clustering.parameters import ParametricModule, frame_centre, parameter_table
+from callbacks.clustering.parameters import frame_centre, parameter_table, parameters_of
 from callbacks.predictions.base import CatalogueData, MergedRows
 from callbacks.predictions.tables import Format, PredictionWriter, select
 from callbacks.report.gather import Rows
 
-KEYS = ("assignment", "probability", "tail", "reconstruction_error", "latent")
+PLAIN = {
+    "tail": ("Part of the membership that is due to astrometric tails", "stat.probability"),
+    "aleatoric": ("Entropy of the members' probabilities in nats", "stat.error"),
+    "epistemic": ("What the members' disagreement adds to it in nats", "stat.error"),
+    "reconstruction_error": ("Mean squared error in scaled units", "stat.error"),
+    "latent": ("Latent axis", ""),
+}
+"""Keys of the predictions that become columns as they are, to description and UCD1+."""
+KEYS = ("assignment", "probability", "probability_std", *PLAIN)
 """Keys of the predictions that become columns."""
 
 UCDS = {
@@ -39,6 +47,7 @@ class MembershipTable(PredictionWriter):
       number of the column, for none of their columns is known to be the field;
     * `probability_0`...: the probability of each cluster, 0 the field; they sum to 1;
     * `tail`: the part of the membership that is due to astrometric tails, if there is any;
+    * `probability_0_std`..., `aleatoric` and `epistemic`, of an `Ensemble`;
     * `reconstruction_error` and, if asked for, `latent_0`..., of models that have them.
 
     The columns of the input (`datamodule.catalogue(index)`) are `input_<name>`, with their units: a
@@ -97,34 +106,46 @@ class MembershipTable(PredictionWriter):
         """Yield the columns of what the model says."""
         if "assignment" in rows:
             yield from self._clusters(rows)
-        plain = {
-            "tail": ("Part of the membership that is due to astrometric tails", "stat.probability"),
-            "reconstruction_error": ("Mean squared error in scaled units", "stat.error"),
-            "latent": ("Latent axis", ""),
-        }
-        for key, (text, ucd) in plain.items():
+        for key, (text, ucd) in PLAIN.items():
             if key in rows:
                 yield described(rows[key], key, text, ucd)
 
     def _clusters(self, rows: Mapping[str, np.ndarray]) -> Iterator[Column]:
         """Yield the membership, the cluster and the probability of each, the field as number 0."""
-        soft, cluster = rows.get("probability"), rows["assignment"]
+        soft, cluster, std = (
+            rows.get("probability"),
+            rows["assignment"],
+            rows.get("probability_std"),
+        )
         text = "Column of the model, none of which is known to be the field"
         if self.field_column is not None:
             text = "Most likely cluster, 0 for the field"
             cluster = np.where(cluster < self.field_column, cluster + 1, cluster)
             cluster[rows["assignment"] == self.field_column] = 0
         if self.field_column is not None and soft is not None:
-            field = soft[:, self.field_column]
-            soft = np.column_stack([field, np.delete(soft, self.field_column, 1)])
+            soft = field_first(soft, self.field_column)
+            std = None if std is None else field_first(std, self.field_column)
             what = "Probability to belong to any cluster"
-            yield described(1.0 - field, "membership", what, "stat.probability")
+            yield described(1.0 - soft[:, 0], "membership", what, "stat.probability")
         yield described(cluster, "cluster", text, "meta.code.class")
         for k, values in enumerate([] if soft is None else soft.T):
             what = "the field" if k == 0 and self.field_column is not None else f"cluster {k}"
             about = f": {self.clusters[k]}" if k in self.clusters else ""
             text = f"Probability of {what}{about}"
             yield described(values, f"probability_{k}", text, "stat.probability")
+        for k, values in enumerate([] if std is None else std.T):
+            text = f"Standard deviation of probability_{k} over models"
+            yield described(values, f"probability_{k}_std", text, "stat.stdev")
+
+
+def field_first(values: np.ndarray, field: int) -> np.ndarray:
+    """Return columns with that of the field first, shape (n, K).
+
+    Args:
+        values: Shape (n, K).
+        field: Number of its column.
+    """
+    return np.column_stack([values[:, field], np.delete(values, field, 1)])
 
 
 def described(values: np.ndarray, name: str, text: str, ucd: str) -> Column:
@@ -146,7 +167,7 @@ def describe_clusters(module: object, data: object) -> dict[int, str]:
         module: May be a `ParametricModule`.
         data: The datamodule, which may know the frame.
     """
-    rows = module.parameter_rows() if isinstance(module, ParametricModule) else []
+    rows = parameters_of(module)
     if not rows:
         return {}
     said = {}

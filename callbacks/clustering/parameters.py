@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from astropy.table import Table
 
 from callbacks.report.base import TestRun
@@ -51,6 +52,15 @@ class ParametricModule(Protocol):
         """Return one dict a cluster: `cluster` (its column), `<name>` and `<name>_error`."""
 
 
+def parameters_of(module: object) -> list[dict[str, float]]:
+    """Return the parameters of a module's clusters, nothing if it has none.
+
+    Errors follow from derivatives, which Lightning's test and predict forbid without this.
+    """
+    with torch.inference_mode(False):
+        return module.parameter_rows() if isinstance(module, ParametricModule) else []
+
+
 def add_parameters(run: TestRun) -> list[dict[str, float]]:
     """Add the parameters of the model's clusters to the report, if it has any; return them.
 
@@ -62,7 +72,7 @@ def add_parameters(run: TestRun) -> list[dict[str, float]]:
     """
     if not isinstance(run.module, ParametricModule):
         return []
-    rows = run.module.parameter_rows()
+    rows = parameters_of(run.module)
     for row in rows:
         scope = run.scope("model", cluster=int(row["cluster"]))
         for name, value in row.items():

@@ -23,6 +23,7 @@ from callbacks.clustering.baselines import (
 )
 from callbacks.clustering.figures.assemble import clustering_figures
 from callbacks.clustering.figures.latent import has_umap
+from callbacks.clustering.injection import add_injection
 from callbacks.clustering.parameters import add_parameters
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
@@ -62,6 +63,8 @@ class ClusteringReport(ReportCallback):
         max_fit: Objects that a baseline is fitted on at most, a random subsample beyond.
         max_silhouette: Objects of the silhouette's subsample.
         max_tsne: Objects of the subsample that t-SNE and UMAP draw.
+        num_injected: Stars drawn from the fitted clusters and put through the model, to test
+            whether real members scatter as it says (`split=injected`); 0 for none.
         seed: Fixes subsamples, resamples and the baselines' starts.
     """
 
@@ -70,20 +73,22 @@ class ClusteringReport(ReportCallback):
         "latent", "probability", "assignment", "reconstruction_error"
     )  # fmt: skip
     inputs: ClassVar[tuple[str, ...]] = ("features", "magnitude", "colour", "label", "split")
-    shown: ClassVar[tuple[str, ...]] = ("split=all", "split=held_out")
+    shown: ClassVar[tuple[str, ...]] = ("split=all", "split=held_out", "split=injected")
 
     def __init__(
         self,
         baselines: bool = True,
         num_resamples: int = 200,
         max_fit: int = 50000,
-        max_silhouette: int = 5000,
+        max_silhouette: int = 2000,
         max_tsne: int = 1500,
+        num_injected: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__(baselines, num_resamples, max_fit, seed)
         self.max_silhouette = max_silhouette
         self.max_tsne = max_tsne
+        self.num_injected = num_injected
 
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return what is kept of a batch, of stars also the errors of parallax and motion."""
@@ -91,6 +96,8 @@ class ClusteringReport(ReportCallback):
         if "covariance" in batch:
             covariance = batch["covariance"]
             kept["parallax_error"] = covariance[:, 2, 2].sqrt()
+            if self.num_injected:
+                kept["covariance"] = covariance
             kept["motion_covariance"] = covariance[:, [3, 3, 4], [3, 4, 4]]
         return kept
 
@@ -111,6 +118,8 @@ class ClusteringReport(ReportCallback):
                 scope = run.scope("model", subset.scored, split=subset.split)
                 scope.mean("reconstruction_error", errors)
         parameters = add_parameters(run)
+        if self.num_injected and parameters:
+            add_injection(run, parameters, self.num_injected)
         self._add_notes(run, sample, subsets)
         return clustering_figures(run, sample, subsets, answers, parameters, self.max_tsne)
 

@@ -87,18 +87,23 @@ class Cluster:
         return np.sqrt(ratio * along**2 + across**2 / ratio)
 
     def ellipse(self, radius: Array, angles: Array) -> Array:
-        """Return the places at elliptical radii and angles, the inverse of `radii`.
+        """Return the places on ellipses, x and y [deg], shape (r, a, 2).
 
         Args:
-            radius: Degrees, shape (r,).
+            radius: Elliptical radii [deg], shape (r,).
             angles: Radians from the long axis, shape (a,).
+        """
+        return self.places(radius[:, None], angles)
 
-        Returns:
-            x, y [deg], shape (r, a, 2).
+    def places(self, radius: Array, angles: Array) -> Array:
+        """Return the places at elliptical radii and angles, the inverse of `radii`; x and y [deg].
+
+        Args:
+            radius: Degrees.
+            angles: Radians from the long axis, of a shape that broadcasts with it.
         """
         turn, ratio = np.radians(self.position_angle), (1.0 - self.ellipticity) ** 0.5
-        along = radius[:, None] * np.cos(angles) / ratio
-        across = radius[:, None] * np.sin(angles) * ratio
+        along, across = radius * np.cos(angles) / ratio, radius * np.sin(angles) * ratio
         x = along * np.sin(turn) + across * np.cos(turn)
         y = along * np.cos(turn) - across * np.sin(turn)
         return np.stack([x, y], -1) + self.centre
@@ -143,9 +148,11 @@ class Footprint:
             radius: Degrees, shape (r,).
         """
         angles = (np.arange(72) + 0.5) * 2 * np.pi / 72
-        points = cluster.ellipse(radius, angles)
-        sides = points @ self.equations[:, :2].T + self.equations[:, 2]
-        return (sides < 0).all(-1).mean(-1)
+        return self.holds(cluster.ellipse(radius, angles)).mean(-1)
+
+    def holds(self, points: Array) -> Array:
+        """Return which places, x and y [deg] on the last axis, are inside."""
+        return np.all(points @ self.equations[:, :2].T + self.equations[:, 2] < 0, axis=-1)
 
     def area(self, cluster: Cluster, edges: Array) -> Array:
         """Return the area [deg²] of elliptical rings that is inside, shape (r - 1,).

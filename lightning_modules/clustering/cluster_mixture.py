@@ -1,5 +1,6 @@
 """Star clusters and a field as a mixture that knows the error of every star."""
 
+import sys
 from typing import Any, ClassVar
 
 import torch
@@ -7,15 +8,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_modules.base import Batch
-from lightning_modules.clustering.mixture.coordinates import (
-    coordinates,
-)
+from lightning_modules.clustering.mixture.bootstrap import refit
+from lightning_modules.clustering.mixture.coordinates import count_coordinates, parameters_at
 from lightning_modules.clustering.mixture.description import lines, rows
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
 from lightning_modules.clustering.mixture.gate import PHOTOMETRY, Photometry
-from lightning_modules.clustering.mixture.likelihood import (
-    Parameters,
-)
+from lightning_modules.clustering.mixture.likelihood import Parameters
 from lightning_modules.clustering.mixture.merging import cores
 from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
@@ -66,10 +64,14 @@ class ClusterMixture(MixturePasses):
         seed: Fixes the draws of the search and the network's first weights.
         search_stars: Stars that clusters are searched among.
         tolerance: The fit ends when the next step would raise the log likelihood by less.
+        num_bootstrap: Refits at the end, each to as many training stars drawn with replacement,
+            which have to fit into memory: `parameter_rows` then has `<key>_bootstrap`, and
+            `predict_step` `probability_error`, the standard deviations over them.
     """
 
     field_column: ClassVar[int] = 0
     """Column of `probability` that is the field."""
+    refits: Tensor
 
     def __init__(
         self,
@@ -80,19 +82,20 @@ class ClusterMixture(MixturePasses):
         seed: int = 0,
         search_stars: int = 3000,
         tolerance: float = 0.1,
+        num_bootstrap: int = 0,
     ) -> None:
-        if max_clusters < 0 or min(num_field, search_stars) < 1 or tolerance < 0:
+        if min(max_clusters, tolerance, num_bootstrap) < 0 or min(num_field, search_stars) < 1:
             raise ValueError(
-                f"model.max_clusters={max_clusters} and model.tolerance={tolerance} must not be "
-                f"negative, model.num_field={num_field} and model.search_stars={search_stars} at "
-                "least 1"
+                f"model.max_clusters={max_clusters}, model.tolerance={tolerance} and "
+                f"model.num_bootstrap={num_bootstrap} must not be negative, "
+                f"model.num_field={num_field} and model.search_stars={search_stars} at least 1"
             )
-        self.save_hyperparameters()
         super().__init__(max_clusters, num_field, photometry, seed, tolerance)
-        self.seeding, self.search_stars = (
-            Seeding(max_clusters, num_field, seed, tails),
-            search_stars,
-        )
+        self.save_hyperparameters()
+        self.seeding = Seeding(max_clusters, num_field, seed, tails)
+        self.search_stars = search_stars
+        size = count_coordinates(max_clusters, num_field)
+        self.register_buffer("refits", torch.zeros(num_bootstrap, size, dtype=torch.float64))
 
     def setup(self, stage: str) -> None:
         """Refuse data whose features are others than the five of astrometry."""
@@ -112,36 +115,53 @@ class ClusterMixture(MixturePasses):
         self.begin(*self.trainer.strategy.broadcast(found))
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
-        """Return `index`, `probability` and `assignment`; with `tails` also `tail`.
+        """Return `index`, `probability` and `assignment`; on wish also `tail` and an error.
 
         `probability` is (B, 1 + clusters): the field, then the clusters in the order in which they
         were found; `assignment` is its largest column, `tail` (B,) the part of the clusters'
-        probability that is due to tails.
+        probability that is due to tails, `probability_error` (B, 1 + clusters) the standard
+        deviation over the refits of `num_bootstrap`.
         """
-        share = self.log_terms(batch).softmax(1)
         core = cores(self.mixture)
-        k = len(core)
-        columns = [share[:, k:].sum(1)]
-        own = torch.arange(k, device=core.device)
-        columns += [share[:, :k][:, core == c].sum(1) for c in own[core == own]]
-        probability = torch.stack(columns, 1)
+        share = self.log_terms(batch).softmax(1)
+        probability = _columns(share, core)
         found = {
             "index": batch["index"],
             "probability": probability.float(),
             "assignment": probability.argmax(1),
         }
-        tail = {"tail": share[:, :k][:, core != own].sum(1).float()} if self.seeding.tails else {}
-        return found | tail
+        if self.seeding.tails:
+            own = torch.arange(len(core), device=core.device)
+            found["tail"] = share[:, : len(core)][:, core != own].sum(1).float()
+        if len(self.refits):
+            drawn = [self.log_terms(batch, again).softmax(1) for again in self.refitted]
+            spread = torch.stack([_columns(other, core) for other in drawn]).std(0, correction=0)
+            found["probability_error"] = spread.float()
+        return found
+
+    @property
+    def refitted(self) -> list[Parameters]:
+        """The parameters of the refits to resampled stars."""
+        k = int(self.num_clusters)
+        size = count_coordinates(k, self.num_field)
+        return [parameters_at(theta[:size], k, self.num_field) for theta in self.refits]
 
     def on_train_epoch_end(self) -> None:
-        """After the last pass, log what was found."""
+        """After the last pass, fit anew to resampled stars, if asked, and log what was found."""
         super().on_train_epoch_end()
-        for row in self.parameter_rows() if self.is_at_end else []:
+        if not self.is_at_end:
+            return
+        if len(self.refits):
+            found: Any = self._refit() if self.trainer.is_global_zero else None
+            theta = self.trainer.strategy.broadcast(found)
+            self.refits[:, : theta.shape[1]] = theta
+        for row in self.parameter_rows():
             values = {f"cluster_{row['cluster']}/{name}": row[name] for name in row}
             self.log_dict(values, rank_zero_only=True)
 
     def on_train_end(self) -> None:
         """Say what was found."""
+        super().on_train_end()
         rank_zero_info("\n".join(self.describe()))
 
     def describe(self) -> list[str]:
@@ -158,19 +178,32 @@ class ClusterMixture(MixturePasses):
         `x`, `y`, `radius` √(ν √|A|) [deg]; `ellipticity` 1 - b/a; `position_angle` of the long axis
         from north to east [deg]; `nu`; `parallax` [mas]; `pmra`, `pmdec` and `dispersion` (at the
         centre) [mas/yr]; each with `<key>_error`, one standard deviation from the inverse
-        information; and `pmra_pmdec_corr`, the correlation of the errors of the mean motion.
+        information; and `pmra_pmdec_corr`, the correlation of the errors of the mean motion. With
+        `num_bootstrap` also `<key>_bootstrap`, the standard deviation over the refits.
         """
         mixture = self.mixture
-        size = len(coordinates(mixture))
+        size = count_coordinates(mixture.num_clusters, self.num_field)
 
         def share(p: Parameters) -> Tensor:
             k = p.num_clusters
             return p.weight[:k] if self.gate is None else self.gate.mean_share(p.weight, k)
 
-        return rows(mixture, self.curvature[:size, :size], cores(mixture), share)
+        curvature = self.curvature[:size, :size]
+        return rows(mixture, curvature, cores(mixture), share, self.refits[:, :size])
 
-    def _search(self) -> tuple[Grid, Tensor | None, Parameters]:
-        """Return the footprint, the photometry of a sample and the mixture to begin from."""
+    def _refit(self) -> Tensor:
+        """Return the coordinates of fits to resampled training stars, (num_bootstrap, P)."""
+        fitted = Parameters(*(values.cpu() for values in self.mixture))
+        footprint = Footprint(Grid(self.occupied.cpu(), self.corner.cpu(), self.cell.cpu()))
+        sample, odds = self._sample(sys.maxsize), None
+        if self.gate is not None and sample.photometry is not None:
+            own = sample.photometry.to(self.cell.device)
+            odds = self.gate.log_odds(own, fitted.num_clusters, self.num_field).cpu()
+        count, seed = len(self.refits), self.seeding.seed
+        return refit(fitted, sample.stars, odds, footprint, self.log_prior, count, seed)
+
+    def _sample(self, count: int) -> Sample:
+        """Return training stars, at most so many, with photometry if there is a gate."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise ValueError(
@@ -178,7 +211,19 @@ class ClusterMixture(MixturePasses):
                 "Trainer.fit(module, datamodule=...), not with bare loaders"
             )
         keys = PHOTOMETRY if self.gate is not None else ()
-        sample = Sample.draw(datamodule, self.search_stars, self.seeding.seed, keys)
+        return Sample.draw(datamodule, count, self.seeding.seed, keys)
+
+    def _search(self) -> tuple[Grid, Tensor | None, Parameters]:
+        """Return the footprint, the photometry of a sample and the mixture to begin from."""
+        sample = self._sample(self.search_stars)
         footprint = Footprint(sample.grid)
         found = self.seeding.find(sample.stars, footprint, self.log_prior)
         return sample.grid, sample.photometry, found
+
+
+def _columns(share: Tensor, core: Tensor) -> Tensor:
+    """Return the field's share and that of each cluster with its tails, (B, 1 + clusters)."""
+    k = len(core)
+    own = torch.arange(k, device=core.device)
+    clusters = [share[:, :k][:, core == c].sum(1) for c in own[core == own]]
+    return torch.stack([share[:, k:].sum(1), *clusters], 1)

@@ -60,6 +60,11 @@ class HeadedAutoencoder(StellarAutoencoder):
         self.register_buffer("frequency", torch.ones(num_clusters))
         self.mixture = make_mixture(num_clusters, seed) if head == "error_aware" else None
 
+    @property
+    def field_column(self) -> int | None:
+        """Column of `probability` that is the field; None if no column is by construction."""
+        return None if self.mixture is None else 0
+
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shapes of `features`, and of `covariance` where it is needed."""
         shapes = super().expected_shapes()

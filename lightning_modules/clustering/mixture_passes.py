@@ -123,7 +123,7 @@ class MixturePasses(PassModule):
         With a gate also the responsibilities, summed in cells of magnitude and colour.
         """
         stars = Stars.of_batch(batch["features"], batch["covariance"])
-        mixture, odds = self.mixture, self._odds(batch)
+        mixture, odds = self.mixture, self.odds(batch)
         integrals = Integrals.of(mixture, self.footprint)
         sums, share = scoring.information(mixture, integrals, stars, odds)
         found = {"loss": -sums.likelihood, **sums._asdict()}
@@ -162,10 +162,16 @@ class MixturePasses(PassModule):
         return {"loss": -self.log_terms(batch).logsumexp(1).mean()}
 
     @torch.no_grad()
-    def log_terms(self, batch: Batch) -> Tensor:
-        """Return the log of each component's share in the density, (B, K + F)."""
-        stars, mixture = Stars.of_batch(batch["features"], batch["covariance"]), self.mixture
-        return log_terms(mixture, Integrals.of(mixture, self.footprint), stars, self._odds(batch))
+    def log_terms(self, batch: Batch, parameters: Parameters | None = None) -> Tensor:
+        """Return the log of each component's share in the density, (B, K + F).
+
+        Args:
+            batch: With `features` and `covariance`.
+            parameters: Of the mixture; the fitted ones by default.
+        """
+        stars = Stars.of_batch(batch["features"], batch["covariance"])
+        mixture = self.mixture if parameters is None else parameters
+        return log_terms(mixture, Integrals.of(mixture, self.footprint), stars, self.odds(batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save also what the next step of the ascent depends on."""
@@ -200,7 +206,7 @@ class MixturePasses(PassModule):
         self.ascent.lift(rise)
         return max(rise, 0.0)
 
-    def _odds(self, batch: Batch) -> Tensor | None:
+    def odds(self, batch: Batch) -> Tensor | None:
         """Return the log odds that the photometry of stars gives, (B, K + F)."""
         if self.gate is None:
             return None

@@ -98,9 +98,28 @@ class StellarAutoencoder(LatentModule):
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shapes of `features` and of what the physical terms need."""
         needed = {key for name in self.physics for key in NEEDS[name]}
-        shapes = {"covariance": ((5, 5), "physics")} if "covariance" in needed else {}
-        scalars = {key: ((), "physics") for key in sorted(needed - {"covariance"})}
-        return {**super().expected_shapes(), **shapes, **scalars}
+        shapes = {key: ((5, 5) if key == "covariance" else (), "physics") for key in needed}
+        return {**super().expected_shapes(), **shapes}
+
+    def setup(self, stage: str) -> None:
+        """Refuse physical terms of what no star has, before training.
+
+        Raises:
+            ValueError: If a column that a term needs is all NaN.
+        """
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or datamodule is None:
+            return
+        for term in self.physics:
+            for key in NEEDS[term]:
+                if not any(
+                    part[key].isfinite().any() for part in datamodule.batches("train", [key])
+                ):
+                    raise ValueError(
+                        f"model.physics has {term!r}, but no star of the training split has a "
+                        f"{key!r}; leave {term!r} out or bring it"
+                    )
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the loss and its terms; the reconstruction error is in scaled units."""
@@ -121,7 +140,8 @@ class StellarAutoencoder(LatentModule):
             q: Memberships that the physical terms judge, shape (batch, columns).
             batch: As the datamodule documents it.
         """
-        terms = terms | {name: TERMS[name](q, batch) for name in self.physics}
+        with torch.autocast(q.device.type, enabled=False):
+            terms = terms | {name: TERMS[name](q, batch) for name in self.physics}
         total = weighted_sum if self.adaptive is None else self.adaptive
         return {"loss": total(weights | self.physics, terms), **terms}
 

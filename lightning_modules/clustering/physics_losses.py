@@ -28,15 +28,17 @@ def scatter(q: Tensor, values: Tensor, weight: Tensor | None = None) -> Tensor:
     Args:
         q: Memberships, shape (batch, columns).
         values: Of any unit, shape (batch, d); a star with a NaN does not count.
-        weight: Of the stars, of any scale, shape (batch,).
+        weight: Of the stars, of any scale, shape (batch,); likewise.
     """
-    known = values.isfinite().all(dim=1)
-    share = q[known] if weight is None else q[known] * weight[known, None]
+    weight = torch.ones_like(q[:, 0]) if weight is None else weight
+    known = values.isfinite().all(dim=1) & weight.isfinite()
+    share = q[known] * weight[known, None]
     whole = share.sum(dim=1, keepdim=True)
     x = values[known].to(q.dtype)
-    mean = (whole * x).sum(dim=0) / whole.sum()
-    scale = ((whole * (x - mean).square()).sum(dim=0) / whole.sum()).sqrt()
-    x = (x - mean) / scale.clamp_min(torch.finfo(x.dtype).tiny)
+    with torch.no_grad():  # units alone
+        mean = (whole * x).sum(dim=0) / _positive(whole.sum())
+        scale = ((whole * (x - mean).square()).sum(dim=0) / _positive(whole.sum())).sqrt()
+    x = (x - mean) / _positive(scale)
     log_all, log_within = _log_determinant(whole, x), _log_determinant(share, x)
     return _geometric_mean(share, (log_within - log_all) / x.shape[1])
 
@@ -78,8 +80,8 @@ def locus_scatter(q: Tensor, magnitude: Tensor, colour: Tensor) -> Tensor:
     """
     known = magnitude.isfinite() & colour.isfinite()
     share, g, c = q[known], magnitude[known].to(q.dtype), colour[known].to(q.dtype)[:, None]
-    c = (c - c.mean()) / _positive(c.std())
-    apart = (g[:, None] - g) / _positive(BANDWIDTH * g.std())
+    c = (c - c.mean()) / _positive(c.std(correction=0))
+    apart = (g[:, None] - g) / _positive(BANDWIDTH * g.std(correction=0))
     kernel = (-0.5 * apart.square()).exp().fill_diagonal_(0.0)
 
     def log_variance(share: Tensor) -> Tensor:

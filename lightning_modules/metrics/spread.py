@@ -96,7 +96,7 @@ class Answers:
             differ = sorted(said.keys() ^ self._first.keys())
             raise ValueError(f"members of the ensemble differ in whether they predict {differ}")
         for name in _numbers(said):
-            value, own_std = said[name], said.get(f"{name}_std")
+            value, own_std = said[name], said.get(_deviation(name, said))
             if name.startswith("latent"):
                 if member == len(self._latents[name]):
                     self._latents[name].append(Spread())
@@ -110,10 +110,11 @@ class Answers:
         """Return means, standard deviations and the parts of the entropy."""
         found = {name: x for name, x in self._first.items() if not x.is_floating_point()}
         for name, spread in self._spreads.items():
-            found |= {name: spread.mean, f"{name}_std": spread.std}
+            found |= {name: spread.mean, _deviation(name, self._first): spread.std}
         for name, spreads in self._latents.items():
             found[name] = torch.cat([spread.mean for spread in spreads], dim=1)
-            found[f"{name}_std"] = torch.cat([spread.std for spread in spreads], dim=1)
+            deviation = _deviation(name, self._first)
+            found[deviation] = torch.cat([spread.std for spread in spreads], dim=1)
         for name, spread in self._entropies.items():
             total, aleatoric = entropy(found[name]), spread.mean
             found[name.replace("probability", "aleatoric")] = aleatoric
@@ -125,8 +126,15 @@ class Answers:
 
 def _numbers(said: Mapping[str, Tensor]) -> list[str]:
     """Return the keys that are averaged: floating point, and no deviation of another."""
-    own = {f"{name}_std" for name in said}
+    own = {_deviation(name, said) for name in said}
     return [name for name, x in said.items() if x.is_floating_point() and name not in own]
+
+
+def _deviation(name: str, said: Mapping[str, Tensor]) -> str:
+    """Return the key of the deviation of a prediction: `<x>_error` where that is one."""
+    error = said.get(f"{name}_error")
+    same = error is not None and error.shape == said[name].shape
+    return f"{name}_error" if same else f"{name}_std"
 
 
 def _is_distribution(name: str, value: Tensor) -> bool:

@@ -122,12 +122,13 @@ class MeasuringModule(KnowingModule):
         return result
 
     def parameter_rows(self) -> list[dict[str, float]]:
+        assert not torch.is_inference_mode_enabled()  # errors are derivatives
         names = ("x", "y", "parallax", "pmra", "pmdec")
         rows = []
         for k, weight in ((1, 0.24), (2, 0.16)):
             values = dict(zip(names, CENTRES[k].tolist(), strict=True))
-            values |= {"weight": weight, "radius": 0.06, "ellipticity": 0.1, "nu": 8.0}
-            values |= {"position_angle": 30.0, "dispersion": 0.3}
+            values |= {"weight": weight, "radius": 0.3, "ellipticity": 0.0, "nu": 100.0}
+            values |= {"position_angle": 30.0, "dispersion": 0.3}  # nearly Gaussian: nu is large
             errors = {f"{name}_error": 0.01 * k for name in values}
             rows.append({"cluster": k, **values, **errors, "pmra_pmdec_corr": 0.1})
         return rows

@@ -1,6 +1,7 @@
 """An ensemble of golden checkpoints answers as they do; one of others as their mean."""
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def member(method: str, name: str, change: Callable[[str, Tensor], Tensor] | Non
     state = model.state_dict()
     if change is not None:
         state = {key: change(key, value) for key, value in state.items()}
-    arguments = {**model.hparams, "_class_path": f"lightning_modules.{MODELS[method]}"}
+    taken = {name: model.hparams[name] for name in signature(kind).parameters}
+    arguments = {**taken, "_class_path": f"lightning_modules.{MODELS[method]}"}
     checkpoint = {"state_dict": state, "hyper_parameters": arguments}
     torch.save({**checkpoint, "pytorch-lightning_version": "2.6.6"}, name)
     return name

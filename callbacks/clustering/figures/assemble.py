@@ -13,7 +13,7 @@ from callbacks.clustering.figures.clusters import Drawn, cluster_figure
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
 from callbacks.clustering.figures.scores import probability_figures, score_figure
-from callbacks.clustering.physics import find_groups
+from callbacks.clustering.physics import MIN_STARS
 from callbacks.clustering.structure import Cluster
 from callbacks.report.base import TestRun
 from callbacks.report.plots import subject_colours
@@ -77,10 +77,11 @@ def drawn_clusters(
     """
     assert sample.astrometry is not None
     known = {int(row["cluster"]): row for row in parameters}
-    numbers, groups = colour_numbers(answer, sample), find_groups(answer, sample.astrometry)[0]
-    large = sorted(groups, key=lambda k: -np.sum(answer.assignment == k))[:MAX_DRAWN]
+    numbers = colour_numbers(answer, sample)
+    sizes = np.bincount(answer.assignment, minlength=answer.num_columns)
+    groups = np.flatnonzero((numbers > 0) & (sizes >= MIN_STARS)).tolist()
     drawn = []
-    for column in sorted(large):
+    for column in sorted(sorted(groups, key=lambda k: -sizes[k])[:MAX_DRAWN]):
         p = answer.probability_of(column)
         place, motion = sample.astrometry[:, :2], sample.astrometry[:, 3:]
         found = (
@@ -89,7 +90,7 @@ def drawn_clusters(
             else Cluster.of_members(column, p, place, motion)
         )
         if found is not None:
-            drawn.append(Drawn(found, f"cluster {column}", max(1, int(numbers[column]))))
+            drawn.append(Drawn(found, f"cluster {column}", int(numbers[column])))
     return drawn
 
 

@@ -66,18 +66,15 @@ def colourings(
 def panel_of(answer: Clustering, sample: StarSample) -> Panel:
     """Return the panel of a model's answer.
 
-    A cluster has the colour of its class, but keeps the name that it has in the table of
-    parameters, the number of its column, if the model knows which column is the field.
+    A cluster has the colour of its class, but keeps the name that it has in the tables of
+    parameters and of memberships, the number of its column.
 
     Args:
         answer: A subject's.
         sample: The objects.
     """
-    numbers, named = colour_numbers(answer, sample), answer.field_column is not None
-    names = {
-        int(number): f"cluster {column if named else number}"
-        for column, number in enumerate(numbers)
-    }
+    numbers = colour_numbers(answer, sample)
+    names = {int(number): f"cluster {column}" for column, number in enumerate(numbers)}
     title = answer.subject.removeprefix("baseline/").replace("_", " ")
     return Panel(title, numbers[answer.assignment], answer.strength, names | FIXED)
 

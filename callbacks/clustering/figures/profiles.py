@@ -13,7 +13,7 @@ from callbacks.clustering.figures.charts import palette
 from callbacks.clustering.figures.clusters import ARCMIN, Drawn
 from callbacks.clustering.structure import Footprint, density_profile, kinematic_profile
 from callbacks.report.figures import new_figure
-from callbacks.report.plots import GREY
+from callbacks.report.plots import GREY, logarithmic
 
 Array = NDArray[Any]
 RADIUS = "distance from the centre [arcmin]"
@@ -39,8 +39,9 @@ def profile_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array
         dispersion_chart(dispersion, one, kinematics)
         rotation_chart(rotation, one, kinematics)
         for axis in (density, dispersion, rotation):
-            axis.set(xlabel=RADIUS, xscale="log", xlim=density.get_xlim())
+            logarithmic(axis, "x")
             axis.xaxis.set_major_formatter("{x:g}")
+            axis.set(xlabel=RADIUS, xlim=density.get_xlim())
     return figure
 
 
@@ -74,7 +75,8 @@ def density_chart(axis: Axes, one: Drawn, place: Array, sky: Footprint) -> None:
         curve = cluster.density(fine) * cluster.probability.sum() / share
         label = rf"fit: $\nu$ = {cluster.nu:.2g}, a = {cluster.radius * ARCMIN:.2g} arcmin"
         axis.plot(fine * ARCMIN, curve * scale, color="black", linewidth=1.4, label=label)
-    axis.set(title=one.name, ylabel="stars per arcmin²", xscale="log", yscale="log")
+    logarithmic(axis, "y")
+    axis.set(title=one.name, ylabel="stars per arcmin²", xscale="log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.legend(loc="lower left")
 
@@ -104,7 +106,7 @@ def dispersion_chart(axis: Axes, one: Drawn, found: dict[str, Array]) -> None:
         axis.plot(fine * ARCMIN, curve, color="black", linewidth=1.4, label="fit")
     axis.set(ylabel=r"dispersion [mas yr$^{-1}$]")
     axis.set_ylim(bottom=0.0)
-    axis.legend(loc="lower left")
+    axis.legend(loc="best")
 
 
 def rotation_chart(axis: Axes, one: Drawn, found: dict[str, Array]) -> None:

@@ -76,7 +76,7 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
     for word in rest:
         if word in ("-h", "--help"):
             own.append(word)
-        elif word.startswith("--sweep."):
+        elif word == "--sweep" or word.startswith(("--sweep.", "--sweep=")):
             own += (
                 [word] if "=" in word else [word, *(value for value in [next(rest, None)] if value)]
             )

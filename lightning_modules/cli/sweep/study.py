@@ -110,7 +110,7 @@ class Study:
             if known.get("begun") and known.get(name) != value:
                 raise ValueError(
                     f"{self.folder} holds a study with another {name}: {known.get(name)}, not "
-                    f"{value}; give another --sweep.folder, or the same command to go on"
+                    f"{value}; give another --sweep.folder, remove this one, or type its command"
                 )
         if known.get("begun"):
             return

@@ -5,11 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from optuna.trial import Trial
 
+from datamodules.files import atomic_path
 from lightning_modules.cli.app import make_cli
+from lightning_modules.cli.shipped_configs import run_name
 from lightning_modules.cli.sweep.settings import Settings
 from lightning_modules.cli.sweep.space import words_of
 
@@ -89,10 +92,12 @@ def run_trial(trial: Trial, settings: Settings, words: list[str], folder: Path) 
     """
     watch = TrialWatch(trial, settings.monitor)
     place = ["--trainer.logger", json.dumps(logger_of(folder, trial.number))]
-    make_cli(["fit", *words, *words_of(trial.params), *place], callbacks=[watch])
+    cli = make_cli(["fit", *words, *words_of(trial.params), *place], callbacks=[watch])
     if watch.value is None or not math.isfinite(watch.value):
         raise FloatingPointError(f"{settings.monitor} is {watch.value}")
     run = run_of(folder, trial.number)
+    home = run_name(list(cli.configs), cli.datamodule.method, type(cli.model).__name__)
+    send_home(run / "config.yaml", home)
     if settings.test and not watch.pruned:
         make_cli(["test", "-c", str(run / "config.yaml"), "--ckpt_path", str(run)])
         record_report(trial, run)
@@ -111,6 +116,21 @@ def logger_of(folder: Path, number: int) -> dict[str, Any]:
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {**place, "default_hp_metric": False},
     }
+
+
+def send_home(path: Path, name: str) -> None:
+    """Make what is fitted from a run's configuration go where it goes without a sweep.
+
+    Args:
+        path: The run's config.yaml, whose logger has the study's folder and the trial's number.
+        name: Folder of such runs below runs/.
+    """
+    text = path.read_text()
+    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    config = yaml.safe_load(text)
+    config["trainer"]["logger"]["init_args"] |= {"save_dir": "runs", "name": name, "version": None}
+    with atomic_path(path) as temporary:
+        temporary.write_text(header + yaml.safe_dump(config, sort_keys=False))
 
 
 def record_report(trial: Trial, run: Path) -> None:

@@ -21,12 +21,13 @@ Share = Callable[[Parameters], Tensor]
 
 
 def rows(
-    parameters: Parameters, curvature: Tensor, core: Tensor, share: Share
+    parameters: Parameters, curvature: Tensor, core: Tensor, share: Share, refits: Tensor
 ) -> list[dict[str, float]]:
     """Return a dict for each cluster: `cluster` (from 1), `QUANTITIES` with errors, a correlation.
 
     The error of `<key>` is `<key>_error`, by the chain rule from the coordinates;
-    `pmra_pmdec_corr` is the correlation of the errors of the mean proper motion.
+    `pmra_pmdec_corr` is the correlation of the errors of the mean proper motion. With refits
+    `<key>_bootstrap` is the standard deviation over them.
 
     Args:
         parameters: Of the mixture.
@@ -34,6 +35,7 @@ def rows(
             nothing tells of has a deviation of 1000.
         core: Of each component of a cluster the one that stands for it, itself or another, (K,).
         share: Gives the shares of the stars of the components of clusters, (K,), differentiable.
+        refits: Coordinates of fits to resampled stars, (b, P); b may be 0.
     """
     sizes = parameters.num_clusters, len(parameters.field_mean)
     if not sizes[0]:
@@ -55,9 +57,20 @@ def rows(
         for name, v, e in zip(QUANTITIES, value.tolist(), deviation.tolist(), strict=True):
             row |= {name: v, f"{name}_error": e}
         pair = spread[number - 1, MOTION, MOTION]
+        if len(refits):
+            row |= _bootstrap(torch.stack([values(again)[number - 1] for again in refits]), value)
         row["pmra_pmdec_corr"] = float(pair[0, 1] / (pair[0, 0] * pair[1, 1]).sqrt())
         found.append(row)
     return found
+
+
+def _bootstrap(found: Tensor, value: Tensor) -> dict[str, float]:
+    """Return the deviations of refits, (b, quantities), angles modulo 180 degrees."""
+    apart = found - value
+    angle = QUANTITIES.index("position_angle")
+    apart[:, angle] = (apart[:, angle] + 90.0).remainder(180.0) - 90.0
+    deviation = apart.std(0, correction=0).tolist()
+    return {f"{name}_bootstrap": d for name, d in zip(QUANTITIES, deviation, strict=True)}
 
 
 def _quantities(p: Parameters, core: Tensor, share: Tensor) -> Tensor:

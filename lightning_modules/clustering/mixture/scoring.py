@@ -248,6 +248,7 @@ def climb(
     prior: LogPrior = log_prior,
     steps: int = 30,
     tolerance: float = 0.1,
+    odds: Tensor | None = None,
 ) -> tuple[Parameters, float]:
     """Improve a mixture by Fisher scoring on stars in memory; return it with its target's value.
 
@@ -258,10 +259,11 @@ def climb(
         prior: Log prior of parameters.
         steps: At most.
         tolerance: Expected gain in log likelihood at which it ends.
+        odds: Of the stars' photometry, see `log_terms`.
     """
     ascent, tried = Ascent(), start
     for _ in range(steps):
-        sums, _ = information(tried, Integrals.of(tried, footprint), stars)
+        sums, _ = information(tried, Integrals.of(tried, footprint), stars, odds)
         target = Target.of(tried, footprint, sums, prior)
         theta, gain = ascent.step(coordinates(tried), target)
         if gain < tolerance:

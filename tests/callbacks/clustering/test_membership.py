@@ -60,11 +60,15 @@ def test_a_field_that_is_another_column_becomes_number_zero() -> None:
     writer.data, writer.field_column = Catalogue(Table({"id": [1, 2, 3]})), 1
     rows = {"index": np.arange(3), "assignment": np.array([0, 1, 2])}
     rows["probability"] = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0, 0.4, 0.6]])
+    rows["probability_std"] = 0.1 * rows["probability"]
+    rows["epistemic"] = np.array([0.1, 0.2, 0.3])
     table = to_table(writer.table(rows), split=True)
     assert table["cluster"].tolist() == [1, 0, 2]
     assert table["probability_0"].tolist() == [0.2, 0.8, 0.4]
     assert table["probability_1"].tolist() == [0.7, 0.1, 0.0]
     np.testing.assert_allclose(table["membership"], [0.8, 0.2, 0.6])
+    np.testing.assert_allclose(table["probability_0_std"], [0.02, 0.08, 0.04])
+    assert table["epistemic"].tolist() == [0.1, 0.2, 0.3]
 
 
 def test_columns_without_names_have_no_membership() -> None:

@@ -15,7 +15,7 @@ from lightning_modules.physics.frames import tangent_plane
 def run(stars: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a module with parameters, and two others beside it."""
     folder = tmp_path_factory.mktemp("parameters")
-    callback = ClusteringReport(baselines=False, num_resamples=20, max_tsne=60)
+    callback = ClusteringReport(False, num_resamples=20, max_tsne=60, num_injected=500)
     callback.beside = {"twin": stars.measuring(), "embedding": stars.module(clusters=False)}
     data = stars.data(cache_dir=str(folder / "cache"))
     trainer = stars.trainer(folder, callback, tensorboard=True)
@@ -65,6 +65,10 @@ def test_trained_runs_stand_beside_the_model(report: dict[str, Any]) -> None:
             assert report[f"baseline/twin/{key}"] == report[f"model/{key}"]
     assert not any(key.startswith("baseline/embedding") for key in report)
     assert "baseline/embedding has no clusters yet and is left out" in report["notes"]
+
+
+def test_stars_are_injected_on_request(report: dict[str, Any]) -> None:
+    assert 0 <= report["model/ece/split=injected"] < 0.1
 
 
 def test_centres_are_on_the_sky_where_the_frame_is_known(stars: Any) -> None:

@@ -340,6 +340,17 @@ def test_stars_of_a_position_alone_are_kept_unknown(write: Write, tmp_path: Path
     assert kept.training_statistics()["location"].isfinite().all()
 
 
+def test_two_parameter_solutions_of_gaia_are_kept(shared_data: Path) -> None:
+    path = str(shared_data / "clustering" / "gaiadr3_ra45_dec0_r0.5_allcols.parquet")
+    data = ready(CatalogFile(path, missing="keep"))
+    bare = data.columns["features"][:, 2].isnan()
+    solved = data.store.read(["astrometric_params_solved"])["astrometric_params_solved"]
+    assert (len(bare), int(bare.sum())) == (2390, 375)
+    np.testing.assert_array_equal(bare.numpy(), solved == 3)
+    assert data.columns["covariance"][bare][:, :2, :2].isfinite().all()
+    assert not any("parallax_pmra_corr" in line for line in data.record["defaults"])
+
+
 def test_a_star_without_a_position_is_no_star(write: Write, tmp_path: Path) -> None:
     stars = Table(dict(SMALL.table(0).columns))
     stars["ra"][:3] = np.nan

@@ -227,10 +227,10 @@ def test_resume_from_another_model_is_refused(
 
 def test_bfloat16_is_reported_and_predicted() -> None:
     words = [*SMALL, "--trainer.precision", "bf16-mixed", "--model.pretrain_epochs", "1"]
-    main(["fit", "-c", "clustering/demo.yaml", *words])
-    run = Path("runs/clustering/demo/version_0")
+    main(["fit", "-c", "clustering/idec_student_t.yaml", *words])
+    run = Path("runs/clustering/idec_student_t/version_0")
     for command in ("test", "predict"):
-        main([command, "-c", "clustering/demo.yaml", *words, "--ckpt_path", str(run)])
+        main([command, "-c", "clustering/idec_student_t.yaml", *words, "--ckpt_path", str(run)])
     assert json.loads((run / "report.json").read_text())["model/accuracy/split=all"] > 0
     table = Table.read(run / "membership.fits")
     assert table["probability_0"].dtype.kind == "f"

@@ -17,7 +17,7 @@ from lightning_modules import ClusterMixture
 from lightning_modules.clustering import mixture_passes
 from lightning_modules.clustering.mixture.likelihood import OF_CLUSTERS, Parameters
 from tests.lightning_modules.clustering import stars
-from tests.lightning_modules.clustering.stars import GATED, field, fitted
+from tests.lightning_modules.clustering.stars import GATED, SMALL, field, fitted
 from tests.reliability.processes import Job
 from tests.reliability.runs import Run, Saver, assert_same_from
 
@@ -183,6 +183,21 @@ def test_a_subclass_adds_physics_to_the_prior(run: Run, tmp_path: Path) -> None:
     cold = model_of(fitted(tmp_path, kind=Cold, max_epochs=30))
     assert float(cold.dispersion) == pytest.approx(0.1, rel=0.1)
     assert float(model_of(run).dispersion) > 0.2
+
+
+def test_refits_give_a_spread_of_parameters_and_memberships(tmp_path: Path) -> None:
+    found = fitted(tmp_path, model=SMALL | {"num_bootstrap": 5}, max_epochs=4)
+    model, data = model_of(found), found.trainer.datamodule
+    (row,) = model.parameter_rows()
+    assert 0.2 < row["pmra_bootstrap"] / row["pmra_error"] < 3.0
+    sure = model.predict_step(data.columns)
+    blind = data.columns | {"features": data.columns["features"].clone()}
+    blind["features"][:, 2:] = torch.nan
+    unsure = model.predict_step(blind)
+    assert sure["probability_error"].shape == sure["probability"].shape
+    assert (
+        float(sure["probability_error"].mean()) < 1e-3 < float(unsure["probability_error"].mean())
+    )
 
 
 def test_it_is_refused_what_it_cannot_use(

@@ -87,6 +87,7 @@ def test_a_fit_of_the_mixture_alone_finds_no_better_one(fit: Fit) -> None:
 def test_the_background_is_column_0_and_members_are_found_without_labels(fit: Fit) -> None:
     prediction, label = predicted(fit), fit.data.columns["label"]
     assert prediction["probability"].shape == (800, 2)
+    assert (fit.model.field_column, model(head="student_t").field_column) == (0, None)
     torch.testing.assert_close(prediction["probability"].sum(1), torch.ones(800))
     assert (prediction["assignment"] == label).float().mean() > 0.97
 

@@ -1,13 +1,17 @@
 """The physical terms prefer the truth to every wrong split, in any unit and for any batch."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from datamodules import ClusteringDataModule, SyntheticField
 from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.physics_losses import (
     NEEDS,
@@ -158,3 +162,27 @@ def test_a_batch_without_what_a_term_needs_is_refused(stars: dict[str, Tensor]) 
     with pytest.raises(ValueError, match="needs 'age' in the batch"):
         model.training_step(batch, 0)
     assert set(NEEDS) == set(TERMS)
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_stars_say_nothing(name: str, count: int, stars: dict[str, Tensor]) -> None:
+    few = {key: values[:count] for key, values in stars.items()}
+    q = torch.full((count, 3), 1 / 3, requires_grad=True)
+    value = TERMS[name](q, few)
+    value.backward()
+    assert value.item() == pytest.approx(1.0, abs=1e-5)
+    assert q.grad is not None
+    assert q.grad.isfinite().all()
+
+
+def test_a_term_of_what_no_star_has_is_refused(
+    tmp_path: Path, make_trainer: Callable[..., Trainer]
+) -> None:
+    data = ClusteringDataModule(SyntheticField(60, []), cache_dir=str(tmp_path))
+    data.prepare_data()
+    data.setup("fit")
+    data.columns["colour"] = torch.full_like(data.columns["colour"], torch.nan)
+    model = StellarAutoencoder(hidden_dims=[8], latent_dim=2, physics={"locus": 1.0})
+    with pytest.raises(ValueError, match="no star of the training split has a 'colour'"):
+        make_trainer(1).fit(model, data)

@@ -61,6 +61,19 @@ def test_latents_of_members_stand_beside_each_other() -> None:
     assert found["latent_std"].tolist() == [[1.0, 0.0]]
 
 
+@pytest.mark.parametrize("suffix", ["std", "error"])
+def test_deviations_of_their_own_keep_their_name(suffix: str) -> None:
+    answers = Answers()
+    for member, value in enumerate((1.0, 5.0)):
+        shift = torch.tensor([[value]])
+        said = {"latent": shift, f"latent_{suffix}": 0 * shift + 3.0}
+        answers.add({**said, "age": shift, f"age_{suffix}": 0 * shift + 1.5}, member)
+    found = answers.result()
+    assert found.keys() == {"latent", f"latent_{suffix}", "age", f"age_{suffix}"}
+    assert found[f"latent_{suffix}"].tolist() == [[3.0, 3.0]]
+    assert found[f"age_{suffix}"].tolist() == [[2.5]]  # (1.5² + 2²)^½
+
+
 def test_members_must_answer_alike() -> None:
     answers = Answers()
     answers.add({"latent": torch.zeros(1, 1)}, 0)

@@ -100,6 +100,10 @@ def test_each_trial_is_a_run_and_the_report_stands_beside_the_objective(
     assert "Trainer.fit" not in printed
     main([*WORDS, f"--trainer.callbacks+={BESIDE}.PredictionReport"])  # nothing is left to do
     assert len(table()) == 4
+    again = ["-c", str(FOLDER / "version_1/config.yaml"), "--trainer.enable_progress_bar", "false"]
+    main(["fit", *again])  # what is fitted from a run's configuration is no trial
+    assert Path("runs/tiny/Sensitive/version_0/checkpoints/last.ckpt").is_file()
+    assert not (FOLDER / "version_4").exists()
 
 
 def test_a_failing_trial_does_not_end_the_study(capsys: pytest.CaptureFixture[str]) -> None:
