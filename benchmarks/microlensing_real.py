@@ -23,7 +23,7 @@ from measure import auc, left_out, quiet, record, report
 
 from datamodules import KMTNetLightCurves, LightCurveFiles, MicrolensingDataModule
 from lightning_modules import TimeDistributedCNN
-from lightning_modules.cli.shipped_configs import find_checkpoint
+from lightning_modules.runs import find_checkpoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/microlensing/real"
 ANOMALY, SINGLES, PARALLAX = "anomaly", ("single", "single_parallax"), "single_parallax"

@@ -25,7 +25,7 @@ from measure import left_out, quiet, record
 from callbacks.report.figures import COLOURS, new_figure, style
 from datamodules.files import atomic_path
 from lightning_modules.cli.app import main as astrolit
-from lightning_modules.cli.shipped_configs import find_checkpoint, run_folder
+from lightning_modules.runs import find_checkpoint, run_folder
 
 GOALS = ("chi2", "mutual_information")
 SCORES = (*GOALS, "chi2_std", "chi2_hidden", "label_correlation_max", "kl", "active_units", "mmd2")

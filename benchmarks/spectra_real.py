@@ -32,7 +32,7 @@ from datamodules.spectra.source import SpectraSource
 from lightning_modules import SpectraVAE
 from lightning_modules.base import Batch
 from lightning_modules.cli.app import make_cli
-from lightning_modules.cli.shipped_configs import find_checkpoint
+from lightning_modules.runs import find_checkpoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/spectra"
 GIANT = "2M08002084+4044415"

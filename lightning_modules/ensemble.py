@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.base import BaseModule, Batch
-from lightning_modules.cli.shipped_configs import find_checkpoint
 from lightning_modules.metrics.spread import Answers, match_columns, merge_columns
 from lightning_modules.nn.draws import dropout_at_work, dropouts, redrawn
 from lightning_modules.remembered import build, restore
+from lightning_modules.runs import find_checkpoint
 
 OF_COLUMNS = ("classes", "field_column")
 """What models say of the columns of their probabilities."""

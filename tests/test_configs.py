@@ -77,9 +77,9 @@ def vasiliev_baumgardt(stars: Table) -> Path:
     names = ["source_id", "ra", "dec", "parallax", "pmra", "pmdec", "parallax_error"]
     names += ["pmra_error", "pmdec_error", "pmra_pmdec_corr", "phot_g_mean_mag", "bp_rp"]
     heads = ["source_id", "ra", "dec", "plx", "pmra", "pmdec", "plxe"]
-    heads += ["pmrae", "pmdece", "pmcorr", "g_mag", "bp_rp", "memberprob"]
+    heads += ["pmrae", "pmdece", "pmcorr", "g_mag", "bp_rp", "Sigma", "memberprob"]
     member = (stars["label"] > 0).astype(float)
-    lines = ["\t".join([*map(repr, row), str(p)]) for row, p in zip(
+    lines = ["\t".join([*map(repr, row), "2.5", str(p)]) for row, p in zip(
         zip(*(stars[name].tolist() for name in names), strict=True), member, strict=True
     )]  # fmt: skip
     Path("stars.txt").write_text("\n".join(["# " + "\t".join(heads), *lines]) + "\n")
@@ -179,8 +179,8 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
     assert best.is_file()
     for command in ("validate", "test", "predict"):
         main([command, *words, "--ckpt_path", str(run)])
-    assert any(path.stem in TABLES for path in run.iterdir()), "predict wrote no table"
     assert json.loads((run / "report.json").read_text())["run_record"]["stop_reason"]
+    assert any(path.stem in TABLES for path in run.iterdir()), "predict wrote no table"
     assert (run / "figures").is_dir() == name.endswith("/demo.yaml")
     assert [path.name for path in Path("runs").rglob("version_*")] == ["version_0"]
     saved = torch.load(best, weights_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from lightning_modules import TimeDistributedCNN
 from lightning_modules.cli.checkpoints import load_model
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
-from lightning_modules.cli.shipped_configs import find_checkpoint, run_folder
 from lightning_modules.microlensing.alerts import answer_alerts
+from lightning_modules.runs import find_checkpoint, run_folder
 
 
 def alerts(ckpt_path: str, input: str = "-", states: str | None = None) -> None:

@@ -52,11 +52,11 @@ from lightning_modules.cli.shipped_configs import (
     option_value,
     print_configs,
     resolve_paths,
-    run_folder,
     run_name,
 )
 from lightning_modules.cli.trainer import AstroTrainer
 from lightning_modules.remembered import remembered_model
+from lightning_modules.runs import run_folder
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 

@@ -11,8 +11,8 @@ from callbacks.report.base import ReportCallback
 from datamodules.base import BaseDataModule
 from lightning_modules.cli.checkpoints import load_model
 from lightning_modules.cli.parser import AstroParser
-from lightning_modules.cli.shipped_configs import find_checkpoint, run_folder
 from lightning_modules.old_names import renew_config
+from lightning_modules.runs import find_checkpoint, run_folder
 
 
 def put_beside(runs: Mapping[str, str], trainer: Trainer, data: BaseDataModule) -> None:

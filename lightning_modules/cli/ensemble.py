@@ -12,8 +12,8 @@ from datamodules.files import atomic_path
 from lightning_modules.cli.beside import check_data, run_config, trained_data
 from lightning_modules.cli.checkpoints import identity, read_checkpoint
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
-from lightning_modules.cli.shipped_configs import find_checkpoint
 from lightning_modules.ensemble import Ensemble
+from lightning_modules.runs import find_checkpoint
 
 CLASS_PATH = "lightning_modules.Ensemble"
 OF_A_FIT = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")

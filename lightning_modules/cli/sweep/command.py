@@ -22,7 +22,7 @@ from lightning_modules.cli.shipped_configs import (
 from lightning_modules.cli.sweep.results import draw, write_table
 from lightning_modules.cli.sweep.settings import Settings
 from lightning_modules.cli.sweep.space import Space, read_space, words_of
-from lightning_modules.cli.sweep.study import Study
+from lightning_modules.cli.sweep.study import ATTEMPT, Study
 from lightning_modules.cli.sweep.trial import NoObjectiveError, run_of, run_trial
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
@@ -171,7 +171,9 @@ def run_one(study: Study, trial: Trial, words: list[str]) -> str:
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and error.code != 2:
-                raise  # told to end: the trial is tried again when the sweep goes on
+                attempt = trial.user_attrs.get(ATTEMPT, 1)  # told to end: this one does not count
+                trial.set_user_attr(ATTEMPT, attempt - 1)
+                raise
             what = f"failed: {type(error).__name__}: {error}".split("\n", 1)[0]
             log.write(f"{what}\n")
             trial.set_user_attr("error", what)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.clustering.mixture import em, scoring, symmetric
+from lightning_modules.clustering.mixture import em, scoring
+from lightning_modules.clustering.mixture.candidates import Candidate, score, wide
 from lightning_modules.clustering.mixture.footprint import (
     Footprint,
-    log_profile,
-    radius_squared,
 )
 from lightning_modules.clustering.mixture.likelihood import (
-    PAIRS,
     Integrals,
     Parameters,
     Stars,
@@ -21,8 +19,6 @@ from lightning_modules.clustering.mixture.likelihood import (
 )
 from lightning_modules.clustering.mixture.merging import overlapping
 
-SCALES = (0.03, 0.1, 0.3)
-"""Radii of candidate clusters, in radii of the footprint."""
 FLAT_PARALLAX = 0.05
 """First spread in parallax [mas] of a cluster's motions that are taken for the field's."""
 WARM = 3.0 / 4.74
@@ -31,31 +27,6 @@ MIN_STARS = 10
 """Members among the stars searched; fewer are no cluster."""
 ROUNDS = ((10, 6), (15, 3), (60, 1))
 """Of the search from candidates: steps of EM, and how many mixtures go on."""
-SHARES = (0.02, 0.1, 0.3, 0.6)
-"""Shares of the stars that candidates have."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A cluster to begin from.
-
-    Attributes:
-        gain: In mean log likelihood a star.
-        centre: In degrees, (2,).
-        mean: Parallax [mas] and proper motion [mas/yr], (3,).
-        error: Of the mean, (3,).
-        radius: Scale radius in degrees.
-        variance: Of the motions, (mas/yr)².
-        share: Of the stars.
-    """
-
-    gain: float
-    centre: Tensor
-    mean: Tensor
-    error: Tensor
-    radius: float
-    variance: float
-    share: float
 
 
 @dataclass(frozen=True)
@@ -64,8 +35,9 @@ class Seeding:
 
     Candidates sit on well-measured stars and are scored by the gain in log likelihood; EM goes on
     from the best ones, beside the field as it is and beside a fresh one; the likeliest is kept if
-    it gains more than 5 ln n + 10 over the mixture without it, and half of that over one in which
-    its motions are one more component of the field: a cluster is a place too. None is an answer.
+    it gains more than 5 ln n + 10 over the mixture without it, and over one in which its motions
+    are one more component of the field: a cluster is a place too, smaller than the sky looked at.
+    None is an answer.
 
     Attributes:
         max_clusters: Most components of clusters.
@@ -105,7 +77,7 @@ class Seeding:
             if trial is None or trial_value - value < penalty:
                 break
             _, spread = scoring.climb(spread_out(trial), stars, footprint, prior)
-            if trial_value - spread < 0.5 * penalty:  # as many parameters: only the place is new
+            if trial_value - spread < penalty:
                 break
             found, value = trial, trial_value
         return found
@@ -128,18 +100,19 @@ class Seeding:
             trials += [add_cluster(parameters, parameters, twin) for twin in wide(parameters)]
         for steps, kept in ROUNDS:
             longer = [em.fit(trial, stars, footprint, steps) for trial in trials]
-            longer = [trial for trial in longer if self._is_new(trial[0], stars)]
+            longer = [trial for trial in longer if self._is_new(trial[0], stars, footprint)]
             longer.sort(key=lambda trial: -trial[1])
             trials = [trial for trial, _ in longer[:kept]]
         found = [scoring.climb(trial, stars, footprint, prior) for trial in trials]
-        new = [trial for trial in found if self._is_new(trial[0], stars)]
+        new = [trial for trial in found if self._is_new(trial[0], stars, footprint)]
         return new[0] if new else (None, -math.inf)
 
-    def _is_new(self, parameters: Parameters, stars: Stars) -> bool:
-        """Return whether the last component has members and is no tail, or may be one."""
+    def _is_new(self, parameters: Parameters, stars: Stars, footprint: Footprint) -> bool:
+        """Return whether the last component has members, a place, and is no tail or may be one."""
         members = float(parameters.weight[parameters.num_clusters - 1]) * len(stars.motion)
         alone = not bool(overlapping(parameters)[-1, :-1].any())
-        return members >= MIN_STARS and (self.tails or alone)
+        local = bool(parameters.radius[-1] < footprint.radius)
+        return members >= MIN_STARS and local and (self.tails or alone)
 
     def _field(self, stars: Stars, generator: torch.Generator) -> Parameters:
         """Return a field without clusters, from medians, spreads and a random nudge."""
@@ -199,59 +172,6 @@ class Seeding:
             if len(kept) == self.num_starts:
                 break
         return kept
-
-
-def wide(parameters: Parameters) -> list[Candidate]:
-    """Return for each cluster one of tenfold dispersion beside it, for badly measured members."""
-    p = parameters
-    return [
-        Candidate(
-            0.0, p.centre[k], p.mean[k], torch.zeros_like(p.mean[k]), float(p.radius[k]),
-            float(100.0 * p.dispersion[k].square()), 0.2 * float(p.weight[k]),
-        )
-        for k in range(p.num_clusters)
-    ]  # fmt: skip
-
-
-def score(
-    star: int, variance: float, before: Tensor, stars: Stars, footprint: Footprint
-) -> list[Candidate]:
-    """Return the clusters on a star, of every radius and share, with their gains.
-
-    The gain is the mean of log(1 + w (f_c / f_0 - 1)): f_c is the density under the cluster, whose
-    mean is known no better than the star's own motion, f_0 the density without it.
-
-    Args:
-        star: Row of the star.
-        variance: Of the cluster's motions, (mas/yr)².
-        before: log f_0, (n,).
-        stars: n of them.
-        footprint: The sky that was looked at.
-    """
-    depth = (math.radians(SCALES[1] * footprint.radius) * stars.motion[star]).tolist()
-    covariance = [
-        stars.covariance[:, entry]
-        + stars.covariance[star, entry]
-        + (depth[i] * depth[j] + (variance if i == j > 0 else 0.0))
-        for entry, (i, j) in enumerate(PAIRS)
-    ]
-    residual = (stars.motion - stars.motion[star]).unbind(1)
-    moving = symmetric.log_normal(residual, covariance) - before
-    unit = stars.position.new_tensor([[1.0, 0.0, 1.0]])
-    squared = radius_squared(stars.position, stars.position[None, star], unit)[0][:, 0]
-    error = stars.covariance[star, [0, 3, 5]].sqrt()
-    place = stars.position[star], stars.motion[star], error
-    found = []
-    for scale in SCALES:
-        area = (scale * footprint.radius) ** 2 / 2.0
-        degrees, log_determinant = squared.new_tensor(2.0), squared.new_tensor(2 * math.log(area))
-        sky = log_profile(squared / area, log_determinant, degrees)
-        ratio = (sky + moving).clamp(max=50.0).exp() - 1.0
-        for share in SHARES:
-            gain = float(torch.log1p(share * ratio).mean())
-            radius = scale * footprint.radius
-            found.append(Candidate(gain, *place, radius, variance, share))
-    return found
 
 
 def spread_out(parameters: Parameters) -> Parameters:

@@ -151,6 +151,18 @@ def test_a_killed_sweep_goes_on_and_does_each_point_once() -> None:
     assert not list(FOLDER.glob(".worker-*"))
 
 
+def test_a_sweep_told_to_end_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    space("{model.offset: [1.5]}")
+    words = [*WORDS, "--sweep.test", "false"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Sensitive, "on_train_start", lambda module: sys.exit(143))
+        for _ in range(4):  # more often than a point may kill its process
+            with pytest.raises(SystemExit, match="143"):
+                main(words)
+    main(words)
+    assert [(row["trial"], row["objective"]) for row in table()] == [("4", "1.5")]
+
+
 def error(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 

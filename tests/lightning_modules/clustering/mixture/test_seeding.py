@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from lightning_modules.clustering.mixture.candidates import Candidate
 from lightning_modules.clustering.mixture.likelihood import Integrals, log_terms
 from lightning_modules.clustering.mixture.merging import cores, overlapping
 from lightning_modules.clustering.mixture.seeding import (
     FLAT_PARALLAX,
-    Candidate,
     Seeding,
     add_cluster,
     spread_out,

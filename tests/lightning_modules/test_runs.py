@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.cli.shipped_configs import find_checkpoint, find_newest
+from lightning_modules.runs import find_checkpoint, find_newest
 
 
 def save(run: str, name: str, time: int) -> str:
