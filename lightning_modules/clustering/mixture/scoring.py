@@ -28,6 +28,8 @@ LEAST_RIDGE = 1e-3
 """First addition to the curvature if a step is too long."""
 TRUST = 1e-3
 """First damping."""
+CHUNK = 4096
+"""Stars in memory whose scores are taken at once."""
 
 
 def log_prior(parameters: Parameters) -> Tensor:
@@ -141,6 +143,7 @@ class Ascent:
 
     Attributes:
         theta: Best coordinates so far, (P,).
+        next: Coordinates to try next, (P,).
         target: Value and derivatives there.
         correction: To the information, (P, P).
         damping: Share of the curvature's diagonal that is added to it.
@@ -150,6 +153,7 @@ class Ascent:
 
     def __init__(self) -> None:
         self.theta: Tensor | None = None
+        self.next: Tensor | None = None
         self.target: Target | None = None
         self.correction: Tensor | None = None
         self.damping = TRUST
@@ -180,6 +184,17 @@ class Ascent:
         target = None if state["target"] is None else Target(**state["target"])
         vars(self).update({**state, "target": target})
 
+    def to(self, device: torch.device) -> None:
+        """Move all tensors to a device."""
+        if self.theta is None:
+            return
+        theta, target = self.best
+        assert self.next is not None
+        assert self.correction is not None
+        self.theta, self.next = theta.to(device), self.next.to(device)
+        self.target = Target(*(values.to(device) for values in target))
+        self.correction = self.correction.to(device)
+
     def step(self, theta: Tensor, target: Target) -> tuple[Tensor, float]:
         """Return the coordinates to try next and the gain in log likelihood expected there.
 
@@ -190,12 +205,13 @@ class Ascent:
         if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
             self.correction = torch.zeros_like(target.curvature)
-        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # the last pass of a fit
+        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # a step too small to judge
             self.target = target
         else:
             self._judge(theta, target)
         move, self.expected = self._move(self.target)
-        return self.theta + move, self.expected
+        self.next = self.theta + move
+        return self.next, self.expected
 
     def _judge(self, theta: Tensor, target: Target) -> None:
         """Keep a step or take it back; learn from it in either case."""
@@ -263,7 +279,7 @@ def climb(
     """
     ascent, tried = Ascent(), start
     for _ in range(steps):
-        sums, _ = information(tried, Integrals.of(tried, footprint), stars, odds)
+        sums = _information_in_chunks(tried, Integrals.of(tried, footprint), stars, odds)
         target = Target.of(tried, footprint, sums, prior)
         theta, gain = ascent.step(coordinates(tried), target)
         if gain < tolerance:
@@ -272,6 +288,18 @@ def climb(
     theta, target = ascent.best
     best = parameters_at(theta, start.num_clusters, len(start.field_mean))
     return best, float(target.value)
+
+
+def _information_in_chunks(
+    parameters: Parameters, integrals: Integrals, stars: Stars, odds: Tensor | None
+) -> Sums:
+    """Return the sums of `information` over any number of stars, few of them in memory twice."""
+    parts = []
+    for start in range(0, len(stars.motion), CHUNK):
+        rows = slice(start, start + CHUNK)
+        own = None if odds is None else odds[rows]
+        parts.append(information(parameters, integrals, stars.take(rows), own)[0])
+    return Sums(*(torch.stack(values).sum(0) for values in zip(*parts, strict=True)))
 
 
 def _chain(theta: Tensor, num_clusters: int, num_field: int, footprint: Footprint) -> Tensor:

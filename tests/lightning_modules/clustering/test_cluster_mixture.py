@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from callbacks.run.checkpoints import BestCheckpoint
 from datamodules import StarCluster, SyntheticField
 from datamodules.clustering.datamodule import ClusteringDataModule
 from lightning_modules import ClusterMixture
@@ -27,7 +28,7 @@ STOPS = ("on_train_start", "on_train_batch_end", "on_validation_start", "on_trai
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A fit to the end."""
-    return fitted(tmp_path_factory.mktemp("fit"), max_epochs=150)
+    return fitted(tmp_path_factory.mktemp("fit"), BestCheckpoint(), max_epochs=150)
 
 
 def model_of(run: Run) -> ClusterMixture:
@@ -59,12 +60,43 @@ def test_members_are_told_from_the_field(run: Run) -> None:
 def test_the_passes_end_at_the_highest_likelihood(run: Run) -> None:
     losses = [value for (_, name), value in sorted(run.logged.items()) if name == "train/loss"]
     assert 2 < len(losses) < 150
-    data = run.trainer.datamodule
-    rows = data.rows["train"]
-    training = {name: values[rows] for name, values in data.columns.items()}
-    last = -float(model_of(run).log_terms(training).logsumexp(1).mean())
+    last = training_loss(run)
     assert last < losses[0]
     assert last == pytest.approx(min(losses), abs=1e-5)
+
+
+def training_loss(run: Run) -> float:
+    data = run.trainer.datamodule
+    training = {name: values[data.rows["train"]] for name, values in data.columns.items()}
+    return -float(model_of(run).log_terms(training).logsumexp(1).mean())
+
+
+def test_a_smaller_tolerance_goes_on_with_a_fit_that_had_ended(run: Run, tmp_path: Path) -> None:
+    assert isinstance(run.trainer.checkpoint_callback, BestCheckpoint)
+    path = Path(run.trainer.checkpoint_callback.best_model_path)
+    ended = run.trainer.current_epoch
+    same = fitted(tmp_path, ckpt_path=path, max_epochs=ended + 3)
+    assert same.trainer.current_epoch == ended
+    finer = SMALL | {"tolerance": 1e-4}
+    more = fitted(tmp_path, ckpt_path=path, max_epochs=ended + 3, model=finer)
+    assert more.trainer.current_epoch == ended + 3
+    assert training_loss(more) < training_loss(run)
+
+
+def test_a_fit_cut_short_keeps_the_best_pass_not_the_step_to_try_next(tmp_path: Path) -> None:
+    cut = fitted(tmp_path, max_epochs=150, max_steps=2 * 3)
+    losses = [value for (_, name), value in sorted(cut.logged.items()) if name == "train/loss"]
+    assert len(losses) == 2
+    assert not model_of(cut).converged
+    assert training_loss(cut) == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_the_best_checkpoint_is_the_end_of_the_fit(run: Run) -> None:
+    assert isinstance(run.trainer.checkpoint_callback, BestCheckpoint)
+    saved = torch.load(run.trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert saved["astrolit"]["pass"]["converged"]
+    for name, value in run.module.state_dict().items():
+        assert torch.equal(saved["state_dict"][name], value), name
 
 
 def test_stars_without_motions_are_judged_by_their_place(run: Run) -> None:
@@ -186,7 +218,8 @@ def test_a_subclass_adds_physics_to_the_prior(run: Run, tmp_path: Path) -> None:
 
 
 def test_refits_give_a_spread_of_parameters_and_memberships(tmp_path: Path) -> None:
-    found = fitted(tmp_path, model=SMALL | {"num_bootstrap": 5}, max_epochs=4)
+    saver = Saver(tmp_path, "on_validation_start")
+    found = fitted(tmp_path, saver, model=SMALL | {"num_bootstrap": 5}, max_epochs=4)
     model, data = model_of(found), found.trainer.datamodule
     (row,) = model.parameter_rows()
     assert 0.2 < row["pmra_bootstrap"] / row["pmra_error"] < 3.0
@@ -198,6 +231,9 @@ def test_refits_give_a_spread_of_parameters_and_memberships(tmp_path: Path) -> N
     assert (
         float(sure["probability_error"].mean()) < 1e-3 < float(unsure["probability_error"].mean())
     )
+    early = ClusterMixture.load_from_checkpoint(saver.paths[1], weights_only=True)
+    assert "probability_error" not in early.predict_step(data.columns)
+    assert not [name for name in early.parameter_rows()[0] if name.endswith("_bootstrap")]
 
 
 def test_it_is_refused_what_it_cannot_use(
@@ -211,6 +247,12 @@ def test_it_is_refused_what_it_cannot_use(
     data = field(tmp_path, features=["pmra", "pmdec", "x", "y", "parallax"])
     with pytest.raises(ValueError, match=r"needs data\.features that begin with"):
         make_trainer().fit(ClusterMixture(), data)
+    with pytest.raises(ValueError, match=r"trainer\.precision=bf16-true would round"):
+        make_trainer(precision="bf16-true").fit(ClusterMixture(), field(tmp_path))
+    lean = field_batch(tmp_path)
+    lean["covariance"] = lean["covariance"][:, 2:, 2:]
+    with pytest.raises(ValueError, match=r"'covariance' of shape \(5, 5\) .* have \(3, 3\)"):
+        ClusterMixture()._check_shapes({name: values.shape[1:] for name, values in lean.items()})
     with pytest.raises(ValueError, match="search_stars=0"):
         ClusterMixture(search_stars=0)
 
