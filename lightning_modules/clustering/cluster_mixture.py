@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_modules.base import Batch
+from lightning_modules.clustering.features import check_features
 from lightning_modules.clustering.mixture.bootstrap import refit
 from lightning_modules.clustering.mixture.coordinates import count_coordinates, parameters_at
 from lightning_modules.clustering.mixture.description import lines, rows
@@ -18,8 +19,6 @@ from lightning_modules.clustering.mixture.merging import cores
 from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
 from lightning_modules.clustering.mixture_passes import MixturePasses
-
-FEATURES = ["x", "y", "parallax", "pmra", "pmdec"]
 
 
 class ClusterMixture(MixturePasses):
@@ -100,12 +99,7 @@ class ClusterMixture(MixturePasses):
     def setup(self, stage: str) -> None:
         """Refuse data whose features are others than the five of astrometry."""
         super().setup(stage)
-        names = getattr(getattr(self.trainer, "datamodule", None), "features", FEATURES)
-        if list(names[:5]) != FEATURES:
-            raise ValueError(
-                f"{type(self).__name__} needs data.features that begin with {FEATURES}, "
-                f"not {list(names)}"
-            )
+        check_features(getattr(self.trainer, "datamodule", None), type(self).__name__)
 
     def on_fit_start(self) -> None:
         """Search for clusters, unless a checkpoint or `--init_from` brought them."""
