@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -59,6 +60,24 @@ class PassModule(BaseModule, ABC):
             sums: Of `accumulate` over the training split, float64, and `count`, its rows ().
         """
 
+    @torch.no_grad()
+    def fit_in_memory(self, batches: Callable[[], Iterable[Batch]], max_passes: int) -> None:
+        """Make passes without a Trainer of its own, as part of another model's fit.
+
+        Every process has to be given all batches, for none asks the others.
+
+        Args:
+            batches: Gives the batches of a training split anew for each pass.
+            max_passes: At most; the fit may end before.
+        """
+        for _ in range(max_passes):
+            with torch.autocast(self.device.type, enabled=False):
+                for batch in batches():
+                    self._add(self.accumulate(batch), self.counted(batch).sum())
+            self._end_pass()
+            if self.converged:
+                return
+
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the terms, means over the rows; in training keep the sums.
 
@@ -69,7 +88,7 @@ class PassModule(BaseModule, ABC):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             sums = self.accumulate(batch)
             if stage == "train":
-                self._add(sums, self.counted(batch))
+                self._add(*self._over_processes(sums, self.counted(batch)))
         return {name: sums[name] / len(batch["index"]) for name in self.terms}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -111,14 +130,23 @@ class PassModule(BaseModule, ABC):
             # A smaller tolerance typed now goes on.
             self.converged = saved["converged"] and self.tolerance >= saved["tolerance"]
 
-    def _add(self, sums: dict[str, Tensor], counted: Tensor) -> None:
-        """Add the sums of a batch over all processes to those of the pass.
+    def _over_processes(
+        self, sums: dict[str, Tensor], counted: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the sums of a batch and its rows over all processes.
 
         At once, not at the end of the pass: every process, and so every checkpoint, has them all.
         """
-        for name, value in {**sums, "count": counted.sum()}.items():
-            own = torch.where(counted.any(), value.double(), 0.0)
-            total = self.sum_over_processes(own)
+        total = {
+            name: self.sum_over_processes(torch.where(counted.any(), value.double(), 0.0))
+            for name, value in sums.items()
+        }
+        return total, self.sum_over_processes(counted.sum().double())
+
+    def _add(self, sums: dict[str, Tensor], count: Tensor) -> None:
+        """Add sums and number of rows to those of the pass."""
+        for name, value in {**sums, "count": count}.items():
+            total = value.double()
             self._sums[name] = self._sums[name].to(total) + total if name in self._sums else total
 
     @torch.no_grad()

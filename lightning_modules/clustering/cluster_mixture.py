@@ -143,7 +143,7 @@ class ClusterMixture(MixturePasses):
     def on_train_epoch_end(self) -> None:
         """After the last pass, fit anew to resampled stars, if asked, and log what was found."""
         super().on_train_epoch_end()
-        if not self.is_at_end:
+        if not self.converged and self.trainer.current_epoch + 1 != self.trainer.max_epochs:
             return
         if len(self.refits):
             found: Any = self._refit() if self.trainer.is_global_zero else None

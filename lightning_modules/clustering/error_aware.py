@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_modules.base import Batch
 from lightning_modules.clustering.cluster_mixture import ClusterMixture
 
-MAX_PASSES = 100
+MAX_PASSES = 200
 """Of the mixture's fit, as in its shipped configurations."""
 
 
@@ -42,14 +42,7 @@ def fit_mixture(mixture: ClusterMixture, batches: Callable[[], Iterable[Batch]])
         batches: Gives the training split anew for each pass, with all that the mixture needs.
     """
     mixture.on_fit_start()
-    for _ in range(MAX_PASSES):
-        sums: dict[str, Tensor] = {}
-        for batch in batches():
-            part = mixture.accumulate(batch) | {"count": torch.tensor(len(batch["index"]))}
-            sums = {name: value + sums.get(name, 0.0) for name, value in part.items()}
-        mixture.update(sums)
-        if mixture.converged:
-            break
+    mixture.fit_in_memory(batches, MAX_PASSES)
     mixture.on_train_end()
 
 

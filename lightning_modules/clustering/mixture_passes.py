@@ -1,7 +1,7 @@
 """The error-aware mixture's state, and its fit in passes over the training split."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,7 +32,9 @@ class MixturePasses(PassModule):
 
     A pass sums the scores of all stars and their outer products. From these sums, which do not grow
     with the number of stars, Fisher scoring moves all parameters at once; the gate, where there is
-    one, moves when those are nearly still. A checkpoint holds all that the next step depends on.
+    one, moves when those are nearly still. The buffers hold the best parameters so far; those that
+    the pass in progress tries are the ascent's. A checkpoint holds all that the next step depends
+    on.
 
     Args:
         max_clusters: Most components that are clusters.
@@ -42,6 +44,7 @@ class MixturePasses(PassModule):
         tolerance: The fit ends when the next step would raise the log likelihood by less.
     """
 
+    final_state_is_best: ClassVar[bool] = True
     num_clusters: Tensor
     curvature: Tensor
     occupied: Tensor
@@ -69,7 +72,7 @@ class MixturePasses(PassModule):
 
     @property
     def mixture(self) -> Parameters:
-        """The parameters of the components that are used.
+        """The best parameters so far, of the components that are used.
 
         Raises:
             ValueError: If nothing was fitted yet.
@@ -79,9 +82,10 @@ class MixturePasses(PassModule):
         return self._buffers_of_parameters().used(int(self.num_clusters))
 
     @property
-    def is_at_end(self) -> bool:
-        """Whether this pass is the last, after which the parameters are the best."""
-        return self.converged or self.trainer.current_epoch + 1 == self.trainer.max_epochs
+    def tried(self) -> Parameters:
+        """The parameters that the pass in progress tries: the ascent's next step, if any."""
+        theta, best = self.ascent.next, self.mixture
+        return best if theta is None else parameters_at(theta, best.num_clusters, self.num_field)
 
     @property
     def footprint(self) -> Footprint:
@@ -118,28 +122,28 @@ class MixturePasses(PassModule):
         return {name: ((), "photometry") for name in PHOTOMETRY if self.gate is not None}
 
     def accumulate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums of -log p and of the scores and their outer products over a batch.
+        """Return sums of -log p and of the scores and their outer products at the parameters tried.
 
         With a gate also the responsibilities, summed in cells of magnitude and colour.
         """
         stars = Stars.of_batch(batch["features"], batch["covariance"])
-        mixture, odds = self.mixture, self.odds(batch)
-        integrals = Integrals.of(mixture, self.footprint)
-        sums, share = scoring.information(mixture, integrals, stars, odds)
+        tried, odds = self.tried, self.odds(batch)
+        integrals = Integrals.of(tried, self.footprint)
+        sums, share = scoring.information(tried, integrals, stars, odds)
         found = {"loss": -sums.likelihood, **sums._asdict()}
         if self.gate is not None:
             photometry = photometry_of(batch)
-            found["totals"] = self.gate.totals(photometry, share, mixture.num_clusters)
+            found["totals"] = self.gate.totals(photometry, share, tried.num_clusters)
         return found
 
     def update(self, sums: dict[str, Tensor]) -> None:
-        """Take the next step of Fisher scoring, or of the gate, or end the fit at the best."""
-        tried = self.mixture
+        """Keep the best parameters; step by Fisher scoring, or the gate, or end the fit."""
+        tried = self.tried
         whole = scoring.Sums(*(sums[name] for name in scoring.Sums._fields))
         target = scoring.Target.of(tried, self.footprint, whole, self.log_prior)
-        theta, gain = self.ascent.step(coordinates(tried), target)
+        _, gain = self.ascent.step(coordinates(tried), target)
         best, at_best = self.ascent.best
-        self.curvature.zero_()[: len(theta), : len(theta)] = at_best.curvature
+        self.curvature.zero_()[: len(best), : len(best)] = at_best.curvature
         if self.gate is not None and gain < GATE_WAITS:
             gain += self._improve_gate(self.gate, sums["totals"], tried.weight)
         if gain < self.min_gain:
@@ -147,8 +151,7 @@ class MixturePasses(PassModule):
             self.run_record["stop_reason"] = (
                 f"the next step would gain {gain:.1e} in log likelihood, less than {self.min_gain}"
             )
-        end = best if self.is_at_end else theta
-        self._assign(parameters_at(end, tried.num_clusters, self.num_field))
+        self._assign(parameters_at(best, tried.num_clusters, self.num_field))
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the mean -log p of a batch in nats; in training keep the sums.
@@ -172,6 +175,11 @@ class MixturePasses(PassModule):
         stars = Stars.of_batch(batch["features"], batch["covariance"])
         mixture = self.mixture if parameters is None else parameters
         return log_terms(mixture, Integrals.of(mixture, self.footprint), stars, self.odds(batch))
+
+    def on_train_start(self) -> None:
+        """Move what a checkpoint brought of the ascent to where the stars will be."""
+        super().on_train_start()
+        self.ascent.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save also what the next step of the ascent depends on."""

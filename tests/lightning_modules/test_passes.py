@@ -64,6 +64,14 @@ def test_passes_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert float(metrics["val/loss"]) == pytest.approx(-expected.score(val), rel=1e-6)
 
 
+def test_a_fit_in_memory_makes_the_same_passes(tmp_path: Path) -> None:
+    run = fitted(tmp_path, max_epochs=5)
+    alone = Mixture()
+    alone.fit_in_memory(lambda: run.trainer.datamodule.batches("train"), 5)
+    for name, values in parameters(alone).items():
+        torch.testing.assert_close(values, getattr(run.module, name))
+
+
 def test_a_fit_resumes_bit_for_bit_wherever_it_stopped(tmp_path: Path) -> None:
     saver = Saver(tmp_path, *STOPS)
     reference = fitted(tmp_path, saver)

@@ -141,6 +141,7 @@ class Ascent:
 
     Attributes:
         theta: Best coordinates so far, (P,).
+        next: Coordinates to try next, (P,).
         target: Value and derivatives there.
         correction: To the information, (P, P).
         damping: Share of the curvature's diagonal that is added to it.
@@ -150,6 +151,7 @@ class Ascent:
 
     def __init__(self) -> None:
         self.theta: Tensor | None = None
+        self.next: Tensor | None = None
         self.target: Target | None = None
         self.correction: Tensor | None = None
         self.damping = TRUST
@@ -180,6 +182,17 @@ class Ascent:
         target = None if state["target"] is None else Target(**state["target"])
         vars(self).update({**state, "target": target})
 
+    def to(self, device: torch.device) -> None:
+        """Move all tensors to a device."""
+        if self.theta is None:
+            return
+        theta, target = self.best
+        assert self.next is not None
+        assert self.correction is not None
+        self.theta, self.next = theta.to(device), self.next.to(device)
+        self.target = Target(*(values.to(device) for values in target))
+        self.correction = self.correction.to(device)
+
     def step(self, theta: Tensor, target: Target) -> tuple[Tensor, float]:
         """Return the coordinates to try next and the gain in log likelihood expected there.
 
@@ -190,12 +203,13 @@ class Ascent:
         if self.theta is None or self.target is None:
             self.theta, self.target = theta, target
             self.correction = torch.zeros_like(target.curvature)
-        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # the last pass of a fit
+        elif torch.allclose(theta, self.theta, rtol=0.0, atol=1e-9):  # a step too small to judge
             self.target = target
         else:
             self._judge(theta, target)
         move, self.expected = self._move(self.target)
-        return self.theta + move, self.expected
+        self.next = self.theta + move
+        return self.next, self.expected
 
     def _judge(self, theta: Tensor, target: Target) -> None:
         """Keep a step or take it back; learn from it in either case."""

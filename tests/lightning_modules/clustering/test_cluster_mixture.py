@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from callbacks.run.checkpoints import BestCheckpoint
 from datamodules import StarCluster, SyntheticField
 from datamodules.clustering.datamodule import ClusteringDataModule
 from lightning_modules import ClusterMixture
@@ -27,7 +28,7 @@ STOPS = ("on_train_start", "on_train_batch_end", "on_validation_start", "on_trai
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A fit to the end."""
-    return fitted(tmp_path_factory.mktemp("fit"), max_epochs=150)
+    return fitted(tmp_path_factory.mktemp("fit"), BestCheckpoint(), max_epochs=150)
 
 
 def model_of(run: Run) -> ClusterMixture:
@@ -59,12 +60,31 @@ def test_members_are_told_from_the_field(run: Run) -> None:
 def test_the_passes_end_at_the_highest_likelihood(run: Run) -> None:
     losses = [value for (_, name), value in sorted(run.logged.items()) if name == "train/loss"]
     assert 2 < len(losses) < 150
-    data = run.trainer.datamodule
-    rows = data.rows["train"]
-    training = {name: values[rows] for name, values in data.columns.items()}
-    last = -float(model_of(run).log_terms(training).logsumexp(1).mean())
+    last = training_loss(run)
     assert last < losses[0]
     assert last == pytest.approx(min(losses), abs=1e-5)
+
+
+def training_loss(run: Run) -> float:
+    data = run.trainer.datamodule
+    training = {name: values[data.rows["train"]] for name, values in data.columns.items()}
+    return -float(model_of(run).log_terms(training).logsumexp(1).mean())
+
+
+def test_a_fit_cut_short_keeps_the_best_pass_not_the_step_to_try_next(tmp_path: Path) -> None:
+    cut = fitted(tmp_path, max_epochs=150, max_steps=2 * 3)
+    losses = [value for (_, name), value in sorted(cut.logged.items()) if name == "train/loss"]
+    assert len(losses) == 2
+    assert not model_of(cut).converged
+    assert training_loss(cut) == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_the_best_checkpoint_is_the_end_of_the_fit(run: Run) -> None:
+    assert isinstance(run.trainer.checkpoint_callback, BestCheckpoint)
+    saved = torch.load(run.trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert saved["astrolit"]["pass"]["converged"]
+    for name, value in run.module.state_dict().items():
+        assert torch.equal(saved["state_dict"][name], value), name
 
 
 def test_stars_without_motions_are_judged_by_their_place(run: Run) -> None:

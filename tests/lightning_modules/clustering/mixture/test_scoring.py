@@ -88,6 +88,19 @@ def test_a_step_that_makes_it_worse_is_taken_back() -> None:
     copy = scoring.Ascent()
     copy.restore(ascent.state())
     bad = theta + 0.2
+    assert copy.next is second
     assert torch.equal(
         copy.step(bad, target(bad, stars, sky))[0], ascent.step(bad, target(bad, stars, sky))[0]
     )
+
+
+def test_an_ascent_moves_to_another_device_whole() -> None:
+    stars, _ = draw(mixture(), 100)
+    theta, ascent = coordinates(mixture()), scoring.Ascent()
+    ascent.to(torch.device("meta"))  # nothing yet
+    ascent.step(theta, target(theta, stars, square()))
+    ascent.to(torch.device("meta"))
+    assert ascent.target is not None
+    values = [value for value in vars(ascent).values() if isinstance(value, torch.Tensor)]
+    assert len(values) == 3
+    assert {value.device.type for value in (*values, *ascent.target)} == {"meta"}
