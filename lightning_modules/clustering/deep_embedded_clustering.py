@@ -38,7 +38,9 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     likelihood, which holds each star's errors C_i. Column 0 is the background, the clusters follow
     in the order in which they were found, and the centres start at their mean latents. So Q says
     what the mixture says where that is sure: the deep part shows in T, in the latent, and in what
-    features that the mixture does not know add.
+    features that the mixture does not know add. T is trained towards the sharpened Q, so Q counts
+    the likelihood more than once and is surer than it may be: for calibrated probabilities of
+    astrometry alone use `ClusterMixture`.
 
     With `pretrain_epochs: 0` clustering starts at once, for instance from a `StellarAutoencoder`
     (`--init_from`); centres of a `DeepEmbeddedClustering` checkpoint already clustering are kept.
