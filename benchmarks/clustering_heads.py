@@ -4,9 +4,10 @@ Every case is `configs/clustering/idec.yaml` with the words of `CASES`, for each
 split and training. Printed are means and standard deviations over the seeds: the adjusted Rand
 index of the predictions on all and on the held-out stars, of the latent alone (`latent_ari`), the
 silhouette of the predicted columns in the latent, and, where column 0 is the background, the ARI of
-the mixture alone and the Brier scores of membership in any cluster. Labels are read for the scores
-alone. `hard` is a field of 6000 stars whose first cluster moves within the field, with magnitude
-and colour, which the mixture does not know, among the network's features. Run alone:
+the mixture alone and, of both, Brier score and calibration error (`ece`, in 15 bins of equal mass)
+of membership in any cluster. Labels are read for the scores alone. `hard` is a field of 6000 stars
+whose first cluster moves within the field, with magnitude and colour, which the mixture does not
+know, among the network's features. Run alone:
 `python benchmarks/clustering_heads.py [--seeds 0 1 2] [--cases error_aware student_t]`.
 """
 
@@ -23,6 +24,7 @@ from measure import quiet, record
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
 
+from callbacks.metrics.calibration import reliability_table
 from datamodules import ClusteringDataModule
 from lightning_modules import DeepEmbeddedClustering
 from lightning_modules.cli.app import make_cli
@@ -76,14 +78,24 @@ def scores(model: DeepEmbeddedClustering, data: ClusteringDataModule) -> dict[st
     if model.mixture is not None:
         share = model.mixture.predict_step(stars)["probability"]
         result["mixture_ari"] = adjusted_rand_score(label, share.argmax(1))
-        result["brier"] = brier(found["probability"], label)
-        result["mixture_brier"] = brier(share, label)
+        result |= membership_scores(found["probability"], label)
+        of_mixture = membership_scores(share, label)
+        result |= {f"mixture_{name}": value for name, value in of_mixture.items()}
     return result
 
 
-def brier(probability: Tensor, label: Tensor) -> float:
-    """Return the Brier score of membership in any cluster; column 0 is the background."""
-    return float((1.0 - probability[:, 0] - (label > 0).float()).square().mean())
+def membership_scores(probability: Tensor, label: Tensor) -> dict[str, float]:
+    """Return Brier score and calibration error of membership in any cluster.
+
+    Args:
+        probability: Shape (stars, columns); column 0 is the background.
+        label: 0 for the background, shape (stars,).
+    """
+    member, stated = label > 0, 1.0 - probability[:, 0].double()
+    return {
+        "brier": float((stated - member.double()).square().mean()),
+        "ece": reliability_table(member, stated).error,
+    }
 
 
 def run(case: str, seed: int) -> dict[str, float]:

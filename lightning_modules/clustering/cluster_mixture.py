@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_modules.base import Batch
+from lightning_modules.clustering.features import check_features
 from lightning_modules.clustering.mixture.bootstrap import refit
 from lightning_modules.clustering.mixture.coordinates import (
     count_coordinates,
@@ -22,8 +23,6 @@ from lightning_modules.clustering.mixture.merging import cores
 from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
 from lightning_modules.clustering.mixture_passes import MixturePasses
-
-FEATURES = ["x", "y", "parallax", "pmra", "pmdec"]
 
 
 class ClusterMixture(MixturePasses):
@@ -110,12 +109,7 @@ class ClusterMixture(MixturePasses):
                 f"{type(self).__name__} keeps its parameters in float64, which "
                 f"trainer.precision={self.trainer.precision} would round; set it to 32-true"
             )
-        names = getattr(getattr(self.trainer, "datamodule", None), "features", FEATURES)
-        if list(names[:5]) != FEATURES:
-            raise ValueError(
-                f"{type(self).__name__} needs data.features that begin with {FEATURES}, "
-                f"not {list(names)}"
-            )
+        check_features(getattr(self.trainer, "datamodule", None), type(self).__name__)
 
     def on_fit_start(self) -> None:
         """Search for clusters, unless a checkpoint or `--init_from` brought them."""

@@ -38,7 +38,9 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     likelihood, which holds each star's errors C_i. Column 0 is the background, the clusters follow
     in the order in which they were found, and the centres start at their mean latents. So Q says
     what the mixture says where that is sure: the deep part shows in T, in the latent, and in what
-    features that the mixture does not know add.
+    features that the mixture does not know add. T is trained towards the sharpened Q, so Q counts
+    the likelihood more than once and is surer than it may be: for calibrated probabilities of
+    astrometry alone use `ClusterMixture`.
 
     With `pretrain_epochs: 0` clustering starts at once, for instance from a `StellarAutoencoder`
     (`--init_from`); centres of a `DeepEmbeddedClustering` checkpoint already clustering are kept.
@@ -47,7 +49,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     pretraining `val/loss` is the reconstruction error; after it, the loss of the phase with P from
     the star's own Q and the soft cluster frequencies of the training split. Neither tells which
     epoch is best: the last one counts, and early stopping rests. `run_record["stop_reason"]` says
-    why training ended.
+    why training ended, `run_record["settled"]` when the clusters did.
 
     Reference: Xie, Girshick & Farhadi 2016 (arXiv:1511.06335); Guo et al. 2017 (IJCAI, 1753).
 
@@ -129,8 +131,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__(
-            num_clusters, head, alpha, balance, kmeans_seed, neighbours, num_features,
-            hidden_dims, latent_dim, batch_norm, dropout, corruption, variant, asinh,
+            num_features, hidden_dims, latent_dim, batch_norm, dropout, corruption, variant, asinh,
             gradient_checkpointing, physics, adaptive, lr, weight_decay, schedule, warmup_steps,
         )  # fmt: skip
         self.save_hyperparameters()
@@ -138,6 +139,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
             raise ValueError(
                 f"num_clusters={num_clusters} and update_interval={update_interval} must be >= 1"
             )
+        self.build_head(num_clusters, head, alpha, balance, kmeans_seed, neighbours)
         self.method, self.gamma = method, gamma
         self.pretrain_epochs, self.cluster_lr = pretrain_epochs, cluster_lr
         self.update_interval, self.tolerance = update_interval, tolerance
@@ -183,6 +185,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         super().on_train_start()
         if self.trainer.global_step == 0:
             self.targets = None
+            self.run_record.pop("settled", None)
             if self.progress.phase is not Phase.PRETRAINING:  # from a clustered checkpoint
                 self._enter(Phase.CLUSTERING, 0)
         elif self.targets is not None:
@@ -202,6 +205,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
             self.targets.check(batch["index"])
             if converged and not self.finetune_epochs:
                 self.trainer.should_stop = True
+                self.run_record["stop_reason"] = self.run_record["settled"]
             elif converged:
                 self._enter(Phase.FINETUNING, epoch + (batch_idx > 0))
         if self.finetune_epochs and 0 < last <= epoch + self.finetune_epochs:
@@ -213,6 +217,9 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         done = self.trainer.current_epoch + 1 - self.progress.since_epoch
         if self.progress.phase is Phase.FINETUNING and done >= self.finetune_epochs:
             self.trainer.should_stop = True
+            if settled := self.run_record.get("settled"):
+                reason = f"{settled}, then {done} epochs of fine-tuning"
+                self.run_record["stop_reason"] = reason
 
     def on_train_end(self) -> None:
         """Report why training ended."""
@@ -276,5 +283,5 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
         if change >= self.tolerance:
             return False
         reason = f"label change {change:.4f} < {self.tolerance:g} at step {step}"
-        self.run_record["stop_reason"] = reason
+        self.run_record["settled"] = reason
         return True

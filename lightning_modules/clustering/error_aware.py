@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_modules.base import Batch
@@ -43,6 +44,11 @@ def fit_mixture(mixture: ClusterMixture, batches: Callable[[], Iterable[Batch]])
     """
     mixture.on_fit_start()
     mixture.fit_in_memory(batches, MAX_PASSES)
+    if not mixture.converged:
+        rank_zero_warn(
+            f"the mixture of model.head=error_aware did not converge in {MAX_PASSES} passes and "
+            "stays at the best of them; fit a ClusterMixture alone to see why"
+        )
     mixture.on_train_end()
 
 
@@ -50,7 +56,8 @@ def weigh(own: Tensor, share: Tensor) -> Tensor:
     """Return q_ik ∝ r_ik t_ik, the mixture's responsibility times the latent's membership.
 
     With r_ik ∝ π_k S_k(x_i) N(u_i; m_k, η² C_i + Σ_k) this is the error-convolved likelihood times
-    the Student's-t kernel of the latent.
+    the Student's-t kernel of the latent. It is no posterior: t is trained towards the sharpened q,
+    which holds r already, so that the likelihood counts more than once and q is surer than r.
 
     Args:
         own: t, memberships by the latent alone, shape (batch, columns).

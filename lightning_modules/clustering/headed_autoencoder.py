@@ -1,6 +1,6 @@
 """An autoencoder with a head of memberships: what deep embedded clustering trains."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,22 +22,11 @@ Head = Literal["student_t", "error_aware"]
 
 
 class HeadedAutoencoder(StellarAutoencoder):
-    """Base of deep embedded clustering: memberships T in the latent, and Q, which are predicted.
-
-    Args:
-        num_clusters: Number of columns K.
-        head: `student_t`: Q is T; `error_aware`: Q is T times the likelihood of a mixture.
-        alpha: Degrees of freedom α of T.
-        balance: Divide P by the frequencies of the columns.
-        seed: Of the k-means starts, or of the mixture's or the graph's search.
-        neighbours: k of the `NeighbourGraph` that start and targets take; 0 leaves it out.
-        *others: The arguments of `StellarAutoencoder`.
-        **named: Likewise, by name.
-    """
+    """Base of deep embedded clustering: memberships T in the latent, and Q, which are predicted."""
 
     frequency: Tensor
 
-    def __init__(
+    def build_head(
         self,
         num_clusters: int,
         head: Head,
@@ -45,10 +34,17 @@ class HeadedAutoencoder(StellarAutoencoder):
         balance: bool,
         seed: int,
         neighbours: int,
-        *others: Any,
-        **named: Any,
     ) -> None:
-        super().__init__(*others, **named)
+        """Make the centres and what belongs to them; called by constructors.
+
+        Args:
+            num_clusters: Number of columns K.
+            head: `student_t`: Q is T; `error_aware`: Q is T times the likelihood of a mixture.
+            alpha: Degrees of freedom α of T.
+            balance: Divide P by the frequencies of the columns.
+            seed: Of the k-means starts, or of the mixture's or the graph's search.
+            neighbours: k of the `NeighbourGraph` that start and targets take; 0 leaves it out.
+        """
         self.num_clusters, self.alpha, self.balance = num_clusters, alpha, balance
         if neighbours < 0 or (neighbours and head == "error_aware"):
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import Batch
+from lightning_modules.clustering.features import check_features
 from lightning_modules.clustering.latent_module import LatentModule
 from lightning_modules.clustering.losses import (
     AdaptiveClusteringLoss,
@@ -15,7 +16,7 @@ from lightning_modules.clustering.losses import (
     weighted_sum,
 )
 from lightning_modules.clustering.network import AutoencoderNet, VariationalNet, soft_assignment
-from lightning_modules.clustering.physics_losses import NEEDS, TERMS, check_terms
+from lightning_modules.clustering.physics_losses import ASTROMETRIC, NEEDS, TERMS, check_terms
 from lightning_modules.losses.divergence import gaussian_kl
 from lightning_modules.nn.mlp import Variant
 from lightning_modules.nn.modes import evaluation
@@ -102,13 +103,15 @@ class StellarAutoencoder(LatentModule):
         return {**super().expected_shapes(), **shapes}
 
     def setup(self, stage: str) -> None:
-        """Refuse physical terms of what no star has, before training.
+        """Refuse physical terms of what no star has, or of features in another order.
 
         Raises:
-            ValueError: If a column that a term needs is all NaN.
+            ValueError: If a column that a term needs is elsewhere or, in training, all NaN.
         """
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
+        for term in (name for name in ASTROMETRIC if name in self.physics):
+            check_features(datamodule, f"model.physics with {term!r}")
         if stage != "fit" or datamodule is None:
             return
         for term in self.physics:
@@ -126,7 +129,7 @@ class StellarAutoencoder(LatentModule):
         x, good = self.scaled(batch)
         latent = self.embed(corrupted(x, self.corruption, stage))
         error = reconstruction_error(x, self.net.decode(latent), good).mean()
-        near = soft_assignment(latent, latent) if self.physics else latent
+        near = soft_assignment(latent, self.gather_rows(latent, batch)) if self.physics else latent
         return self.combined({"reconstruction": error}, {"reconstruction": 1.0}, near, batch)
 
     def combined(
@@ -134,14 +137,20 @@ class StellarAutoencoder(LatentModule):
     ) -> dict[str, Tensor]:
         """Return terms of the loss with the physical ones and their weighted sum, `loss`.
 
+        The physical terms judge the global batch, so that any number of processes finds the same.
+
         Args:
             terms: Name to a scalar.
             weights: Of the terms that are trained, by name.
             q: Memberships that the physical terms judge, shape (batch, columns).
             batch: As the datamodule documents it.
         """
-        with torch.autocast(q.device.type, enabled=False):
-            terms = terms | {name: TERMS[name](q, batch) for name in self.physics}
+        if self.physics:
+            keys = {"features", *(key for name in self.physics for key in NEEDS[name])}
+            stars = {key: self.gather_rows(batch[key], batch) for key in sorted(keys)}
+            q = self.gather_rows(q, batch)
+            with torch.autocast(q.device.type, enabled=False):
+                terms = terms | {name: TERMS[name](q, stars) for name in self.physics}
         total = weighted_sum if self.adaptive is None else self.adaptive
         return {"loss": total(weights | self.physics, terms), **terms}
 

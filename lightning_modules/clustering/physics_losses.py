@@ -139,6 +139,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Name of a term to the keys of the batch that it reads beside `features`."""
 
+ASTROMETRIC = ("spatial", "kinematic", "distance")
+"""Terms that read columns of `features` by their position."""
+
 
 def check_terms(weights: Mapping[str, float]) -> None:
     """Refuse a weight of no term, or one that is not positive.

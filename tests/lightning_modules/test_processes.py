@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.lightning_modules.two_processes import Coupled, global_batch, stepped
+from tests.lightning_modules.two_processes import Coupled, Judged, global_batch, stepped
 
 SIZES = {"even": 8, "uneven": 8, "repeated": 5}
 
@@ -19,7 +19,8 @@ def test_gathers_and_sums_have_the_gradient_of_one_process(
     model = Coupled()
     loss = model.step(global_batch(size), "train")["loss"]
     loss.backward()
-    torch.testing.assert_close(alone["gradient"], model.weight.grad)
+    assert model.weight.grad is not None
+    torch.testing.assert_close(alone["gradient"], model.weight.grad.flatten())
     assert alone["loss"] == pytest.approx(loss.item())
     for rank in two_processes:
         found = rank[case]
@@ -30,10 +31,17 @@ def test_gathers_and_sums_have_the_gradient_of_one_process(
         assert found["loss"] == pytest.approx(alone["loss"], rel=1e-6)
 
 
+def test_physical_terms_judge_the_global_batch(two_processes: list[dict[str, Any]]) -> None:
+    alone = stepped(list(range(8)), 8, Judged)
+    assert alone["gradient"].abs().max() > 1e-3
+    for rank in two_processes:
+        torch.testing.assert_close(rank["judged"], alone, rtol=1e-6, atol=1e-9)
+
+
 def test_a_repeated_row_is_in_no_gather() -> None:
     batch = {**global_batch(5), "loss_scale": torch.tensor(0.0)}
     model = Coupled()
     assert not model.counted(batch).any()
-    assert model.gather_rows(batch["features"], batch).shape == (0, 3)
+    assert model.gather_rows(batch["features"], batch).shape == (0, 5)
     batch["loss_scale"] = torch.tensor(0.4)
     assert torch.equal(model.gather_rows(batch["features"], batch), batch["features"])

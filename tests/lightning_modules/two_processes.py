@@ -3,14 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
 from lightning_modules.base import BaseModule, Batch
+from lightning_modules.clustering.module import StellarAutoencoder
 from tests.lightning_modules.mixture import BlobsData, Mixture
 from tests.reliability.processes import leave_process_group
 from tests.reliability.runs import Run, Saver, assert_same_from, fit
@@ -31,7 +33,7 @@ class Coupled(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        weight = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+        weight = torch.randn(5, 2, generator=generator, dtype=torch.float64)
         self.weight = nn.Parameter(weight)
         self.seen: dict[str, Tensor] = {}
 
@@ -55,22 +57,48 @@ class Coupled(BaseModule):
         return torch.optim.SGD(self.parameters(), lr=1.0)  # so that the step is the gradient
 
 
+class Judged(StellarAutoencoder):
+    """An autoencoder whose memberships in the global batch are judged by physical terms."""
+
+    seen: ClassVar[dict[str, Tensor]] = {}
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        physics = dict.fromkeys(("spatial", "kinematic", "distance", "locus"), 1.0)
+        super().__init__(
+            hidden_dims=[4], latent_dim=2, batch_norm=False, dropout=0.0, physics=physics
+        )
+        self.double()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
 def global_batch(num_rows: int) -> Batch:
     """Return the rows that are dealt."""
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(num_rows, 3, generator=generator, dtype=torch.float64)
-    return {"index": torch.arange(num_rows), "features": features, "target": features[:, 0].sin()}
+    features = torch.randn(num_rows, 5, generator=generator, dtype=torch.float64)
+    return {
+        "index": torch.arange(num_rows), "features": features, "target": features[:, 0].sin(),
+        "covariance": torch.diag_embed(0.1 + features.square()), "magnitude": features[:, 1],
+        "colour": features[:, 1] * features[:, 2],
+    }  # fmt: skip
 
 
-def stepped(rows: list[int], num_rows: int, **arguments: Any) -> dict[str, Any]:
+def stepped(
+    rows: list[int],
+    num_rows: int,
+    kind: type[Coupled] | type[Judged] = Coupled,
+    **arguments: Any,
+) -> dict[str, Any]:
     """Make one step on this process's rows; return loss, gradient and what was gathered."""
     batch = {name: values[rows] for name, values in global_batch(num_rows).items()}
     size = int(arguments.get("devices", 1))
     repeats = len(rows) == 1
     scale = 0.0 if repeats else len(rows) * size / num_rows
     batch["loss_scale"] = torch.tensor(scale)
-    module = Coupled()
-    before = module.weight.detach().clone()
+    module = kind()
+    before = parameters_to_vector(module.parameters()).detach().clone()
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=FOLDER,
@@ -78,7 +106,8 @@ def stepped(rows: list[int], num_rows: int, **arguments: Any) -> dict[str, Any]:
     )  # fmt: skip
     trainer.fit(module, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
     loss = float(trainer.callback_metrics["train/loss"])
-    return {"loss": loss, "gradient": before - module.weight.detach(), **module.seen}
+    after = parameters_to_vector(module.parameters()).detach()
+    return {"loss": loss, "gradient": before - after, **module.seen}
 
 
 def fitted(num_rows: int, batch_size: int, *callbacks: Any, **arguments: Any) -> Run:
@@ -108,6 +137,7 @@ def main() -> None:
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     found: dict[str, Any] = {name: stepped(parts[rank], 8, **DDP) for name, parts in DEALT.items()}
     found["repeated"] = stepped(REPEATED[rank], 5, **DDP)
+    found["judged"] = stepped(DEALT["uneven"][rank], 8, Judged, **DDP)
     found["fitted"] = [summary(fitted(*size, **DDP)) for size in SIZES]
     found["resumed"] = resumed()
     torch.save(found, FOLDER / f"rank{rank}.pt")

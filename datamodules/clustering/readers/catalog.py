@@ -39,7 +39,8 @@ class CatalogFile(ClusteringSource):
         extra_columns: Further numeric columns to keep, for quality cuts.
         missing: `drop` leaves out rows that lack a required value (and counts them); `error`
             refuses them; `keep` keeps stars of unknown parallax or proper motion (Gaia's
-            two-parameter solutions), with NaN, and refuses others.
+            two-parameter solutions), with NaN, and leaves out others like `drop`. The same holds
+            for rows whose correlations cannot be right.
     """
 
     path: str | list[str]

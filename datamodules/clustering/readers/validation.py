@@ -30,8 +30,9 @@ class Reading:
     Attributes:
         column_map: Canonical name to the name in the file, where they differ.
         units: Canonical name to unit, where the file states none or a wrong one.
-        missing: What to do with rows that lack a required value: `error` refuses them, `drop`
-            leaves them out, `keep` keeps those that lack no more than parallax or proper motions.
+        missing: What to do with rows that lack a required value or whose correlations are
+            improper: `error` refuses them, `drop` leaves them out, `keep` keeps those that lack no
+            more than parallax or proper motions and leaves out the rest.
         extra_columns: Further numeric columns of the file to keep under their own names.
         label_column: Column of labels or membership probabilities, None for none.
     """
@@ -146,7 +147,7 @@ def _without(
     number = int(wrong.sum())
     if number and wrong.all():
         raise ValueError(f"{text} in every row; nothing is left")
-    if number and reading.missing != "drop":
+    if number and reading.missing == "error":
         raise ValueError(
             f"{text} in {number} of {len(wrong)} rows; set data.source.missing: drop to leave "
             "these rows out"

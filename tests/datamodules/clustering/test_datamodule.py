@@ -354,6 +354,16 @@ def test_two_parameter_solutions_of_gaia_are_kept(shared_data: Path) -> None:
 def test_a_star_without_a_position_is_no_star(write: Write, tmp_path: Path) -> None:
     stars = Table(dict(SMALL.table(0).columns))
     stars["ra"][:3] = np.nan
-    source = CatalogFile(str(write(stars, tmp_path / "s.fits")), missing="keep")
+    for one, other in (("parallax", "pmra"), ("parallax", "pmdec"), ("pmra", "pmdec")):
+        stars[f"{one}_{other}_corr"][3:5] = -0.9  # no three can all oppose each other
+    path = str(write(stars, tmp_path / "s.fits"))
     with pytest.raises(ValueError, match="no value of ra in 3 of 600 rows"):
-        source.table()
+        CatalogFile(path).table()
+    kept = CatalogFile(path, missing="keep").table()
+    assert len(kept.columns["ra"]) == 595
+    reasons = "no value of ra", "correlations are not positive definite"
+    counted = {f"{path}: {text}": n for text, n in zip(reasons, (3, 2), strict=True)}
+    assert kept.attributes["dropped"] == counted
+    stars.remove_rows(slice(0, 3))
+    with pytest.raises(ValueError, match="not positive definite in 2 of 597 rows"):
+        CatalogFile(str(write(stars, tmp_path / "t.fits"))).table()

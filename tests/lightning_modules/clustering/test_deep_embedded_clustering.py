@@ -1,4 +1,6 @@
+import inspect
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -184,7 +186,18 @@ def test_settled_labels_begin_fine_tuning(make_data: MakeData, make_trainer: Mak
     steps = int(trainer.num_training_batches)
     assert model.progress.phase is Phase.FINETUNING
     assert 2 * steps <= watch.phases.count(2) < 3 * steps
-    assert model.run_record["stop_reason"].startswith("label change")
+    begun = model.progress.refreshed_step
+    reason = rf"label change 0\.0\d+ < 0\.5 at step {begun}, then 2 epochs of fine-tuning"
+    assert re.fullmatch(reason, model.run_record["stop_reason"])
+
+
+def test_fine_tuning_that_is_cut_short_is_not_told_as_settled(
+    make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    model = small(tolerance=0.5, finetune_epochs=10)
+    make_trainer(50, max_steps=20).fit(model, make_data())
+    assert model.progress.phase is Phase.FINETUNING
+    assert model.run_record["stop_reason"] == "max_steps: 20 steps"
 
 
 def test_balance_shifts_weight_to_the_rare_cluster() -> None:
@@ -355,6 +368,11 @@ def test_bare_loaders_are_refused_with_the_way_out(make_trainer: MakeTrainer) ->
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"fit\(module, datamodule="):
         make_trainer(1).fit(small(pretrain_epochs=0), loader)
+
+
+def test_hyper_parameters_are_the_arguments() -> None:
+    arguments = set(inspect.signature(DeepEmbeddedClustering).parameters)
+    assert set(DeepEmbeddedClustering().hparams) == arguments
 
 
 def test_bad_arguments_are_refused() -> None:

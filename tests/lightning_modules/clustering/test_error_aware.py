@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules import ClusteringDataModule, SyntheticField
 from lightning_modules import ClusterMixture, DeepEmbeddedClustering
+from lightning_modules.clustering import error_aware
 from lightning_modules.clustering.error_aware import weigh, weighted_centres
 from lightning_modules.clustering.network import target_distribution
 from lightning_modules.clustering.progress import Phase
@@ -73,15 +74,39 @@ def test_centres_are_means_weighted_by_the_responsibilities() -> None:
     torch.testing.assert_close(weighted_centres(latent, share), expected)
 
 
-def test_a_fit_of_the_mixture_alone_finds_no_better_one(fit: Fit) -> None:
-    assert fit.model.mixture is not None
+def gain_of_more_passes(found: DeepEmbeddedClustering, data: ClusteringDataModule) -> float:
+    """Return what a fit of the mixture alone gains in log likelihood from where it is."""
+    assert found.mixture is not None
     alone = ClusterMixture(max_clusters=1)
-    alone.load_state_dict(fit.model.mixture.state_dict())
-    (batch,) = fit.data.batches("train")
+    alone.load_state_dict(found.mixture.state_dict())
+    (batch,) = data.batches("train")
     before = alone.log_terms(batch).logsumexp(1).sum().item()
-    Trainer(max_epochs=10, **QUIET).fit(alone, fit.data)
-    gain = alone.log_terms(batch).logsumexp(1).sum().item() - before
-    assert gain < 0.3  # of some thousands; a fit ends when 0.1 is to be expected
+    Trainer(max_epochs=10, **QUIET).fit(alone, data)
+    return alone.log_terms(batch).logsumexp(1).sum().item() - before
+
+
+def test_a_fit_of_the_mixture_alone_finds_no_better_one(fit: Fit) -> None:
+    assert gain_of_more_passes(fit.model, fit.data) < 0.3  # of some thousands; 0.1 ends a fit
+
+
+def test_the_mixture_is_fitted_whole_when_clustering_begins_in_the_last_epoch(
+    tmp_path: Path, make_trainer: Callable[..., Trainer]
+) -> None:
+    data, late = field(tmp_path, 128), model()
+    assert late.mixture is not None
+    late.mixture.search_stars = 200  # of 560, so that the passes have something to do
+    make_trainer(3).fit(late, data)
+    assert late.mixture.converged
+    assert gain_of_more_passes(late, data) < 0.3
+
+
+def test_a_mixture_that_does_not_converge_is_told(
+    tmp_path: Path, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_aware, "MAX_PASSES", 1)
+    data = ClusteringDataModule(SyntheticField(150, []), cache_dir=str(tmp_path), batch_size=64)
+    with pytest.warns(UserWarning, match="did not converge in 1 passes"):
+        make_trainer(3).fit(model(), data)
 
 
 def test_the_background_is_column_0_and_members_are_found_without_labels(fit: Fit) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 from datamodules import ClusteringDataModule, SyntheticField
 from lightning_modules import DeepEmbeddedClustering, StellarAutoencoder
 from lightning_modules.clustering.physics_losses import (
+    ASTROMETRIC,
     NEEDS,
     TERMS,
     parallax_scatter,
@@ -174,6 +175,27 @@ def test_too_few_stars_say_nothing(name: str, count: int, stars: dict[str, Tenso
     assert value.item() == pytest.approx(1.0, abs=1e-5)
     assert q.grad is not None
     assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ASTROMETRIC)
+def test_features_in_another_order_are_refused(
+    name: str, tmp_path: Path, make_trainer: Callable[..., Trainer]
+) -> None:
+    turned = ["pmra", "pmdec", "parallax", "x", "y"]
+    data = ClusteringDataModule(SyntheticField(60, []), features=turned, cache_dir=str(tmp_path))
+    model = StellarAutoencoder(hidden_dims=[8], latent_dim=2, physics={name: 1.0})
+    with pytest.raises(ValueError, match=rf"'{name}' needs data\.features that begin with"):
+        make_trainer(1).fit(model, data)
+
+
+def test_the_terms_of_the_colours_do_not_mind_the_order(
+    tmp_path: Path, make_trainer: Callable[..., Trainer]
+) -> None:
+    turned = ["pmra", "pmdec", "parallax", "x", "y"]
+    data = ClusteringDataModule(SyntheticField(60, []), features=turned, cache_dir=str(tmp_path))
+    model = StellarAutoencoder(hidden_dims=[8], latent_dim=2, physics={"locus": 1.0})
+    make_trainer(1).fit(model, data)
+    assert 0 < float(model.last_terms["locus"]) < 1.1
 
 
 def test_a_term_of_what_no_star_has_is_refused(
