@@ -219,12 +219,7 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    if not has_field:
-        return align(table)
-    free = np.arange(clustering.num_columns) != clustering.field_column  # all, if that is None
-    alignment = np.zeros(clustering.num_columns, dtype=np.int64)
-    alignment[free] = align_by_f1(table[:, free], has_field=not free.all())
-    return alignment
+    return align_by_f1(table, clustering.field_column) if has_field else align(table)
 
 
 def membership(clustering: Clustering, alignment: Array) -> Array:

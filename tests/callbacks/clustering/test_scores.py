@@ -167,18 +167,29 @@ def test_a_cluster_cut_in_two_is_a_cluster_and_a_field_cut_in_two_is_none() -> N
     assert align_columns(halves, label, has_field=True).tolist() == [0, -1, 1]
 
 
-def test_alignment_maximises_the_f1_of_membership() -> None:
+@pytest.mark.parametrize("field", [None, 0, 2])
+def test_alignment_maximises_the_f1_of_membership(field: int | None) -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         table = rng.integers(0, 40, size=(3, 4)) * rng.integers(0, 2, size=(3, 4))
         label = np.repeat(np.arange(3).repeat(4), table.ravel())
-        columns = hard(np.repeat(np.tile(np.arange(4), 3), table.ravel()), 4)
+        assignment = np.repeat(np.tile(np.arange(4), 3), table.ravel())
         right, sizes = table[1:].sum(0), table.sum(0)
         subsets = [np.array(x, bool) for x in product([0, 1], repeat=4) if 0 < sum(x) < 4]
-        best = max(2 * right[x].sum() / max(right.sum() + sizes[x].sum(), 1) for x in subsets)
-        chosen = align_columns(columns, label, has_field=True) > 0
+        allowed = [x for x in subsets if field is None or not x[field]]
+        best = max(2 * right[x].sum() / max(right.sum() + sizes[x].sum(), 1) for x in allowed)
+        alignment = align_columns(Clustering(assignment, None, 4, field), label, has_field=True)
+        chosen = alignment > 0
         found = 2 * right[chosen].sum() / max(right.sum() + sizes[chosen].sum(), 1)
         assert found == pytest.approx(best)
+        assert field is None or alignment[field] == 0
+
+
+def test_members_in_the_noise_count_when_columns_are_chosen() -> None:
+    label = np.repeat([1, 1, 1, 0], [60, 30, 10, 15])
+    noise = Clustering(np.repeat([0, 1, 2, 2], [60, 30, 10, 15]), None, 3, field_column=0)
+    alignment = align_columns(noise, label, has_field=True)
+    assert alignment.tolist() == [0, 1, 2]  # F1 0.516; without the third column 0.462
 
 
 def test_selection_at_one_half() -> None:
