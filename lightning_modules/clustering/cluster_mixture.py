@@ -13,7 +13,7 @@ from lightning_modules.clustering.mixture.coordinates import count_coordinates, 
 from lightning_modules.clustering.mixture.description import lines, rows
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
 from lightning_modules.clustering.mixture.gate import PHOTOMETRY, Photometry
-from lightning_modules.clustering.mixture.likelihood import Parameters
+from lightning_modules.clustering.mixture.likelihood import Parameters, intrinsic_covariance
 from lightning_modules.clustering.mixture.merging import cores
 from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
@@ -190,6 +190,19 @@ class ClusterMixture(MixturePasses):
 
         curvature = self.curvature[:size, :size]
         return rows(mixture, curvature, cores(mixture), share, self.refits[:, :size])
+
+    @torch.no_grad()
+    def intrinsic_covariance(self, cluster: int, position: Tensor) -> Tensor:
+        """Return the scatter of a cluster's true parallaxes and motions at places, (n, 3, 3).
+
+        Σ_k(r), dispersion and depth, in products of mas and mas/yr; no measurement errors.
+
+        Args:
+            cluster: Its column of `probability`.
+            position: x, y [deg], (n, 2).
+        """
+        own = cores(self.mixture).unique()
+        return intrinsic_covariance(self.mixture, position.double())[:, own[cluster - 1]]
 
     def _refit(self) -> Tensor:
         """Return the coordinates of fits to resampled training stars, (num_bootstrap, P)."""
