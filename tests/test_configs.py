@@ -190,3 +190,34 @@ def test_fit_validate_test_predict(name: str, request: pytest.FixtureRequest) ->
     assert {name: saved["hyper_parameters"][name] for name in sizes} == sizes
     assert type(loaded).__name__ == kind
     assert all(torch.equal(loaded.state_dict()[name], x) for name, x in saved["state_dict"].items())
+
+
+def test_idec_stands_beside_the_mixture_of_compare(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The three commands of docs/clustering.md, first as they are, then with few stars."""
+    monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
+    text = (HERE.parent / "docs" / "clustering.md").read_text()
+    lines = [line.split("#")[0].split() for line in text.splitlines() if "compare.yaml" in line]
+    commands = [line[1:] for line in lines if line[:1] == ["astrolit"]]
+    assert [command[0] for command in commands] == ["fit", "fit", "test"]
+    sources = []
+    for command in commands[:2]:
+        with pytest.raises(SystemExit, match="0"):
+            main([*command, "--print_config"])
+        sources.append(yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["source"])
+    assert sources[0] == sources[1]
+    assert [cluster["num_stars"] for cluster in sources[0]["init_args"]["clusters"]] == [
+        2000,
+        800,
+        400,
+    ]
+    sizes = HERE / "configs" / "clustering"
+    for command in commands:
+        deep = "clustering/idec.yaml" in command
+        tiny = ["-c", str(sizes / ("tiny_vade.yaml" if deep else "tiny_mixture.yaml"))]
+        columns = ["--model.num_clusters", "2"] if deep else []
+        main([*command, *tiny, "-c", str(sizes / "few_stars.yaml"), *columns])
+    report = json.loads(Path("runs/clustering/compare/version_0/report.json").read_text())
+    assert report["num_objects"] == 300
+    assert -1 < report["baseline/idec/ari/split=held_out"] <= 1

@@ -14,6 +14,7 @@ from callbacks.report.gather import Rows
 
 Array = NDArray[Any]
 ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
+PHOTOMETRY = ("magnitude", "colour")
 
 
 @runtime_checkable
@@ -29,6 +30,20 @@ class FieldModule(Protocol):
 
     field_column: int | None
     """That column of `probability`; None if the columns have no names."""
+
+
+@runtime_checkable
+class ShapedModule(Protocol):
+    """A module that says what it needs of a batch."""
+
+    def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return the shape of each key that it needs, and the option that sets it."""
+
+
+def sees_photometry(module: object) -> bool:
+    """Return whether a module needs magnitude and colour beside the features."""
+    needed = module.expected_shapes() if isinstance(module, ShapedModule) else {}
+    return needed.keys() >= set(PHOTOMETRY)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class StarSample:
         """
         rows, label = run.rows, run.rows.get("label")
         features = rows["features"].astype(np.float64).reshape(len(rows["features"]), -1)
-        names = run.datamodule.features if isinstance(run.datamodule, StarData) else ASTROMETRY
+        names = feature_names(run)
         labelled = label is not None and bool((label >= 0).any())
         stars = "parallax_error" in rows
         return cls(
@@ -79,6 +94,25 @@ class StarSample:
             rows.get("colour"),
             rows.get("motion_covariance"),
         )
+
+    def with_photometry(self, run: TestRun) -> Array | None:
+        """Return `scaled` beside magnitude and colour, scaled robustly, absent as 0, (n, F + 2).
+
+        None if no star has a magnitude or none a colour, or if `features` hold them.
+
+        Args:
+            run: Its training split gives the scale.
+        """
+        if (
+            self.magnitude is None
+            or self.colour is None
+            or set(PHOTOMETRY) & set(feature_names(run))
+        ):
+            return None
+        photometry = np.stack([self.magnitude, self.colour], 1).astype(np.float64)
+        if not np.isfinite(photometry[reference_rows(run)]).any(0).all():
+            return None
+        return np.concatenate([self.scaled, robust_scaled(photometry, run)], 1)
 
     @property
     def has_field(self) -> bool:
@@ -92,6 +126,11 @@ class StarSample:
             return None
         field = {0} if self.has_field else set()
         return max(2, len(set(self.label[self.label >= 0].tolist()) | field))
+
+
+def feature_names(run: TestRun) -> Sequence[str]:
+    """Return what the columns of `features` are; those of `ASTROMETRY` unless the data say so."""
+    return run.datamodule.features if isinstance(run.datamodule, StarData) else ASTROMETRY
 
 
 def pick_astrometry(features: Array, names: Sequence[str]) -> Array:
@@ -114,9 +153,24 @@ def scale_features(features: Array, run: TestRun) -> Array:
     if {"location", "scale"} <= statistics.keys():
         location, scale = (statistics[key].numpy().ravel() for key in ("location", "scale"))
         return np.nan_to_num((features - location) / scale)
+    return robust_scaled(features, run)
+
+
+def reference_rows(run: TestRun) -> Array:
+    """Return which rows give a scale, bool, shape (n,): the training split, or all without one."""
     training = run.split("train")
-    reference = features[training] if training.any() else features
-    return np.nan_to_num(RobustScaler(unit_variance=True).fit(reference).transform(features))
+    return training if training.any() else np.ones_like(training)
+
+
+def robust_scaled(values: Array, run: TestRun) -> Array:
+    """Return values less their median over the interquartile range, absent as 0, shape (n, F).
+
+    Args:
+        values: Shape (n, F).
+        run: With the splits, see `reference_rows`.
+    """
+    scaler = RobustScaler(unit_variance=True).fit(values[reference_rows(run)])
+    return np.nan_to_num(scaler.transform(values))
 
 
 @dataclass(frozen=True)
@@ -219,12 +273,7 @@ def align_columns(clustering: Clustering, label: Array, has_field: bool) -> Arra
     """
     classes = max(2, int(label.max(initial=0)) + 1)
     table = contingency(label, clustering.assignment, classes, clustering.num_columns)
-    if not has_field:
-        return align(table)
-    free = np.arange(clustering.num_columns) != clustering.field_column  # all, if that is None
-    alignment = np.zeros(clustering.num_columns, dtype=np.int64)
-    alignment[free] = align_by_f1(table[:, free], has_field=not free.all())
-    return alignment
+    return align_by_f1(table, clustering.field_column) if has_field else align(table)
 
 
 def membership(clustering: Clustering, alignment: Array) -> Array:

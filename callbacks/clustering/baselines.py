@@ -3,7 +3,7 @@
 Each sees `scaled` of the rows: features robust-scaled, shape (n, F). Methods of distances see them
 clipped at 5, since otherwise a few stars of far outlying proper motion decide (HDBSCAN then finds
 no cluster in many globulars, and k-means one of a dozen outliers); the mixture has components for
-outliers and sees them whole.
+outliers and sees them whole, and once more beside magnitude and colour (`gmm_photometry`).
 """
 
 import warnings
@@ -65,24 +65,27 @@ class GaussianMixtureBaseline:
     Args:
         num_clusters: K.
         seed: Fixes the starts.
+        key: Of the rows, what is clustered, shape (n, F).
+        name: In the report.
     """
 
-    name: ClassVar[str] = "gmm"
     num_clusters: int
     seed: int
+    key: str = "scaled"
+    name: str = "gmm"
 
     def fit(self, rows: Rows) -> Self:
         """Fit by EM."""
-        count = min(self.num_clusters, len(rows["scaled"]))
+        count = min(self.num_clusters, len(rows[self.key]))
         model = GaussianMixture(count, n_init=5, reg_covar=1e-5, random_state=self.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.model = model.fit(rows["scaled"])
+            self.model = model.fit(rows[self.key])
         return self
 
     def predict(self, rows: Rows) -> Clustering:
         """Return the responsibilities."""
-        probability = self.model.predict_proba(rows["scaled"])
+        probability = self.model.predict_proba(rows[self.key])
         return Clustering(probability.argmax(1), probability, probability.shape[1])
 
 

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import FieldModule, StarData
-from callbacks.clustering.figures.assemble import error_scale
+from callbacks.clustering.alignment import ASTROMETRY, FieldModule, feature_names
+from callbacks.clustering.parameters import error_scale, fitted_cluster
 from callbacks.clustering.structure import Cluster, Footprint
 from callbacks.report.base import TestRun
 from callbacks.report.gather import Rows
 from callbacks.report.scope import NUM_BINS
 
 Array = NDArray[Any]
+INPUTS = ("index", "features", "covariance", "magnitude", "colour")
+"""Of the batch, what an injected star takes from a real one."""
 
 
 def add_injection(run: TestRun, parameters: Sequence[dict[str, float]], count: int) -> None:
@@ -68,23 +70,18 @@ def inject(run: TestRun, row: dict[str, float], donors: Array, rng: np.random.Ge
         rng: Of the draws.
     """
     rows = {name: run.rows[name][donors].copy() for name in INPUTS if name in run.rows}
-    names = run.datamodule.features if isinstance(run.datamodule, StarData) else ASTROMETRY
-    columns = {name: list(names).index(name) for name in ASTROMETRY}
-    sky = Footprint.of_stars(run.rows["features"][:, [columns["x"], columns["y"]]])
-    cluster = Cluster.of_parameters(row, np.zeros(0))
+    columns = [list(feature_names(run)).index(name) for name in ASTROMETRY]
+    sky = Footprint.of_stars(run.rows["features"][:, columns[:2]])
+    cluster = fitted_cluster(run.module, row, np.zeros(0))
+    assert cluster.scatter is not None
     place = draw_places(cluster, sky, len(donors), rng)
-    sigma = cluster.dispersion_at(cluster.radii(place))
-    total = rows["covariance"][:, 2:, 2:].astype(np.float64) * error_scale(run.module) ** 2
-    total[:, [1, 2], [1, 2]] += sigma[:, None] ** 2
+    errors = rows["covariance"][:, 2:, 2:].astype(np.float64) * error_scale(run.module) ** 2
+    total = errors + cluster.scatter(place)
     mean = np.array([row["parallax"], row["pmra"], row["pmdec"]])
     noise = np.linalg.cholesky(total) @ rng.standard_normal((len(donors), 3, 1))
     values = np.column_stack([place, mean + noise[..., 0]])
-    rows["features"][:, [columns[name] for name in ASTROMETRY]] = values
+    rows["features"][:, columns] = values
     return rows
-
-
-ASTROMETRY = ("x", "y", "parallax", "pmra", "pmdec")
-INPUTS = ("index", "features", "covariance", "magnitude", "colour")
 
 
 def draw_places(cluster: Cluster, sky: Footprint, count: int, rng: np.random.Generator) -> Array:

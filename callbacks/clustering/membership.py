@@ -21,7 +21,9 @@ PLAIN = {
     "latent": ("Latent axis", ""),
 }
 """Keys of the predictions that become columns as they are, to description and UCD1+."""
-KEYS = ("assignment", "probability", "probability_std", *PLAIN)
+SPREADS = {"std": "over models", "error": "over refits to resampled stars"}
+"""Ending of the predictions' deviations of probabilities, `probability_<ending>`, to their kind."""
+KEYS = ("assignment", "probability", *(f"probability_{ending}" for ending in SPREADS), *PLAIN)
 """Keys of the predictions that become columns."""
 
 UCDS = {
@@ -47,6 +49,7 @@ class MembershipTable(PredictionWriter):
       number of the column, for none of their columns is known to be the field;
     * `probability_0`...: the probability of each cluster, 0 the field; they sum to 1;
     * `tail`: the part of the membership that is due to astrometric tails, if there is any;
+    * `probability_0_error`... of a mixture with refits (`num_bootstrap`);
     * `probability_0_std`..., `aleatoric` and `epistemic`, of an `Ensemble`;
     * `reconstruction_error` and, if asked for, `latent_0`..., of models that have them.
 
@@ -112,11 +115,7 @@ class MembershipTable(PredictionWriter):
 
     def _clusters(self, rows: Mapping[str, np.ndarray]) -> Iterator[Column]:
         """Yield the membership, the cluster and the probability of each, the field as number 0."""
-        soft, cluster, std = (
-            rows.get("probability"),
-            rows["assignment"],
-            rows.get("probability_std"),
-        )
+        soft, cluster = rows.get("probability"), rows["assignment"]
         text = "Column of the model, none of which is known to be the field"
         if self.field_column is not None:
             text = "Most likely cluster, 0 for the field"
@@ -124,7 +123,6 @@ class MembershipTable(PredictionWriter):
             cluster[rows["assignment"] == self.field_column] = 0
         if self.field_column is not None and soft is not None:
             soft = field_first(soft, self.field_column)
-            std = None if std is None else field_first(std, self.field_column)
             what = "Probability to belong to any cluster"
             yield described(1.0 - soft[:, 0], "membership", what, "stat.probability")
         yield described(cluster, "cluster", text, "meta.code.class")
@@ -133,9 +131,16 @@ class MembershipTable(PredictionWriter):
             about = f": {self.clusters[k]}" if k in self.clusters else ""
             text = f"Probability of {what}{about}"
             yield described(values, f"probability_{k}", text, "stat.probability")
-        for k, values in enumerate([] if std is None else std.T):
-            text = f"Standard deviation of probability_{k} over models"
-            yield described(values, f"probability_{k}_std", text, "stat.stdev")
+        for ending, kind in SPREADS.items():
+            if (found := rows.get(f"probability_{ending}")) is not None:
+                yield from self._deviations(found, ending, kind)
+
+    def _deviations(self, spread: np.ndarray, ending: str, kind: str) -> Iterator[Column]:
+        """Yield the deviations of the probabilities, (n, K), the field as number 0."""
+        ordered = spread if self.field_column is None else field_first(spread, self.field_column)
+        for k, values in enumerate(ordered.T):
+            text = f"Standard deviation of probability_{k} {kind}"
+            yield described(values, f"probability_{k}_{ending}", text, "stat.stdev")
 
 
 def field_first(values: np.ndarray, field: int) -> np.ndarray:

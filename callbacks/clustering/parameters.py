@@ -1,12 +1,14 @@
 """What a module says its clusters are: centre, shape, motion, dispersion, with errors."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from astropy.table import Table
+from torch import Tensor
 
+from callbacks.clustering.structure import Array, Cluster
 from callbacks.report.base import TestRun
 from callbacks.report.table import Provenance
 from lightning_modules.physics.frames import inverse_tangent_plane
@@ -51,6 +53,9 @@ class ParametricModule(Protocol):
     def parameter_rows(self) -> list[dict[str, float]]:
         """Return one dict a cluster: `cluster` (its column), `<name>` and `<name>_error`."""
 
+    def intrinsic_covariance(self, cluster: int, position: Tensor) -> Tensor:
+        """Return the scatter of a cluster's true parallaxes and motions at places, (n, 3, 3)."""
+
 
 def parameters_of(module: object) -> list[dict[str, float]]:
     """Return the parameters of a module's clusters, nothing if it has none.
@@ -59,6 +64,28 @@ def parameters_of(module: object) -> list[dict[str, float]]:
     """
     with torch.inference_mode(False):
         return module.parameter_rows() if isinstance(module, ParametricModule) else []
+
+
+def error_scale(module: object) -> float:
+    """Return the factor on all formal errors that a model has learnt (`error_scale`), else 1."""
+    return float(getattr(module, "error_scale", 1.0))
+
+
+def fitted_cluster(module: Any, row: dict[str, float], probability: Array) -> Cluster:
+    """Return a cluster that a module has fitted.
+
+    Args:
+        module: A `ParametricModule`.
+        row: Of its `parameter_rows`.
+        probability: Membership of each star in it, shape (n,).
+    """
+
+    def scatter(position: Array) -> Array:
+        places = torch.from_numpy(position.astype(np.float64)).to(module.device)
+        found: Array = module.intrinsic_covariance(int(row["cluster"]), places).cpu().numpy()
+        return found
+
+    return Cluster.of_parameters(row, probability, scatter)
 
 
 def add_parameters(run: TestRun) -> list[dict[str, float]]:

@@ -14,6 +14,7 @@ from callbacks.clustering.alignment import (
     Subset,
     answer_of,
     make_subsets,
+    sees_photometry,
 )
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
@@ -28,6 +29,9 @@ from callbacks.clustering.parameters import add_parameters
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
 
+PHOTOMETRIC = "scaled_photometry"
+"""Of the rows: scaled features with magnitude and colour."""
+
 
 class ClusteringReport(ReportCallback):
     """Writes `report.json`, `report.csv` and `figures/*.png` at the end of `test`.
@@ -37,7 +41,8 @@ class ClusteringReport(ReportCallback):
     subjects `model` (the module's own assignment and probability), `model_latent_kmeans` (k-means
     with 20 starts on its latent space, the only clustering of a plain autoencoder) and
     `baseline/kmeans`, `baseline/gmm`, `baseline/hdbscan` on the robust-scaled features, without
-    the network's asinh, and `baseline/<name>` for each other trained run (`--beside.<name>`). For
+    the network's asinh, `baseline/gmm_photometry` on these and magnitude and colour, where the data
+    have them, and `baseline/<name>` for each other trained run (`--beside.<name>`). For
     `split=held_out` k-means and the baselines are fitted on the training split and applied to the
     test split (HDBSCAN by the nearest training neighbour). K-means and the mixture get the number
     of true classes (with the field), or the model's K without labels.
@@ -106,6 +111,8 @@ class ClusteringReport(ReportCallback):
         sample, subsets = StarSample.of_run(run), make_subsets(run)
         run.report.covers(",".join(subset.split for subset in subsets), len(run.rows["index"]))
         run.rows["scaled"] = sample.scaled  # what the baselines see
+        if (photometric := sample.with_photometry(run)) is not None:
+            run.rows[PHOTOMETRIC] = photometric
         answers: dict[str, list[Clustering]] = {}
         for subset in subsets:
             found = answers.setdefault(subset.split, [])
@@ -133,11 +140,13 @@ class ClusteringReport(ReportCallback):
         if "latent" in rows:
             kmeans = KMeansBaseline(count, self.seed, key="latent", clip=np.inf)
             yield "model_latent_kmeans", run.fit(kmeans, subset.fitted).predict(rows)
+        mixtures = [GaussianMixtureBaseline(count, self.seed)]
+        if PHOTOMETRIC in rows:
+            mixtures.append(
+                GaussianMixtureBaseline(count, self.seed, PHOTOMETRIC, "gmm_photometry")
+            )
         yield from run.baselines(
-            KMeansBaseline(count, self.seed),
-            GaussianMixtureBaseline(count, self.seed),
-            HDBSCANBaseline(),
-            fitted=subset.fitted,
+            KMeansBaseline(count, self.seed), *mixtures, HDBSCANBaseline(), fitted=subset.fitted
         )
         for name, found in run.beside.items():
             if "assignment" in found:
@@ -154,6 +163,11 @@ class ClusteringReport(ReportCallback):
                 f"columns are aligned with classes by {rule} on "
                 "all labels for split=all and on training and validation labels for "
                 "split=held_out; labels train nothing"
+            )
+        if PHOTOMETRIC in run.rows and sees_photometry(run.module):
+            note(
+                "the model also sees magnitude and colour (G and BP-RP); of the baselines "
+                "gmm_photometry alone does"
             )
         if len(subsets) == 1:
             note("the batches have no test split: split=held_out is left out")

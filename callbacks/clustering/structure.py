@@ -1,5 +1,6 @@
 """The inner structure of clusters, from memberships: profile, dispersion, rotation (numpy)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 Array = NDArray[Any]
+Scatter = Callable[[Array], Array]
+"""Places x, y [deg], (n, 2), to the covariance of true parallax and proper motion, (n, 3, 3)."""
 MIN_STARS = 25
 """Members that a bin of the kinematics holds at least."""
 GRID = 160
@@ -28,6 +31,7 @@ class Cluster:
         nu: Slope of the fitted profile, 2 for Plummer's; None if nothing was fitted.
         ellipticity: 1 - b/a.
         position_angle: Of the long axis, degrees from north to east.
+        scatter: Of a model that knows it: by dispersion and depth, without measurement errors.
     """
 
     column: int
@@ -39,19 +43,24 @@ class Cluster:
     nu: float | None = None
     ellipticity: float = 0.0
     position_angle: float = 0.0
+    scatter: Scatter | None = None
 
     @classmethod
-    def of_parameters(cls, row: dict[str, float], probability: Array) -> "Cluster":
+    def of_parameters(
+        cls, row: dict[str, float], probability: Array, scatter: Scatter
+    ) -> "Cluster":
         """Return a cluster that a model has fitted.
 
         Args:
             row: Of `ParametricModule.parameter_rows`.
             probability: Membership of each star in it, shape (n,).
+            scatter: Of its true parallaxes and motions.
         """
         names = ("radius", "dispersion", "nu", "ellipticity", "position_angle")
         place, motion = np.array([row["x"], row["y"]]), np.array([row["pmra"], row["pmdec"]])
         known = {name: row[name] for name in names}
-        return cls(int(row["cluster"]), probability, place, mean=motion, **known)
+        column = int(row["cluster"])
+        return cls(column, probability, place, mean=motion, scatter=scatter, **known)
 
     @classmethod
     def of_members(
@@ -120,9 +129,20 @@ class Cluster:
         falling = (1.0 + (radius / self.radius) ** 2) ** (-0.5 * self.nu - 1.0)
         return 0.5 * self.nu / np.pi / self.radius**2 * falling
 
+    def motion_scatter(self, position: Array) -> Array:
+        """Return the covariance of true proper motions at places, entries xx, xy, yy, (n, 3).
+
+        Args:
+            position: x, y [deg], shape (n, 2).
+        """
+        if self.scatter is None:
+            return self.dispersion**2 * np.tile([1.0, 0.0, 1.0], (len(position), 1))
+        return self.scatter(position)[:, [1, 1, 2], [1, 2, 2]]
+
     def dispersion_at(self, radius: Array) -> Array:
-        """Return the fitted dispersion σ (1 + R²/a²)^(-1/4) [mas/yr] at radii in degrees."""
-        return self.dispersion * (1.0 + (radius / self.radius) ** 2) ** -0.25
+        """Return the rms of true proper motions on an axis [mas/yr] at radii in degrees, (r,)."""
+        variance = self.motion_scatter(self.places(radius, np.zeros(len(radius))))
+        return np.asarray(variance[:, [0, 2]].mean(1) ** 0.5)
 
 
 @dataclass(frozen=True)

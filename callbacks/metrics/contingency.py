@@ -83,49 +83,52 @@ def align(table: Table | Scores) -> NDArray[np.int64]:
     return alignment
 
 
-def align_by_f1(table: Table, has_field: bool = False) -> NDArray[np.int64]:
+def align_by_f1(table: Table, field_column: int | None = None) -> NDArray[np.int64]:
     """Return the class of each cluster where class 0 is a field, by the F1 of membership.
 
     Members are the objects of all other classes. Clusters count as members so that the F1 of
-    member or not is largest; a cluster of which more than half are members always does. Each class
-    takes one of these by its own F1, and those left over are classes that do not occur (C, C + 1,
-    ...), for their objects are members, if of no known class. Of the other clusters that with
-    most of the field is class 0.
+    member or not is largest; a cluster of which more than half are members always does, unless it
+    is the field by construction. Each class takes one of these by its own F1, and those left over
+    are classes that do not occur (C, C + 1, ...), for their objects are members, if of no known
+    class. Of the other clusters that with most of the field is class 0.
 
     Args:
         table: Counts, shape (C, K); the first row is the field.
-        has_field: Whether the field has a cluster that is not in the table; else it takes one.
+        field_column: The cluster that is class 0 whatever it holds; None if there is none, so that
+            at least one of the others is.
 
     Returns:
-        Classes, shape (K,); -1 for the further clusters of the field.
+        Classes, shape (K,): -1 for the further clusters of the field.
     """
     sizes, own = table.sum(0), table.sum(1)
-    chosen = _members_by_f1(table[1:].sum(0), sizes, len(sizes) - (not has_field))
+    free = np.arange(len(sizes)) != field_column  # all, if that is None
+    chosen = _members_by_f1(np.where(free, table[1:].sum(0), 0), sizes, own[1:].sum())
     score = 2 * table / np.maximum(sizes + own[:, None], 1)
-    alignment = np.full(len(sizes), -1, dtype=np.int64)
+    alignment = np.where(free, -1, 0)
     named = align(score[1:, chosen])
     left_over = (named < 0) | (score[1:, chosen][named, np.arange(len(named))] == 0)
     named[left_over] = len(own) - 1 + np.arange(left_over.sum())
     alignment[chosen] = named + 1
-    if not chosen.all():
-        alignment[np.argmax(np.where(chosen, -1, table[0]))] = 0
+    others = free & ~chosen
+    if others.any():
+        alignment[np.argmax(np.where(others, table[0], -1))] = 0
     return alignment
 
 
-def _members_by_f1(right: Table, sizes: Table, most: int) -> NDArray[np.bool_]:
-    """Return which clusters maximise 2 Σ right / (Σ all right + Σ sizes), shape (K,) (Dinkelbach).
+def _members_by_f1(right: Table, sizes: Table, members: int) -> NDArray[np.bool_]:
+    """Return which clusters, not all, maximise 2 Σ right / (members + Σ sizes) (Dinkelbach), (K,).
 
     Args:
-        right: Members in each cluster, shape (K,).
+        right: Members in each cluster that may be chosen, else 0, shape (K,).
         sizes: Objects in each cluster, shape (K,).
-        most: Clusters chosen at most.
+        members: In all clusters.
     """
     best, chosen = 0.0, np.zeros(len(sizes), dtype=bool)
     while True:
         gain = 2 * right - best * sizes
         rank = np.argsort(np.argsort(-gain, kind="stable"))
-        trial = (gain > 0) & (rank < most)
-        score = 2 * right[trial].sum() / max(right.sum() + sizes[trial].sum(), 1)
+        trial = (gain > 0) & (rank < len(sizes) - 1)
+        score = 2 * right[trial].sum() / max(members + sizes[trial].sum(), 1)
         if score <= best:
             return chosen
         best, chosen = score, trial

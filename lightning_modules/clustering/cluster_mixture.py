@@ -18,7 +18,7 @@ from lightning_modules.clustering.mixture.coordinates import (
 from lightning_modules.clustering.mixture.description import covariance_of, lines, rows
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
 from lightning_modules.clustering.mixture.gate import PHOTOMETRY, Photometry
-from lightning_modules.clustering.mixture.likelihood import Parameters
+from lightning_modules.clustering.mixture.likelihood import Parameters, intrinsic_covariance
 from lightning_modules.clustering.mixture.merging import cores
 from lightning_modules.clustering.mixture.search import Sample
 from lightning_modules.clustering.mixture.seeding import Seeding
@@ -218,6 +218,19 @@ class ClusterMixture(MixturePasses):
         size = count_coordinates(int(self.num_clusters), self.num_field)
         made = self.refits if bool(self.refits.any()) else self.refits[:0]
         return made[:, :size]
+
+    @torch.no_grad()
+    def intrinsic_covariance(self, cluster: int, position: Tensor) -> Tensor:
+        """Return the scatter of a cluster's true parallaxes and motions at places, (n, 3, 3).
+
+        Σ_k(r), dispersion and depth, in products of mas and mas/yr; no measurement errors.
+
+        Args:
+            cluster: Its column of `probability`.
+            position: x, y [deg], (n, 2).
+        """
+        own = cores(self.mixture).unique()
+        return intrinsic_covariance(self.mixture, position.double())[:, own[cluster - 1]]
 
     def _refit(self) -> Tensor:
         """Return the coordinates of fits to resampled training stars, (num_bootstrap, P)."""

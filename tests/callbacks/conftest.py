@@ -133,6 +133,9 @@ class MeasuringModule(KnowingModule):
             rows.append({"cluster": k, **values, **errors, "pmra_pmdec_corr": 0.1})
         return rows
 
+    def intrinsic_covariance(self, cluster: int, position: Tensor) -> Tensor:
+        return torch.diag(torch.tensor([0.0, 0.09, 0.09])).double().expand(len(position), 3, 3)
+
 
 def make_stars(labels: bool = True, **settings: Any) -> TinyStars:
     return TinyStars(TinyField(labels), batch_size=64, **settings)

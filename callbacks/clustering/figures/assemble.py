@@ -13,6 +13,7 @@ from callbacks.clustering.figures.clusters import Drawn, cluster_figure
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
 from callbacks.clustering.figures.scores import probability_figures, score_figure
+from callbacks.clustering.parameters import error_scale, fitted_cluster
 from callbacks.clustering.physics import MIN_STARS
 from callbacks.clustering.structure import Cluster
 from callbacks.report.base import TestRun
@@ -51,7 +52,7 @@ def clustering_figures(
         figures.update(star_figures(sample, panels))
     if sample.motion_covariance is not None and every and every[0].subject == "model":
         errors = sample.motion_covariance * error_scale(run.module) ** 2
-        if drawn := drawn_clusters(every[0], sample, parameters):
+        if drawn := drawn_clusters(run.module, every[0], sample, parameters):
             figures["clusters"] = cluster_figure(drawn, sample, errors)
             figures["profiles"] = profile_figure(drawn, sample, errors)
     if latent is not None and panels:
@@ -66,12 +67,16 @@ def clustering_figures(
 
 
 def drawn_clusters(
-    answer: Clustering, sample: StarSample, parameters: Sequence[dict[str, float]]
+    module: object,
+    answer: Clustering,
+    sample: StarSample,
+    parameters: Sequence[dict[str, float]],
 ) -> list[Drawn]:
     """Return the clusters of an answer that have enough members to be drawn, in order.
 
     Args:
-        answer: The model's.
+        module: The model.
+        answer: What it says.
         sample: The stars.
         parameters: Of the clusters that the model knows; others are described by their members.
     """
@@ -85,15 +90,10 @@ def drawn_clusters(
         p = answer.probability_of(column)
         place, motion = sample.astrometry[:, :2], sample.astrometry[:, 3:]
         found = (
-            Cluster.of_parameters(known[column], p)
+            fitted_cluster(module, known[column], p)
             if column in known
             else Cluster.of_members(column, p, place, motion)
         )
         if found is not None:
             drawn.append(Drawn(found, f"cluster {column}", int(numbers[column])))
     return drawn
-
-
-def error_scale(module: object) -> float:
-    """Return the factor on all formal errors that a model has learnt (`error_scale`), else 1."""
-    return float(getattr(module, "error_scale", 1.0))

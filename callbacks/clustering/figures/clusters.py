@@ -61,7 +61,8 @@ def cluster_figure(drawn: Sequence[Drawn], sample: StarSample, covariance: Array
     place, motion = sample.astrometry[:, :2], sample.astrometry[:, 3:]
     for column, one in enumerate(drawn):
         sky_chart(axes[column], one, place)
-        motion_chart(axes[len(drawn) + column], one, motion, covariance)
+        total = covariance + one.cluster.motion_scatter(place)
+        motion_chart(axes[len(drawn) + column], one, motion, total)
         if rows == 3:
             colour_chart(axes[2 * len(drawn) + column], one, diagram)
     return figure
@@ -98,38 +99,44 @@ def sky_chart(axis: Axes, one: Drawn, place: Array) -> None:
 BOXED: Any = {"frameon": True, "framealpha": 0.85, "edgecolor": "none", "fontsize": 8}
 
 
-def motion_chart(axis: Axes, one: Drawn, motion: Array, covariance: Array) -> None:
+def motion_chart(axis: Axes, one: Drawn, motion: Array, total: Array) -> None:
     """Draw the vector point diagram with the model, convolved with the members' errors.
 
     Args:
         axis: Where to draw.
         one: The cluster.
         motion: Proper motion [mas/yr], shape (n, 2).
-        covariance: Of its errors, entries xx, xy, yy, shape (n, 3).
+        total: Covariance of a member's motion at each star's place with the star's errors, entries
+            xx, xy, yy, shape (n, 3).
     """
     cluster = one.cluster
     one.stars(axis, motion)
-    sample = members_of(cluster, motion, covariance)
-    total = cluster.dispersion**2 + covariance[sample][:, [0, 2]]
-    half = 3.5 * float(np.sqrt(np.median(total))) if len(sample) else 1.0
+    total = total[members_of(cluster, motion, total)]
+    half = 3.5 * float(np.sqrt(np.median(total[:, [0, 2]]))) if len(total) else 1.0
     steps = np.linspace(-half, half, CELLS)
-    density = convolved_density(cluster, covariance[sample], steps)
+    density = convolved_density(total, steps)
     levels = enclosing_levels(density, SHARES)
+    (x, y) = cluster.mean
     if len(np.unique(levels)) == len(levels) and levels[0] > 0:
-        x, y = cluster.mean[0] + steps, cluster.mean[1] + steps
-        axis.contour(x, y, density, levels, colors="black", linewidths=(0.9, 1.5))
-    angles = np.linspace(0, 2 * np.pi, 80)
-    circle = cluster.mean + cluster.dispersion * np.stack([np.cos(angles), np.sin(angles)], 1)
-    axis.plot(*circle.T, color="black", linewidth=1.0, linestyle=":")
+        axis.contour(x + steps, y + steps, density, levels, colors="black", linewidths=(0.9, 1.5))
+    axis.plot(*intrinsic_ellipse(cluster).T, color="black", linewidth=1.0, linestyle=":")
     entries = [
         Line2D([], [], color="black", linewidth=1.5, label="model and errors, 50 %"),
         Line2D([], [], color="black", linewidth=0.9, label="model and errors, 90 %"),
-        Line2D([], [], color="black", linewidth=1.0, linestyle=":", label="dispersion alone"),
+        Line2D([], [], color="black", linewidth=1.0, linestyle=":", label="true motions, centre"),
     ]
     axis.legend(handles=entries, loc="upper left", **BOXED)
-    (x, y) = cluster.mean
     axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
     axis.set(xlabel=r"$\mu_x$ (east) [mas yr$^{-1}$]", ylabel=r"$\mu_y$ (north) [mas yr$^{-1}$]")
+
+
+def intrinsic_ellipse(cluster: Cluster) -> Array:
+    """Return the ellipse of one deviation of the true motions at the centre [mas/yr], (80, 2)."""
+    xx, xy, yy = cluster.motion_scatter(cluster.centre[None])[0]
+    variance, axes = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
+    angles = np.linspace(0, 2 * np.pi, 80)
+    circle = np.stack([np.cos(angles), np.sin(angles)], 1)
+    return np.asarray(cluster.mean + circle * np.sqrt(variance.clip(0)) @ axes.T)
 
 
 def colour_chart(axis: Axes, one: Drawn, diagram: Array) -> None:
@@ -161,20 +168,17 @@ def members_of(cluster: Cluster, motion: Array, covariance: Array, size: int = 3
     return np.asarray(found[subsample(len(found), size, seed=0)])
 
 
-def convolved_density(cluster: Cluster, covariance: Array, steps: Array) -> Array:
-    """Return the density of the model's proper motions, convolved with the errors of stars.
-
-    The mean over the stars of N(v; 0, C_i + σ² 1), σ the dispersion.
+def convolved_density(total: Array, steps: Array) -> Array:
+    """Return the mean over stars of N(v; 0, Σ_i), the density of motions about the mean motion.
 
     Args:
-        cluster: Gives σ.
-        covariance: C_i, entries xx, xy, yy, shape (m, 3).
+        total: Σ_i, of errors and cluster, entries xx, xy, yy, shape (m, 3).
         steps: Of the grid, from the mean motion [mas/yr], shape (g,).
 
     Returns:
         Shape (g, g), first axis y.
     """
-    xx, xy, yy = (covariance + cluster.dispersion**2 * np.array([1.0, 0.0, 1.0])).T
+    xx, xy, yy = total.T
     determinant = xx * yy - xy * xy
     x, y = steps[None, :, None], steps[:, None, None]
     squared = (yy * x * x - 2 * xy * x * y + xx * y * y) / determinant

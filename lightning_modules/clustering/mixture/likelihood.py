@@ -200,6 +200,20 @@ def components(parameters: Parameters, integrals: Integrals, stars: Stars) -> Co
     return Components(torch.cat([clusters, sky], 1), residual, covariance, squared)
 
 
+def intrinsic_covariance(parameters: Parameters, position: Tensor) -> Tensor:
+    """Return Σ_k of the clusters at places, (n, K, 3, 3).
+
+    Args:
+        parameters: Of the mixture.
+        position: x, y in degrees, (n, 2).
+    """
+    p = parameters
+    squared, log_determinant = radius_squared(position, p.centre, p.shape)
+    packed = _intrinsic(p, 1.0 + squared / p.degrees, log_determinant)
+    places = [[PAIRS.index((min(i, j), max(i, j))) for j in range(3)] for i in range(3)]
+    return torch.stack(packed, -1)[..., places]
+
+
 def _intrinsic(p: Parameters, wide: Tensor, log_determinant: Tensor) -> list[Tensor]:
     """Return Σ_k of the clusters, six of (n, K); `wide` is 1 + r²/ν.
 

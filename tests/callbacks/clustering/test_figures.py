@@ -23,6 +23,7 @@ from callbacks.clustering.figures.clusters import (
     cluster_figure,
     convolved_density,
     enclosing_levels,
+    intrinsic_ellipse,
 )
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
@@ -136,15 +137,26 @@ def test_profiles_show_the_rotation(drawn: Any) -> None:
 
 
 def test_contours_enclose_their_share_of_the_model(drawn: Any) -> None:
-    one, _, covariance = drawn
+    one, sample, covariance = drawn
     steps = np.linspace(-2, 2, 201)
-    density = convolved_density(one.cluster, covariance, steps)
+    total = covariance + one.cluster.motion_scatter(sample.astrometry[:, :2])
+    density = convolved_density(total, steps)
     assert density.sum() * 0.02**2 == pytest.approx(1.0, abs=1e-6)
     for share, level in zip(SHARES, enclosing_levels(density, SHARES), strict=True):
         assert density[density >= level].sum() / density.sum() == pytest.approx(share, abs=0.01)
         sigma = (0.3**2 + 0.1**2) ** 0.5
         edge = np.exp(-0.5 * (-2 * np.log(1 - share))) / (2 * np.pi * sigma**2)
         assert level == pytest.approx(edge, rel=0.03)
+
+
+def test_the_true_motions_are_an_ellipse_along_the_longest_scatter() -> None:
+    matrix = np.array([[0.0, 0.0, 0.0], [0.0, 2.5, 1.5], [0.0, 1.5, 2.5]])  # deviations 2 and 1
+    mean = np.array([2.0, -3.0])
+    cluster = Cluster(1, np.ones(1), np.zeros(2), 0.1, mean, 0.3, scatter=lambda _: matrix[None])
+    apart = intrinsic_ellipse(cluster) - mean
+    length = np.hypot(*apart.T)
+    assert (length.max(), length.min()) == pytest.approx((2.0, 1.0), abs=0.01)
+    assert np.degrees(np.arctan2(*apart[length.argmax()])) % 180 == pytest.approx(45.0, abs=4.0)
 
 
 def test_latent_space_by_umap_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,13 +61,17 @@ def test_a_field_that_is_another_column_becomes_number_zero() -> None:
     rows = {"index": np.arange(3), "assignment": np.array([0, 1, 2])}
     rows["probability"] = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0, 0.4, 0.6]])
     rows["probability_std"] = 0.1 * rows["probability"]
+    rows["probability_error"] = 0.2 * rows["probability"]
     rows["epistemic"] = np.array([0.1, 0.2, 0.3])
+    rows = writer.columns({key: torch.from_numpy(x) for key, x in rows.items()}, None)
     table = to_table(writer.table(rows), split=True)
     assert table["cluster"].tolist() == [1, 0, 2]
     assert table["probability_0"].tolist() == [0.2, 0.8, 0.4]
     assert table["probability_1"].tolist() == [0.7, 0.1, 0.0]
     np.testing.assert_allclose(table["membership"], [0.8, 0.2, 0.6])
     np.testing.assert_allclose(table["probability_0_std"], [0.02, 0.08, 0.04])
+    np.testing.assert_allclose(table["probability_1_error"], [0.14, 0.02, 0.0])
+    assert "refits" in table["probability_1_error"].description
     assert table["epistemic"].tolist() == [0.1, 0.2, 0.3]
 
 

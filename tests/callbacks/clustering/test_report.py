@@ -16,6 +16,7 @@ FAST = {"num_resamples": 50, "max_tsne": 200, "max_silhouette": 300}
 def run(stars: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     module = stars.module()
+    module.expected_shapes = lambda: {name: ((), "photometry") for name in ("magnitude", "colour")}
     module.run_record = {"init_from": "a.ckpt", "stop_reason": "the loss moved by less"}
     data = stars.data(cache_dir=str(folder / "cache"))
     stars.trainer(folder, ClusteringReport(**FAST), tensorboard=True).test(
@@ -81,7 +82,7 @@ def test_groups_contrast_with_the_field(report: dict[str, Any]) -> None:
 
 
 def test_baselines_are_in_the_same_table(report: dict[str, Any], run: Path) -> None:
-    for name in ("kmeans", "gmm", "hdbscan"):
+    for name in ("kmeans", "gmm", "gmm_photometry", "hdbscan"):
         for split in ("all", "held_out"):
             assert -0.5 < report[f"baseline/{name}/ari/split={split}"] <= 1
     assert report["baseline/gmm/ari/split=all"] > 0.8
@@ -92,6 +93,11 @@ def test_baselines_are_in_the_same_table(report: dict[str, Any], run: Path) -> N
     assert {row["subject"] for row in rows} >= {"model", "baseline/hdbscan"}
     held_out = [r for r in rows if r["slice"] == "split=held_out" and r["metric"] == "ari"]
     assert 0 < int(held_out[0]["n"]) < 200
+
+
+def test_a_model_that_sees_photometry_is_said_to(report: dict[str, Any]) -> None:
+    (note,) = (note for note in report["notes"] if "also sees magnitude and colour" in note)
+    assert "gmm_photometry alone" in note
 
 
 def test_reconstruction_error_is_the_mean_over_objects(report: dict[str, Any], stars: Any) -> None:

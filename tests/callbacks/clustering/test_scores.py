@@ -1,4 +1,5 @@
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from callbacks.clustering.alignment import (
     membership,
     pick_astrometry,
     scale_features,
+    sees_photometry,
 )
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
@@ -167,18 +169,29 @@ def test_a_cluster_cut_in_two_is_a_cluster_and_a_field_cut_in_two_is_none() -> N
     assert align_columns(halves, label, has_field=True).tolist() == [0, -1, 1]
 
 
-def test_alignment_maximises_the_f1_of_membership() -> None:
+@pytest.mark.parametrize("field", [None, 0, 2])
+def test_alignment_maximises_the_f1_of_membership(field: int | None) -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         table = rng.integers(0, 40, size=(3, 4)) * rng.integers(0, 2, size=(3, 4))
         label = np.repeat(np.arange(3).repeat(4), table.ravel())
-        columns = hard(np.repeat(np.tile(np.arange(4), 3), table.ravel()), 4)
+        assignment = np.repeat(np.tile(np.arange(4), 3), table.ravel())
         right, sizes = table[1:].sum(0), table.sum(0)
         subsets = [np.array(x, bool) for x in product([0, 1], repeat=4) if 0 < sum(x) < 4]
-        best = max(2 * right[x].sum() / max(right.sum() + sizes[x].sum(), 1) for x in subsets)
-        chosen = align_columns(columns, label, has_field=True) > 0
+        allowed = [x for x in subsets if field is None or not x[field]]
+        best = max(2 * right[x].sum() / max(right.sum() + sizes[x].sum(), 1) for x in allowed)
+        alignment = align_columns(Clustering(assignment, None, 4, field), label, has_field=True)
+        chosen = alignment > 0
         found = 2 * right[chosen].sum() / max(right.sum() + sizes[chosen].sum(), 1)
         assert found == pytest.approx(best)
+        assert field is None or alignment[field] == 0
+
+
+def test_members_in_the_noise_count_when_columns_are_chosen() -> None:
+    label = np.repeat([1, 1, 1, 0], [60, 30, 10, 15])
+    noise = Clustering(np.repeat([0, 1, 2, 2], [60, 30, 10, 15]), None, 3, field_column=0)
+    alignment = align_columns(noise, label, has_field=True)
+    assert alignment.tolist() == [0, 1, 2]  # F1 0.516; without the third column 0.462
 
 
 def test_selection_at_one_half() -> None:
@@ -314,6 +327,34 @@ def test_features_are_scaled_on_the_training_split_and_gaps_are_zero(run_of: Any
     scaled = scale_features(features, run_of(split=[0, 0, 0, 0, 2]))
     assert scaled[0, 1] == 0
     assert scaled[4, 0] == pytest.approx((1000 - 1.5) / (1.5 / 1.349), rel=1e-3)
+
+
+def test_photometry_is_scaled_beside_the_features_where_the_stars_have_it(run_of: Any) -> None:
+    rows = {
+        "features": np.arange(10.0).reshape(5, 2),
+        "magnitude": np.array([15.0, 16.0, np.nan, 18.0, 99.0]),
+        "colour": np.array([0.5, 1.0, 1.5, np.nan, 9.0]),
+        "parallax_error": np.ones(5),
+    }
+    run = run_of(split=[0, 0, 0, 0, 2], **rows)
+    found = StarSample.of_run(run).with_photometry(run)
+    assert found is not None
+    np.testing.assert_array_equal(found[:, :2], StarSample.of_run(run).scaled)
+    assert found[[1, 2], 2].tolist() == [0, 0]  # the training split's median, and absent
+    assert found[1, 3] == found[3, 3] == 0
+    assert found[4, 2] > found[3, 2] > 0 > found[0, 2]
+    for absent in ({"colour": np.full(5, np.nan)}, {"magnitude": [np.nan] * 4 + [15.0]}):
+        other = run_of(**run.rows | absent)
+        assert StarSample.of_run(other).with_photometry(other) is None
+    named = run_of(SimpleNamespace(features=["x", "colour"], training_statistics=dict), **rows)
+    assert StarSample.of_run(named).with_photometry(named) is None  # the features hold it
+
+
+@pytest.mark.parametrize("needs", [(), ("magnitude",), ("colour", "features", "magnitude")])
+def test_who_needs_magnitude_and_colour_sees_photometry(needs: tuple[str, ...]) -> None:
+    module = SimpleNamespace(expected_shapes=lambda: dict.fromkeys(needs))
+    assert sees_photometry(module) == (len(needs) == 3)
+    assert not sees_photometry(None)
 
 
 BASELINES = [KMeansBaseline(3, 0), GaussianMixtureBaseline(3, 0), HDBSCANBaseline()]

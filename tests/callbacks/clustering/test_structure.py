@@ -59,6 +59,19 @@ def test_rings_cut_by_the_edge_of_the_sky_have_less_area() -> None:
     assert sky.area(inside, np.linspace(0, 2, 9)).sum() == pytest.approx(4.0, rel=0.02)
 
 
+def test_dispersion_follows_what_the_model_says_of_places() -> None:
+    def scatter(position: np.ndarray) -> np.ndarray:
+        distance = np.hypot(*(position - [0.2, -0.1]).T)
+        return np.einsum("n,ij->nij", distance, np.array([[9, 9, 9], [9, 1, 2], [9, 2, 7.0]]))
+
+    cluster, place = plummer(5, ellipticity=0.0, scatter=scatter)
+    entries = np.outer(np.hypot(*(place - cluster.centre).T), [1, 2, 7])
+    np.testing.assert_allclose(cluster.motion_scatter(place), entries)
+    np.testing.assert_allclose(cluster.dispersion_at(np.array([0.25, 1.0])), [1.0, 2.0])
+    constant = replace(cluster, scatter=None)
+    np.testing.assert_allclose(constant.motion_scatter(place)[0], [0.09, 0.0, 0.09])
+
+
 def test_density_profile_recovers_the_plummer_law() -> None:
     cluster, place = plummer(4000)
     near = cluster.radii(place) < 0.6

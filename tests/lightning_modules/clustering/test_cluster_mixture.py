@@ -16,8 +16,13 @@ from datamodules import StarCluster, SyntheticField
 from datamodules.clustering.datamodule import ClusteringDataModule
 from lightning_modules import ClusterMixture
 from lightning_modules.clustering import mixture_passes
-from lightning_modules.clustering.mixture.likelihood import OF_CLUSTERS, Parameters
+from lightning_modules.clustering.mixture.likelihood import (
+    OF_CLUSTERS,
+    Parameters,
+    intrinsic_covariance,
+)
 from tests.lightning_modules.clustering import stars
+from tests.lightning_modules.clustering.mixture.drawing import mixture, square
 from tests.lightning_modules.clustering.stars import GATED, SMALL, field, fitted
 from tests.reliability.processes import Job
 from tests.reliability.runs import Run, Saver, assert_same_from
@@ -275,3 +280,15 @@ def test_clusters_of_a_second_catalogue_are_found_from_the_start(tmp_path: Path)
     answer, label = found.predict_step(data.columns)["assignment"], data.columns["label"]
     assert int(found.num_clusters) == 2
     assert (answer == label).float().mean() > 0.98
+
+
+def test_the_scatter_of_a_cluster_is_that_of_its_core() -> None:
+    two = mixture()
+    same = {name: getattr(two, name)[[0, 0]] for name in ("centre", "mean")}
+    tail_first = two._replace(**same)  # the second component is the colder one
+    model = ClusterMixture(2, 2)
+    model.begin(square().grid, None, tail_first)
+    places = two.centre + 0.1
+    torch.testing.assert_close(
+        model.intrinsic_covariance(1, places), intrinsic_covariance(tail_first, places)[:, 1]
+    )

@@ -9,6 +9,7 @@ from lightning_modules.clustering.mixture.likelihood import (
     Integrals,
     Stars,
     components,
+    intrinsic_covariance,
     log_terms,
 )
 from tests.lightning_modules.clustering.mixture.drawing import draw, full, mixture, square, tensor
@@ -68,6 +69,15 @@ def test_the_depth_is_that_of_a_sphere() -> None:
     spread = (found - p.error_scale**2 * star.covariance[0, 0]).sqrt() / p.mean[0, 0]
     expected = np.radians(a) * line_of_sight.square().clamp(max=100.0).mean().sqrt()
     assert float(spread) == pytest.approx(float(expected), rel=0.05)
+
+
+def test_intrinsic_covariance_is_what_the_errors_add_to() -> None:
+    p = mixture()
+    stars, _ = draw(p, 50)
+    parts = components(p, Integrals.of(p, square()), stars)
+    whole = torch.stack(list(parts.covariance), -1)[:, : p.num_clusters]
+    errors = p.error_scale**2 * stars.covariance[:, None]
+    torch.testing.assert_close(full(whole - errors), intrinsic_covariance(p, stars.position))
 
 
 @pytest.mark.parametrize("gaps", [(0, 1, 2), (0,), (2,)])
