@@ -229,7 +229,7 @@ class ClusterMixture(MixturePasses):
             cluster: Its column of `probability`.
             position: x, y [deg], (n, 2).
         """
-        own = cores(self.mixture).unique()
+        own = self.core.unique()
         return intrinsic_covariance(self.mixture, position.double())[:, own[cluster - 1]]
 
     def _refit(self) -> Tensor:
