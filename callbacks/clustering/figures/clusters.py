@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import StarSample
 from callbacks.clustering.figures.charts import blend, draw_stars
+from callbacks.clustering.sample import StarSample
 from callbacks.clustering.structure import Cluster
 from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import new_figure

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from callbacks.clustering.alignment import Clustering, StarSample
+from callbacks.clustering.alignment import Clustering
 from callbacks.clustering.figures.charts import (
     FIXED,
     Panel,
@@ -27,6 +27,7 @@ from callbacks.clustering.figures.clusters import (
 )
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
+from callbacks.clustering.sample import StarSample
 from callbacks.clustering.structure import Cluster
 from callbacks.report.figures import FIELD_COLOUR, class_colours
 
