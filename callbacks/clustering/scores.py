@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
 from callbacks.clustering.alignment import Clustering, align_columns, event
-from callbacks.clustering.physics import contrasts
+from callbacks.clustering.contrasts import contrasts
 from callbacks.clustering.sample import StarSample, Subset
 from callbacks.metrics.contingency import (
     accuracy,

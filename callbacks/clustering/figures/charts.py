@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from callbacks.clustering.alignment import Clustering
-from callbacks.clustering.physics import find_groups
+from callbacks.clustering.contrasts import find_groups
 from callbacks.clustering.sample import StarSample
 from callbacks.report.figures import FIELD_COLOUR, class_colours, new_figure
 

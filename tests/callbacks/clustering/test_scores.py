@@ -11,7 +11,7 @@ from callbacks.clustering.baselines import (
     KMeansBaseline,
     hdbscan_size,
 )
-from callbacks.clustering.physics import contrasts, find_groups
+from callbacks.clustering.contrasts import contrasts, find_groups
 from callbacks.clustering.sample import (
     StarSample,
     make_subsets,
