@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import ASTROMETRY, FieldModule, feature_names
+from callbacks.clustering.alignment import FieldModule
 from callbacks.clustering.parameters import error_scale, fitted_cluster
+from callbacks.clustering.sample import ASTROMETRY, feature_names
 from callbacks.clustering.structure import Cluster, Footprint
 from callbacks.report.base import TestRun
 from callbacks.report.gather import Rows

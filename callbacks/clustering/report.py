@@ -8,14 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.clustering.alignment import (
-    Clustering,
-    StarSample,
-    Subset,
-    answer_of,
-    make_subsets,
-    sees_photometry,
-)
+from callbacks.clustering.alignment import Clustering, answer_of
 from callbacks.clustering.baselines import (
     GaussianMixtureBaseline,
     HDBSCANBaseline,
@@ -26,6 +19,7 @@ from callbacks.clustering.figures.assemble import clustering_figures
 from callbacks.clustering.figures.latent import has_umap
 from callbacks.clustering.injection import add_injection
 from callbacks.clustering.parameters import add_parameters
+from callbacks.clustering.sample import StarSample, Subset, make_subsets, sees_photometry
 from callbacks.clustering.scores import add_silhouette, add_subject
 from callbacks.report.base import ReportCallback, TestRun
 

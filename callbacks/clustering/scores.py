@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from callbacks.clustering.alignment import Clustering, StarSample, Subset, align_columns, event
-from callbacks.clustering.physics import contrasts
+from callbacks.clustering.alignment import Clustering, align_columns, event
+from callbacks.clustering.contrasts import contrasts
+from callbacks.clustering.sample import StarSample, Subset
 from callbacks.metrics.contingency import (
     accuracy,
     adjusted_rand,

@@ -22,7 +22,6 @@ class Cluster:
     """A cluster: who is in it, where it is and how it moves.
 
     Args:
-        column: Of the model's probability.
         probability: Membership of each star, shape (n,).
         centre: x, y [deg], shape (2,).
         radius: Scale radius [deg]: Plummer's a, which holds half of the stars.
@@ -34,7 +33,6 @@ class Cluster:
         scatter: Of a model that knows it: by dispersion and depth, without measurement errors.
     """
 
-    column: int
     probability: Array
     centre: Array
     radius: float
@@ -59,17 +57,13 @@ class Cluster:
         names = ("radius", "dispersion", "nu", "ellipticity", "position_angle")
         place, motion = np.array([row["x"], row["y"]]), np.array([row["pmra"], row["pmdec"]])
         known = {name: row[name] for name in names}
-        column = int(row["cluster"])
-        return cls(column, probability, place, mean=motion, scatter=scatter, **known)
+        return cls(probability, place, mean=motion, scatter=scatter, **known)
 
     @classmethod
-    def of_members(
-        cls, column: int, probability: Array, position: Array, motion: Array
-    ) -> "Cluster | None":
+    def of_members(cls, probability: Array, position: Array, motion: Array) -> "Cluster | None":
         """Return a cluster described by its members (probability above 0.5); None if they are few.
 
         Args:
-            column: Of the model's probability.
             probability: Shape (n,).
             position: x, y [deg], shape (n, 2).
             motion: Proper motion [mas/yr], shape (n, 2).
@@ -80,7 +74,7 @@ class Cluster:
         centre, mean = np.median(position[member], 0), np.median(motion[member], 0)
         radius = float(np.median(np.hypot(*(position[member] - centre).T)))
         spread = 1.4826 * float(np.median(np.abs(motion[member] - mean)))
-        return cls(column, probability, centre, radius, mean, spread)
+        return cls(probability, centre, radius, mean, spread)
 
     def radii(self, position: Array) -> Array:
         """Return the elliptical radius √(q u² + w²/q) of places, u along the long axis; degrees.

@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import Clustering, StarSample, Subset
+from callbacks.clustering.alignment import Clustering
+from callbacks.clustering.contrasts import MIN_STARS
 from callbacks.clustering.figures.charts import colour_numbers, colourings, star_figures
 from callbacks.clustering.figures.clusters import Drawn, cluster_figure
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
 from callbacks.clustering.figures.scores import probability_figures, score_figure
 from callbacks.clustering.parameters import error_scale, fitted_cluster
-from callbacks.clustering.physics import MIN_STARS
+from callbacks.clustering.sample import StarSample, Subset
 from callbacks.clustering.structure import Cluster
 from callbacks.report.base import TestRun
 from callbacks.report.plots import subject_colours
@@ -92,7 +93,7 @@ def drawn_clusters(
         found = (
             fitted_cluster(module, known[column], p)
             if column in known
-            else Cluster.of_members(column, p, place, motion)
+            else Cluster.of_members(p, place, motion)
         )
         if found is not None:
             drawn.append(Drawn(found, f"cluster {column}", int(numbers[column])))

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import Clustering, StarSample
-from callbacks.clustering.physics import find_groups
+from callbacks.clustering.alignment import Clustering
+from callbacks.clustering.contrasts import find_groups
+from callbacks.clustering.sample import StarSample
 from callbacks.report.figures import FIELD_COLOUR, class_colours, new_figure
 
 Array = NDArray[Any]

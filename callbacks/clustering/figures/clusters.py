@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import StarSample
 from callbacks.clustering.figures.charts import blend, draw_stars
+from callbacks.clustering.sample import StarSample
 from callbacks.clustering.structure import Cluster
 from callbacks.report.bootstrap import subsample
 from callbacks.report.figures import new_figure
@@ -22,6 +22,8 @@ SHARES = (0.9, 0.5)
 CELLS = 90
 """Of a side of the grid on which the contours are found."""
 ARCMIN = 60.0
+BOXED: Any = {"frameon": True, "framealpha": 0.85, "edgecolor": "none", "fontsize": 8}
+"""Style of a legend over stars."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,6 @@ def sky_chart(axis: Axes, one: Drawn, place: Array) -> None:
     ]
     handles = [*dots, axis.lines[-1]]
     axis.legend(handles=handles, loc="upper left", handletextpad=0.2, **BOXED)
-
-
-BOXED: Any = {"frameon": True, "framealpha": 0.85, "edgecolor": "none", "fontsize": 8}
 
 
 def motion_chart(axis: Axes, one: Drawn, motion: Array, total: Array) -> None:

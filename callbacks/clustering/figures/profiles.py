@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import StarSample
 from callbacks.clustering.figures.charts import palette
 from callbacks.clustering.figures.clusters import ARCMIN, Drawn
+from callbacks.clustering.sample import StarSample
 from callbacks.clustering.structure import Footprint, density_profile, kinematic_profile
 from callbacks.report.figures import new_figure
 from callbacks.report.plots import GREY, logarithmic

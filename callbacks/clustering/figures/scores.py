@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from callbacks.clustering.alignment import Clustering, StarSample, Subset, event
+from callbacks.clustering.alignment import Clustering, event
+from callbacks.clustering.sample import StarSample, Subset
 from callbacks.clustering.scores import rates
 from callbacks.report.figures import new_figure
 from callbacks.report.plots import GREY, diagonal, reliability, side_by_side, subject_colours

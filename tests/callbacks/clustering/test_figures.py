@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from callbacks.clustering.alignment import Clustering, StarSample
+from callbacks.clustering.alignment import Clustering
 from callbacks.clustering.figures.charts import (
     FIXED,
     Panel,
@@ -27,6 +27,7 @@ from callbacks.clustering.figures.clusters import (
 )
 from callbacks.clustering.figures.latent import latent_figures
 from callbacks.clustering.figures.profiles import profile_figure
+from callbacks.clustering.sample import StarSample
 from callbacks.clustering.structure import Cluster
 from callbacks.report.figures import FIELD_COLOUR, class_colours
 
@@ -113,7 +114,7 @@ def drawn() -> tuple[Drawn, StarSample, np.ndarray]:
     sample = StarSample(astrometry, astrometry, np.ones(400), None, **photometry)
     known = {"nu": 2.0, "ellipticity": 0.0, "position_angle": 0.0}
     centre, mean = np.array([0.1, 0.2]), np.array([2.0, -3.0])
-    cluster = Cluster(1, np.ones(400), centre, 0.05, mean, 0.3, **known)
+    cluster = Cluster(np.ones(400), centre, 0.05, mean, 0.3, **known)
     return Drawn(cluster, "cluster 1", 1), sample, covariance
 
 
@@ -152,7 +153,7 @@ def test_contours_enclose_their_share_of_the_model(drawn: Any) -> None:
 def test_the_true_motions_are_an_ellipse_along_the_longest_scatter() -> None:
     matrix = np.array([[0.0, 0.0, 0.0], [0.0, 2.5, 1.5], [0.0, 1.5, 2.5]])  # deviations 2 and 1
     mean = np.array([2.0, -3.0])
-    cluster = Cluster(1, np.ones(1), np.zeros(2), 0.1, mean, 0.3, scatter=lambda _: matrix[None])
+    cluster = Cluster(np.ones(1), np.zeros(2), 0.1, mean, 0.3, scatter=lambda _: matrix[None])
     apart = intrinsic_ellipse(cluster) - mean
     length = np.hypot(*apart.T)
     assert (length.max(), length.min()) == pytest.approx((2.0, 1.0), abs=0.01)

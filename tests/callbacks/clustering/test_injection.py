@@ -107,7 +107,7 @@ def test_stars_of_a_near_cluster_have_its_depth(near: TestRun) -> None:
 
 def test_places_follow_the_profile_inside_the_footprint() -> None:
     shape = {"nu": 2.0, "ellipticity": 0.3, "position_angle": 70.0}
-    cluster = Cluster(1, np.zeros(0), np.zeros(2), 0.05, np.zeros(2), 0.3, **shape)
+    cluster = Cluster(np.zeros(0), np.zeros(2), 0.05, np.zeros(2), 0.3, **shape)
     places = draw_places(cluster, Footprint.of_stars(BOX), 5000, np.random.default_rng(0))
     assert np.abs(places).max() < 1
     assert np.mean(cluster.radii(places) < 0.05) == pytest.approx(0.5, abs=0.02)

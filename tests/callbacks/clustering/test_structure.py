@@ -19,7 +19,7 @@ def plummer(n: int, **settings: Any) -> tuple[Cluster, np.ndarray]:
     rng = np.random.default_rng(3)
     shape = {"nu": 2.0, "ellipticity": 0.4, "position_angle": 30.0, **settings}
     centre, mean = np.array([0.2, -0.1]), np.zeros(2)
-    cluster = Cluster(1, np.ones(n), centre, 0.1, mean, 0.3, **shape)
+    cluster = Cluster(np.ones(n), centre, 0.1, mean, 0.3, **shape)
     radius = 0.1 * (rng.uniform(0, 1, n) ** -1 - 1) ** 0.5
     angles = rng.uniform(0, 2 * np.pi, n)
     place = np.concatenate([cluster.ellipse(r[None], a[None])[0] for r, a in zip(
@@ -51,10 +51,10 @@ def test_fitted_profile_is_normalised_and_holds_half_within_its_scale() -> None:
 def test_rings_cut_by_the_edge_of_the_sky_have_less_area() -> None:
     square = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1], [0, 0]])
     sky = Footprint.of_stars(square)
-    circle = Cluster(1, np.ones(1), np.array([1.0, 0.0]), 0.1, np.zeros(2), 0.3)
+    circle = Cluster(np.ones(1), np.array([1.0, 0.0]), 0.1, np.zeros(2), 0.3)
     edges = np.array([0.0, 0.3, 0.5])
     np.testing.assert_allclose(sky.area(circle, edges), 0.5 * np.pi * np.diff(edges**2), rtol=0.03)
-    inside = Cluster(1, np.ones(1), np.zeros(2), 0.1, np.zeros(2), 0.3)
+    inside = Cluster(np.ones(1), np.zeros(2), 0.1, np.zeros(2), 0.3)
     np.testing.assert_allclose(sky.area(inside, edges), np.pi * np.diff(edges**2))
     assert sky.area(inside, np.linspace(0, 2, 9)).sum() == pytest.approx(4.0, rel=0.02)
 
@@ -124,10 +124,10 @@ def test_kinematics_of_a_rotating_cluster() -> None:
 def test_members_describe_a_cluster_that_was_not_fitted() -> None:
     cluster, place = plummer(2000, ellipticity=0.0)
     motion = np.random.default_rng(1).normal([1.0, -2.0], 0.3, size=(2000, 2))
-    found = Cluster.of_members(2, np.ones(2000), place, motion)
+    found = Cluster.of_members(np.ones(2000), place, motion)
     assert found is not None
     np.testing.assert_allclose(found.centre, cluster.centre, atol=0.01)
     assert found.radius == pytest.approx(0.1, rel=0.1)
     assert found.dispersion == pytest.approx(0.3, rel=0.1)
     assert found.nu is None
-    assert Cluster.of_members(2, np.zeros(2000), place, motion) is None
+    assert Cluster.of_members(np.zeros(2000), place, motion) is None
