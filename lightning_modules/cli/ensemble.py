@@ -42,7 +42,7 @@ def ensemble(runs: list[str], output: str, dropout_draws: int = 0, error_draws: 
     checkpoints = [read_checkpoint(path) for path in paths]
     data = trained_data(paths[0])
     for path in paths[1:]:
-        check_data(path, trained_data(path), data)
+        check_data(path, trained_data(path), data, f"{paths[0]}")
     members: list[str | dict[str, Any]] = [
         remember(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)
     ]
