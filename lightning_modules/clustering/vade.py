@@ -20,12 +20,13 @@ class VaDE(StellarVAE):
     """Clusters stars by a variational autoencoder whose prior is a mixture with a background.
 
     p(c) = π_c, p(z|c) = N(z; μ_c, diag σ_c²), p(x|z) = N(x; x̂(z), s² + C), C the star's variances
-    in scaled units. **Pretraining** for `pretrain_epochs`: prior N(0, 1), as in `StellarVAE`.
+    in scaled units. **Pretraining** for `pretrain_epochs`: reconstruction alone, for a prior
+    N(0, 1) would push the clusters together before there is a mixture.
     **Clustering**: a mixture of K + 1 diagonal Gaussians is fitted to the mean latents of the whole
     training split; the one of the largest volume is the background, column 0, and the clusters
     follow by falling share. Then the evidence lower bound moves everything, the mixture too.
 
-    Logged terms: those of `StellarVAE`, `kl` with the prior of the phase. The last epoch counts:
+    Logged terms: those of `StellarVAE`, `kl` is 0 in pretraining. The last epoch counts:
     losses of the two phases do not compare.
 
     Reference: Jiang et al. 2017 (arXiv:1611.05148), whose responsibilities are those of a sampled
@@ -41,7 +42,7 @@ class VaDE(StellarVAE):
         beta: Weight β of the KL term; 1 gives the evidence lower bound.
         warmup_epochs: Epochs over which β rises, from the first of the run; 0 starts at the full
             weight.
-        pretrain_epochs: Epochs with the prior N(0, 1).
+        pretrain_epochs: Epochs of reconstruction alone.
         use_errors: Whether the noise of p(x|z) holds the star's `covariance`.
         mixture_seed: Seed of the mixture's 10 starts.
         variant: `plain`, `residual` or `attention`.
@@ -105,15 +106,22 @@ class VaDE(StellarVAE):
         return 0.5 * torch.log(torch.exp(2.0 * self.net.log_noise) + variance)
 
     def latent_kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """Return the divergence from the prior of the phase, shape (batch,)."""
+        """Return the divergence from the mixture, shape (batch,); 0 in pretraining."""
         if self.progress.phase is Phase.PRETRAINING:
-            return super().latent_kl(mean, log_variance) + zero_from(self.prior.parameters())
+            return torch.zeros_like(mean[:, 0]) + zero_from(self.prior.parameters())
         return self.prior.kl(mean, log_variance)
 
     def draw_latent(self, number: int) -> Tensor:
-        """Return draws from the prior of the phase, shape (number, latent)."""
+        """Return draws from the mixture, shape (number, latent).
+
+        Raises:
+            ValueError: If pretraining is not over: there is no mixture yet.
+        """
         if self.progress.phase is Phase.PRETRAINING:
-            return super().draw_latent(number)
+            raise ValueError(
+                f"VaDE has no mixture to draw from before epoch {self.pretrain_epochs} "
+                "(model.pretrain_epochs)"
+            )
         return self.prior.draw(number)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
