@@ -181,14 +181,13 @@ class AstroCLI(LightningCLI):
         """Put other runs beside; refuse models that may have seen what is held out here."""
         if self._parsed("beside"):
             put_beside(self._parsed("beside"), self.trainer, self.datamodule)
-        checkpoint = self._parsed("ckpt_path")
-        if checkpoint and Path(checkpoint).is_file():
-            check_unseen(f"--ckpt_path {checkpoint}", checkpoint, self.datamodule)
-        members = self._parsed("model.init_args.members")
-        for member in members if isinstance(self.model, Ensemble) else ():
-            if isinstance(member, str):
-                path = find_checkpoint(member)
-                check_unseen(f"--model.members {member}", path, self.datamodule)
+        typed = [("--ckpt_path", self._parsed("ckpt_path"))]
+        if isinstance(self.model, Ensemble):
+            members = self._parsed("model.init_args.members")
+            typed += [("--model.members", member) for member in members]
+        for option, place in typed:
+            if isinstance(place, str):
+                check_unseen(f"{option} {place}", find_checkpoint(place), self.datamodule)
 
     def before_fit(self) -> None:
         """Load weights and buffers from `--init_from`."""

@@ -66,9 +66,12 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
         ValueError: If the source is the same, but the seed or a share of the split is not.
     """
     config = _config_of(path)
-    block = renew_config(yaml.safe_load(config.read_text())).get("data") if config.is_file() else {}
-    source = (block or {}).get("init_args", {}).get("source", {})
-    kinds = [str(one.get("class_path")).rsplit(".", 1)[-1] for one in (block or {}, source)]
+    saved = yaml.safe_load(config.read_text()) if config.is_file() else None
+    block = renew_config(saved.get("data")) if isinstance(saved, dict) else None
+    if not isinstance(block, dict):
+        return
+    blocks = block, block.get("init_args", {}).get("source", {})
+    kinds = [str(one.get("class_path")).rsplit(".", 1)[-1] for one in blocks]
     if kinds != [type(data).__name__, type(data.source).__name__]:
         return
     trained = trained_data(path)

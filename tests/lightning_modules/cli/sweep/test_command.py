@@ -150,7 +150,8 @@ def test_the_last_state_counts_if_it_is_best_even_if_its_test_fails() -> None:
 
 def test_bad_runs_are_pruned() -> None:
     space("{model.offset: [1.0, 1.05, 1.1, 1.2, 1.3, 9.0]}")
-    main([*WORDS, "--sweep.pruner", "median", "--sweep.test", "false"])
+    words = ["--trainer.max_epochs", "1", "--sweep.pruner", "median", "--sweep.test", "false"]
+    main([*WORDS, *words])
     rows = table()
     assert [row["state"] for row in rows] == ["complete"] * 5 + ["pruned"]
     stopped = json.loads((FOLDER / "version_5/checkpoints/stopped.json").read_text())
