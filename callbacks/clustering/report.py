@@ -73,6 +73,8 @@ class ClusteringReport(ReportCallback):
     )  # fmt: skip
     inputs: ClassVar[tuple[str, ...]] = ("features", "magnitude", "colour", "label", "split")
     shown: ClassVar[tuple[str, ...]] = ("split=all", "split=held_out", "split=injected")
+    shows_beside: ClassVar[bool] = True
+    own_subjects: ClassVar[tuple[str, ...]] = ("kmeans", "gmm", "hdbscan")
 
     def __init__(
         self,

@@ -192,6 +192,10 @@ class ReportCallback(Callback, ABC):
     """Keys of the batch that are kept, where it has them."""
     shown: ClassVar[tuple[str, ...]] = ("",)
     """Slices that are printed."""
+    shows_beside: ClassVar[bool] = False
+    """Whether `evaluate` shows what `run.beside` says; `--beside` is refused if it does not."""
+    own_subjects: ClassVar[tuple[str, ...]] = ()
+    """Names that a run beside cannot have, since a baseline of the report has them."""
 
     def __init__(
         self,
@@ -206,7 +210,7 @@ class ReportCallback(Callback, ABC):
         self.seed = seed
         self.beside: dict[str, LightningModule] = {}
         self._rows = RowGatherer()
-        self._beside = Beside({}, self.outputs)
+        self._beside = Beside({}, self.outputs, self.own_subjects)
 
     @abstractmethod
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
@@ -232,7 +236,7 @@ class ReportCallback(Callback, ABC):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what an interrupted run left."""
         self._rows.clear()
-        self._beside = Beside(self.beside, self.outputs)
+        self._beside = Beside(self.beside, self.outputs, self.own_subjects)
         self._beside.start(pl_module.device)
         self.begin(pl_module, report_data(trainer, type(self).__name__))
 

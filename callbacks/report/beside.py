@@ -15,12 +15,18 @@ class Beside:
     Args:
         modules: Name in the report to the model, loaded from its checkpoint.
         keys: Keys of `test_step`'s answer that are kept, where it has them.
+        taken: Names that the report uses itself.
 
     Raises:
-        ValueError: If a name cannot be part of a report's keys.
+        ValueError: If a name cannot be part of a report's keys, or is taken.
     """
 
-    def __init__(self, modules: Mapping[str, LightningModule], keys: Sequence[str]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, LightningModule],
+        keys: Sequence[str],
+        taken: Sequence[str] = (),
+    ) -> None:
         self.modules = dict(modules)
         self.keys = tuple(keys)
         self._rows = {name: RowGatherer() for name in modules}
@@ -29,6 +35,11 @@ class Beside:
                 raise ValueError(
                     f"beside: {name!r} cannot name a run in the report; use a name without "
                     "blanks, slashes and equals signs"
+                )
+            if name in taken:
+                raise ValueError(
+                    f"beside: {name} is a baseline of the report; use a name other than "
+                    f"{', '.join(taken)}"
                 )
 
     def start(self, device: torch.device) -> None:

@@ -36,7 +36,7 @@ from callbacks.run.stop_record import StopRecord
 from datamodules.base import BaseDataModule
 from lightning_modules.base import BaseModule
 from lightning_modules.cli import alerts, ensemble
-from lightning_modules.cli.beside import put_beside
+from lightning_modules.cli.beside import check_unseen, put_beside
 from lightning_modules.cli.checkpoints import load_weights, read_checkpoint
 from lightning_modules.cli.parser import (
     DEBUG_VARIABLE,
@@ -55,8 +55,9 @@ from lightning_modules.cli.shipped_configs import (
     run_name,
 )
 from lightning_modules.cli.trainer import AstroTrainer
+from lightning_modules.ensemble import Ensemble
 from lightning_modules.remembered import remembered_model
-from lightning_modules.runs import run_folder
+from lightning_modules.runs import find_checkpoint, run_folder
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 
@@ -131,6 +132,8 @@ class AstroCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run after its configuration; what follows a fit goes into that run's folder."""
         self._set("ckpt_path", self._hidden_path)
+        if self.subcommand != "test" and self._parsed("beside"):
+            raise ValueError("--beside is for the report of `astrolit test`; leave it out here")
         check_schedule(self._parsed("optimizer"), self._parsed("lr_scheduler"))
         if self._parsed("optimizer") is not None and self.subcommand in (None, "fit"):
             model = self._parsed("model")
@@ -158,8 +161,8 @@ class AstroCLI(LightningCLI):
         evaluating = self.subcommand in ("validate", "test", "predict")
         if evaluating and not self._parsed("ckpt_path") and self.model.needs_checkpoint:
             raise ValueError("the model is untrained; give --ckpt_path, a run's folder or a .ckpt")
-        if self.subcommand == "test" and self._parsed("beside"):
-            put_beside(self._parsed("beside"), self.trainer, self.datamodule)
+        if self.subcommand == "test":
+            self._check_test()
         init_from = self._parsed("init_from")
         origin = self.checkpoint or init_from
         if origin is None or not Path(origin).is_file() or not isinstance(self.model, BaseModule):
@@ -173,6 +176,18 @@ class AstroCLI(LightningCLI):
             _print(f"model.{name}: {now} (the checkpoint has {before})")
         if changed:
             self.model.run_record["changed_hyper_parameters"] = changed
+
+    def _check_test(self) -> None:
+        """Put other runs beside; refuse models that may have seen what is held out here."""
+        if self._parsed("beside"):
+            put_beside(self._parsed("beside"), self.trainer, self.datamodule)
+        typed = [("--ckpt_path", self._parsed("ckpt_path"))]
+        if isinstance(self.model, Ensemble):
+            members = self._parsed("model.init_args.members")
+            typed += [("--model.members", member) for member in members]
+        for option, place in typed:
+            if isinstance(place, str):
+                check_unseen(f"{option} {place}", find_checkpoint(place), self.datamodule)
 
     def before_fit(self) -> None:
         """Load weights and buffers from `--init_from`."""

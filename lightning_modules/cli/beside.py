@@ -1,5 +1,7 @@
 """`astrolit test --beside.NAME RUN`: other trained runs in the report of one."""
 
+import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from lightning_modules.cli.parser import AstroParser
 from lightning_modules.old_names import renew_config
 from lightning_modules.runs import find_checkpoint, run_folder
 
+SPLIT = ("seed", "val_fraction", "test_fraction")
+"""Arguments of a datamodule that, with its source, fix which objects are held out."""
+FREE = ("source", "batch_size", "num_workers", "cache_dir", "memory_limit_gib")
+"""Arguments of a datamodule that leave a batch's rows as they are, and the source."""
+HELD_OUT = "so its training may have seen what is held out"
+
 
 def put_beside(runs: Mapping[str, str], trainer: Trainer, data: BaseDataModule) -> None:
     """Load trained runs and hand them to the reports of a test run.
@@ -24,18 +32,60 @@ def put_beside(runs: Mapping[str, str], trainer: Trainer, data: BaseDataModule) 
         data: What is tested on.
 
     Raises:
-        ValueError: If nothing reports, or a run may have been trained on what is held out here.
+        ValueError: If no report shows other runs, or a run may have been trained on what is held
+            out here, or on other input.
         FileNotFoundError: If there is no such checkpoint, or nothing says what it was trained on.
     """
     reports = [x for x in trainer.callbacks if isinstance(x, ReportCallback)]  # type: ignore[attr-defined]
-    if not reports:
-        raise ValueError("--beside needs a report in trainer.callbacks, such as ClusteringReport")
+    showing = [report for report in reports if report.shows_beside]
+    if not showing:
+        names = ", ".join(type(report).__name__ for report in reports) or "none"
+        raise ValueError(
+            "--beside needs a report in trainer.callbacks that shows other runs, such as "
+            f"ClusteringReport; here is {names}"
+        )
     for name, place in runs.items():
         path = find_checkpoint(place)
         check_data(f"--beside.{name} {place}", trained_data(path), data)
         module = load_model(path)
-        for report in reports:
+        for report in showing:
             report.beside[name] = module
+
+
+def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
+    """Refuse to test a model on the source that it was trained on if the split is another one.
+
+    Another source is new data, and a checkpoint without a configuration tells nothing.
+
+    Args:
+        where: The option that names the model, for the message.
+        path: Its checkpoint.
+        data: What it is to be tested on.
+
+    Raises:
+        ValueError: If the source is the same, but the seed or a share of the split is not.
+    """
+    config = _config_of(path)
+    saved = yaml.safe_load(config.read_text()) if config.is_file() else None
+    block = renew_config(saved.get("data")) if isinstance(saved, dict) else None
+    if not isinstance(block, dict):
+        return
+    blocks = block, block.get("init_args", {}).get("source", {})
+    kinds = [str(one.get("class_path")).rsplit(".", 1)[-1] for one in blocks]
+    if kinds != [type(data).__name__, type(data.source).__name__]:
+        return
+    trained = trained_data(path)
+    try:
+        is_new = trained.source.parameters() != data.source.parameters()
+    except FileNotFoundError:  # the files of one of them are gone: they cannot be the same
+        return
+    for name in () if is_new else SPLIT:
+        before, now = getattr(trained, name), getattr(data, name)
+        if before != now:
+            raise ValueError(
+                f"{where}: trained with data.{name} {before}, but tested here with {now} on the "
+                f"same source, {HELD_OUT}; give --data.{name} {before}, or another source"
+            )
 
 
 def run_config(path: str) -> Path:
@@ -44,13 +94,18 @@ def run_config(path: str) -> Path:
     Raises:
         FileNotFoundError: If no configuration lies in that folder.
     """
-    config = (run_folder(path) or Path(path).parent) / "config.yaml"
+    config = _config_of(path)
     if not config.is_file():
         raise FileNotFoundError(
             f"{path}: no config.yaml in {config.parent} says what this model was trained on; give "
             "the folder of a run of `astrolit fit`"
         )
     return config
+
+
+def _config_of(path: str) -> Path:
+    """Return where the configuration of a checkpoint's run lies, if there is one."""
+    return (run_folder(path) or Path(path).parent) / "config.yaml"
 
 
 def trained_data(path: str) -> BaseDataModule:
@@ -69,33 +124,38 @@ def trained_data(path: str) -> BaseDataModule:
     return found
 
 
-def check_data(where: str, trained: BaseDataModule, tested: BaseDataModule) -> None:
-    """Refuse a run whose training may have seen what is held out here.
+def check_data(
+    where: str, trained: BaseDataModule, other: BaseDataModule, what: str = "tested here"
+) -> None:
+    """Refuse a run that may have seen in training what is held out in another, or other input.
 
     Args:
         where: The run, for the message.
-        trained: What it was trained on; nothing need be set up.
-        tested: What it is to be tested on.
+        trained: What it was trained on; not set up.
+        other: What it is to be tested on, or what the other run was trained on; not set up.
+        what: Which of both `other` is, for the message.
 
     Raises:
-        ValueError: If source, seed or shares of the split differ.
+        ValueError: If source, seed or shares of the split differ, or any other setting of the data
+            that changes a batch.
     """
-    before, now = _split(trained), _split(tested)
-    differ = [name for name in now if before[name] != now[name]]
-    if differ:
-        name = differ[0]
-        raise ValueError(
-            f"{where}: trained with {name} {before[name]}, but tested here with {now[name]}, so "
-            "its training may have seen what is held out; train both on the same data and split"
-        )
+    before, now = _settings(trained), _settings(other)
+    for name in now:
+        if before.get(name) != now[name]:
+            same = name.removeprefix("data.") not in ("data", "source", *SPLIT)
+            why = "so the model learnt from other input" if same else HELD_OUT
+            raise ValueError(
+                f"{where}: trained with {name} {before.get(name)}, but {what} with {now[name]}, "
+                f"{why}; train both on the same data and split"
+            )
 
 
-def _split(data: BaseDataModule) -> dict[str, Any]:
-    """Return all that fixes which objects are held out."""
-    return {
-        "data": type(data).__name__,
-        "data.source": {"source": type(data.source).__name__, **data.source.parameters()},
-        "data.seed": data.seed,
-        "data.val_fraction": data.val_fraction,
-        "data.test_fraction": data.test_fraction,
-    }
+def _settings(data: BaseDataModule) -> dict[str, str]:
+    """Return all that fixes what is in a batch and which objects are held out."""
+    source = {"source": type(data.source).__name__, **data.source.parameters()}
+    found: dict[str, Any] = {"data": type(data).__name__, "data.source": source}
+    others = [name for name in inspect.signature(type(data)).parameters if name not in FREE]
+    values = vars(data)
+    for name in dict.fromkeys([*SPLIT, *others]):
+        found[f"data.{name}"] = values.get(name, values.get(f"given_{name}"))
+    return {name: json.dumps(value, default=str, sort_keys=True) for name, value in found.items()}

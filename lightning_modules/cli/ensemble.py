@@ -13,6 +13,7 @@ from lightning_modules.cli.beside import check_data, run_config, trained_data
 from lightning_modules.cli.checkpoints import identity, read_checkpoint
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
 from lightning_modules.ensemble import Ensemble
+from lightning_modules.remembered import fill, remember
 from lightning_modules.runs import find_checkpoint
 
 CLASS_PATH = "lightning_modules.Ensemble"
@@ -41,8 +42,13 @@ def ensemble(runs: list[str], output: str, dropout_draws: int = 0, error_draws: 
     checkpoints = [read_checkpoint(path) for path in paths]
     data = trained_data(paths[0])
     for path in paths[1:]:
-        check_data(path, trained_data(path), data)
-    model = Ensemble(paths, dropout_draws, error_draws)
+        check_data(path, trained_data(path), data, f"{paths[0]}")
+    members: list[str | dict[str, Any]] = [
+        remember(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)
+    ]
+    model = Ensemble(members, dropout_draws, error_draws)
+    for member, checkpoint in zip(model.models, checkpoints, strict=True):
+        fill(member, checkpoint)
     model.run_record["members"] = [identity(path) for path in paths]
     data.prepare_data()
     data.load_state_dict(checkpoints[0].get(type(data).__qualname__, {}))  # a frame, say

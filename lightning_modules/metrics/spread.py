@@ -1,7 +1,7 @@
 """Means over several answers to one question, and how far these are apart."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -47,7 +47,7 @@ def entropy(probability: Tensor) -> Tensor:
     return -torch.xlogy(probability, probability).sum(dim=-1)
 
 
-def match_columns(overlap: Tensor) -> list[int]:
+def match_columns(overlap: Tensor, field: tuple[int, int] | None = None) -> list[int]:
     """Return the column of a reference that each column of another clustering stands for.
 
     One to one where they overlap best (Hungarian, on the intersection over the union); a column
@@ -55,12 +55,15 @@ def match_columns(overlap: Tensor) -> list[int]:
 
     Args:
         overlap: Σ over objects of the product of both probabilities, shape (other, reference).
+        field: The field's column in both, if it is known: these stand for each other.
     """
     union = overlap.sum(1, keepdim=True) + overlap.sum(0, keepdim=True) - overlap
     shared = (overlap / union.clamp_min(torch.finfo(overlap.dtype).tiny)).cpu().numpy()
     columns = overlap.argmax(dim=1).tolist()
+    if field is not None:
+        shared[field] = 3.0  # more than any two others
     for row, column in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
-        if overlap[row, column] >= 0.5 * overlap[row].max():
+        if (row, column) == field or overlap[row, column] >= 0.5 * overlap[row].max():
             columns[row] = int(column)
     return columns
 
@@ -70,6 +73,41 @@ def merge_columns(probability: Tensor, columns: Sequence[int], count: int) -> Te
     index = torch.tensor(columns, device=probability.device)
     merged = probability.new_zeros(len(probability), count)
     return merged.index_add(1, index, probability)
+
+
+def merge_answer(said: dict[str, Tensor], columns: Sequence[int], count: int) -> dict[str, Tensor]:
+    """Return a clustering's answer with `probability` and its deviation in other columns.
+
+    Args:
+        said: Of `predict_step`.
+        columns: The column that each of its own stands for; where several stand for one,
+            probabilities and variances add up.
+        count: Number of columns.
+    """
+    found = said | {"probability": merge_columns(said["probability"], columns, count)}
+    name = _deviation("probability", said)
+    if name in said:
+        found[name] = merge_columns(said[name].square(), columns, count).sqrt()
+    return found
+
+
+def mean_answer(answers: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return several answers of one model as one, whose deviations hold how far these are apart.
+
+    Args:
+        answers: Of `predict_step`, one or more; what is no number is the first one's.
+    """
+    first: dict[str, Tensor] = {}
+    spreads: defaultdict[str, Spread] = defaultdict(Spread)
+    for said in answers:
+        first = first or said
+        for name in _numbers(said):
+            spreads[name].add(said[name], said.get(_deviation(name, said)))
+    found = dict(first)
+    for name, spread in spreads.items():
+        if spread.count > 1:
+            found |= {name: spread.mean, _deviation(name, first): spread.std}
+    return found
 
 
 class Answers:

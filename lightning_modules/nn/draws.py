@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+COVARIANCE_OF = ("x", "y", "parallax", "pmra", "pmdec")
+"""What a batch's `covariance` (B, 5, 5) of stars is of, in order."""
 
 
 def dropouts(net: nn.Module) -> list[nn.Module]:
@@ -15,16 +17,23 @@ def dropouts(net: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def dropout_at_work(net: nn.Module) -> Iterator[None]:
+def dropout_at_work(net: nn.Module, seed: int) -> Iterator[None]:
     """Let dropout drop as in training, all else as it is (Monte Carlo dropout).
+
+    Args:
+        net: With dropouts.
+        seed: The same one drops the same; draws from torch's generator elsewhere do not notice.
 
     Reference: Gal & Ghahramani 2016 (arXiv:1506.02142).
     """
     modes = [(module, module.training) for module in dropouts(net)]
     for module, _ in modes:
         module.train()
+    devices = {values.device for values in net.parameters() if values.is_cuda}
     try:
-        yield
+        with torch.random.fork_rng(devices=list(devices)):
+            torch.manual_seed(seed)
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -1,6 +1,6 @@
 """An ensemble of golden checkpoints answers as they do; one of others as their mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 import lightning_modules
+from callbacks.clustering.alignment import FieldModule
 from datamodules import ClusteringDataModule, SyntheticField
 from lightning_modules import BaseModule, Ensemble
 from lightning_modules.ensemble import UNTRAINED
 
+SPECTRA = "lightning_modules.SpectraVAE"
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = {
     "clustering": "DeepEmbeddedClustering",
@@ -109,6 +111,9 @@ def test_members_that_differ_give_mean_and_spread(golden: Callable[[str], dict[s
     assert (found["final_epistemic"] > 0).all()
 
 
+TWO = {"error_draws": 2}
+
+
 @pytest.fixture(scope="module")
 def stars() -> ClusteringDataModule:
     return ClusteringDataModule(SyntheticField(300), batch_size=256)
@@ -147,17 +152,108 @@ def test_draws(stars: ClusteringDataModule) -> None:
     batch = {name: x[:64] for name, x in stars.columns.items()}
     torch.manual_seed(0)
     with torch.no_grad():
-        for draws in ({"dropout_draws": 4}, {"error_draws": 4}):
+        for draws in ({"dropout_draws": 4}, {"error_draws": 4}, {"dropout_draws": 3} | TWO):
             found = Ensemble([path], **draws).predict_step(batch)
             assert (found["latent_std"] > 0).any(1).float().mean() > 0.5
-            assert (found["epistemic"] > 0).any()
+            assert (found["probability_std"] > 0).any()
+            # Errors of measurements are aleatoric: one model, one answer, nothing to disagree on.
+            assert bool((found["epistemic"] > 1e-6).any()) == ("dropout_draws" in draws)
+            single = Ensemble([path]).predict_step(batch)
+            assert (found["aleatoric"] > single["aleatoric"]).any()
         certain = batch | {"covariance": 0 * batch["covariance"]}
         found = Ensemble([path], error_draws=4).predict_step(certain)
         assert found["latent_std"].max() < 1e-6
 
 
+def test_features_without_the_covariance_are_not_drawn_anew(
+    stars: ClusteringDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Ensemble([member("clustering", "a.ckpt")], error_draws=2)
+    monkeypatch.setattr(stars, "features", ["parallax", "pmra", "x", "y", "pmdec"])
+    with pytest.raises(ValueError, match=r"error_draws=2 needs data\.features that begin with"):
+        quiet_trainer().test(model, stars, verbose=False)
+
+
+class Said(BaseModule):
+    """Says what is in its buffers, whatever the objects.
+
+    Args:
+        probability: Of each column.
+        error: Of the probabilities.
+        field_column: The field, if it knows it.
+    """
+
+    def __init__(
+        self, probability: list[float], error: list[float], field_column: int | None = 0
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.said = torch.tensor([probability]), torch.tensor([error])
+        self.field_column = field_column
+
+    def step(self, batch: dict[str, Tensor], stage: str) -> dict[str, Tensor]:
+        return {"loss": torch.zeros(())}
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int = 0) -> dict[str, Tensor]:
+        probability, error = (x.expand(len(batch["index"]), -1) for x in self.said)
+        answer = {"index": batch["index"], "assignment": probability.argmax(1)}
+        return answer | {"probability": probability, "probability_error": error}
+
+
+def test_deviations_and_the_field_follow_the_columns() -> None:
+    def said(*arguments: Any) -> dict[str, Any]:
+        names = ("probability", "error", "field_column")
+        arguments_of = dict(zip(names, arguments, strict=True))
+        return {"class_path": f"{__name__}.Said", "init_args": arguments_of}
+
+    two = said([0.7, 0.3], [0.1, 0.2], 1)
+    three = said([0.2, 0.3, 0.5], [0.3, 0.4, 0.0], 0)
+    model = Ensemble([two, three], columns=[[1, 0], [0, 1, 0]])
+    batch = {"index": torch.arange(2)}
+    found = model.predict_step(batch)
+    torch.testing.assert_close(found["probability"], torch.tensor([[0.5, 0.5]] * 2))
+    own = torch.tensor([(0.2**2 + 0.3**2) / 2, (0.1**2 + 0.4**2) / 2])  # within, of both members
+    between = torch.tensor([0.2**2, 0.2**2])  # 0.3 and 0.7
+    torch.testing.assert_close(found["probability_error"][0], (own + between).sqrt())
+    assert model.field_column == 0
+    assert isinstance(model, FieldModule)
+    assert Ensemble([said([0.5, 0.5], [0.0, 0.0], None)] * 2).field_column is None
+
+
+class Bare:
+    """What `line_up` asks of a datamodule."""
+
+    def __init__(self, num_train: int = 4) -> None:
+        self.num_train = num_train
+
+    def batches(self, split: str) -> Iterator[dict[str, Tensor]]:
+        if split == "all" or self.num_train:
+            yield {"index": torch.arange(4)}
+
+
+def test_the_member_with_most_columns_is_the_reference(caplog: pytest.LogCaptureFixture) -> None:
+    def said(probability: list[float], field: int) -> dict[str, Any]:
+        arguments = {"probability": probability, "error": probability, "field_column": field}
+        return {"class_path": f"{__name__}.Said", "init_args": arguments}
+
+    model = Ensemble([said([0.9, 0.1], 0), said([0.6, 0.0, 0.4], 2), said([0.2, 0.3, 0.5], 2)])
+    with caplog.at_level("INFO"):
+        model.line_up(Bare())
+    columns = model.columns
+    assert columns is not None
+    assert columns[1] == [0, 1, 2]
+    assert columns[0][0] == columns[2][2] == 2  # field to field, whatever they overlap
+    assert model.field_column == 2
+    joined = [k for k in (0, 1) if columns[2][k] == 2]
+    assert ("together are the field" in caplog.text) == bool(joined)
+    with pytest.raises(ValueError, match="no object fell into it"):
+        model.line_up(Bare(0))
+
+
 def test_what_is_no_ensemble_is_refused() -> None:
     a, b = member("clustering", "a.ckpt"), member("spectra", "b.ckpt")
+    Path("short.ckpt").write_bytes(Path(a).read_bytes()[:1000])
+    Path("text.ckpt").write_text("weights")
     torch.save({"state_dict": {}, "hyper_parameters": {}}, "nameless.ckpt")
     for members, sentence in (
         ([a, b], "of one class, not DeepEmbeddedClustering, SpectraVAE"),
@@ -166,6 +262,10 @@ def test_what_is_no_ensemble_is_refused() -> None:
         (["nameless.ckpt"], "names no class of model"),
         ([{"class_path": "os.system", "init_args": {}}], "os.system is no model"),
         ([{"class_path": "antigravity.Model", "init_args": {}}], "antigravity.Model is no model"),
+        (["short.ckpt"], "short.ckpt: truncated or no checkpoint"),
+        (["text.ckpt"], "text.ckpt: truncated or no checkpoint"),
+        ([{"class_path": "lightning_modules.gone.Model", "init_args": {}}], "No module named"),
+        ([{"class_path": SPECTRA, "init_args": {"old": 1}}], "unexpected keyword argument 'old'"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=sentence):
             Ensemble(members)  # type: ignore[arg-type]

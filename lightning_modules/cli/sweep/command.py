@@ -2,15 +2,19 @@
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import SQLAlchemyError
 
-from lightning_modules.cli.app import make_cli
+from lightning_modules.cli.app import AstroCLI, make_cli
 from lightning_modules.cli.parser import AstroParser, prepare_parsing
 from lightning_modules.cli.quiet import output_to
 from lightning_modules.cli.shipped_configs import (
@@ -21,9 +25,9 @@ from lightning_modules.cli.shipped_configs import (
 )
 from lightning_modules.cli.sweep.results import draw, write_table
 from lightning_modules.cli.sweep.settings import Settings
-from lightning_modules.cli.sweep.space import Space, read_space, words_of
+from lightning_modules.cli.sweep.space import Space, corners, read_space, words_of
 from lightning_modules.cli.sweep.study import ATTEMPT, Study
-from lightning_modules.cli.sweep.trial import NoObjectiveError, run_of, run_trial
+from lightning_modules.cli.sweep.trial import NoObjectiveError, run_of, run_trial, test_trial
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 ABOUT = """Fit and test a run for each point of a space, in one study that any number of processes
@@ -36,24 +40,31 @@ def main(words: list[str]) -> None:
 
     Raises:
         ValueError: If the words, the space or the study make no sweep.
+        OSError: If the study cannot be read or written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, words = parse(words)
     space = read_space(resolve_config(settings.space, "--sweep.space"))
-    words = [*QUIET, *best_checkpoint(settings), *words]
-    default = check(space, words)
-    study = Study(Path(settings.folder or default), settings, space, words)
+    cli = check(space, [*QUIET, *words])
+    words = [*QUIET, *best_checkpoint(settings, cli), *words]
+    default = run_name(list(cli.configs), cli.datamodule.method, type(cli.model).__name__)
+    folder = Path(settings.folder or f"runs/{default}_sweep")
     try:
-        take_trials(study, words)
-    finally:
-        study.close()
+        with closing(Study(folder, settings, space, words)) as study:
+            take_trials(study, words)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = str(error.__cause__ or error).split("\n", 1)[0]
+        raise OSError(
+            f"{folder}/study.db: the study could not be read or written ({cause}); make room, or "
+            "give another --sweep.folder if the file is damaged, then type the command again"
+        ) from error
 
 
 def parse(words: list[str]) -> tuple[Settings, list[str]]:
     """Return the sweep's settings and the words that are left, of `astrolit fit`.
 
     Raises:
-        ValueError: If every run would resume one checkpoint.
+        ValueError: If every run would resume one checkpoint, or log where its options say.
     """
     prepare_parsing()
     parser = AstroParser(prog="astrolit sweep", description=ABOUT)
@@ -64,6 +75,11 @@ def parse(words: list[str]) -> tuple[Settings, list[str]]:
     resolved, _ = resolve_paths(["fit", *others])
     if option_value(resolved, "--ckpt_path"):
         raise ValueError("a sweep fits every run afresh: leave --ckpt_path out (--init_from works)")
+    if any(word.startswith("--trainer.logger") for word in resolved):
+        raise ValueError(
+            "a sweep logs each run to TensorBoard in its own folder: leave --trainer.logger out, "
+            "and set --sweep.folder"
+        )
     settings: Settings = parsed.sweep
     return settings, resolved[1:]
 
@@ -85,35 +101,44 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
     return own, others
 
 
-def best_checkpoint(settings: Settings) -> list[str]:
-    """Return the words that make the checkpoint to be tested that of the best objective."""
+def best_checkpoint(settings: Settings, cli: AstroCLI) -> list[str]:
+    """Return the words that make the checkpoint to be tested that of the best objective.
+
+    Of a model whose final state is best that is the last one: no metric tells.
+
+    Args:
+        settings: Of the sweep.
+        cli: Of `check`.
+    """
+    if cli.model.final_state_is_best:
+        return ["--checkpoint.monitor", "null"]
     mode = settings.direction[:3]
     return ["--checkpoint.monitor", settings.monitor, "--checkpoint.mode", mode]
 
 
-def check(space: Space, words: list[str]) -> str:
-    """Parse the run of one point, so that a mistake is known before anything is fitted.
+def check(space: Space, words: list[str]) -> AstroCLI:
+    """Build the run of one point and parse every choice, so that mistakes are known at once.
 
     Args:
         space: Of the sweep.
         words: Of `astrolit fit`.
 
     Returns:
-        The folder that the study has by default.
+        The command line of that point.
 
     Raises:
         ValueError: If a run would start processes of its own.
     """
-    trial = optuna.create_study(sampler=RandomSampler(seed=0)).ask(space)
-    cli = make_cli([*words, *words_of(trial.params), "--trainer.logger", "false"], run=False)
+    point = optuna.create_study(sampler=RandomSampler(seed=0)).ask(space).params
+    cli = make_cli([*words, *words_of(point), "--trainer.logger", "false"], run=False)
     if cli.trainer.world_size > 1:
         raise ValueError(
             f"a sweep fits each run in one process, not {cli.trainer.world_size}: set "
             "--trainer.devices 1 and start as many `astrolit sweep` as there are devices"
         )
-    return (
-        f"runs/{run_name(list(cli.configs), cli.datamodule.method, type(cli.model).__name__)}_sweep"
-    )
+    for name, value in corners(space):
+        cli.parser.parse_args([*words, *words_of(point | {name: value})])
+    return cli
 
 
 def take_trials(study: Study, words: list[str]) -> None:
@@ -136,6 +161,7 @@ def take_trials(study: Study, words: list[str]) -> None:
             write_table(study)
             bar.console.print(line, markup=False)
             bar.update(task, completed=_num_done(study), description=_best(study))
+    write_table(study)  # another process may have had the last word
     for path in [study.folder / "sweep.csv", *draw(study)]:
         console.print(f"wrote: {path}")
     if not any(trial.state == TrialState.COMPLETE for trial in study.trials()):
@@ -170,20 +196,38 @@ def run_one(study: Study, trial: Trial, words: list[str]) -> str:
             study.study.tell(trial, state=TrialState.FAIL)
             raise
         except (Exception, SystemExit) as error:
-            if isinstance(error, SystemExit) and error.code != 2:
-                attempt = trial.user_attrs.get(ATTEMPT, 1)  # told to end: this one does not count
-                trial.set_user_attr(ATTEMPT, attempt - 1)
-                raise
-            what = f"failed: {type(error).__name__}: {error}".split("\n", 1)[0]
-            log.write(f"{what}\n")
-            trial.set_user_attr("error", what)
+            what = _record_error(trial, error, log, "failed")
         else:
             state = TrialState.PRUNED if watch.pruned else TrialState.COMPLETE
             value = None if watch.pruned else watch.value
             what = "pruned" if watch.pruned else f"{study.settings.monitor} {watch.value:.6g}"
+        if study.settings.test and state == TrialState.COMPLETE:
+            try:
+                with output_to(log):
+                    test_trial(trial, study.folder)
+            except (Exception, SystemExit) as error:  # the value stands all the same
+                what += f", {_record_error(trial, error, log, 'test failed')}"
     study.study.tell(trial, value, state)
     point = ", ".join(f"{name}={x}" for name, x in trial.params.items())
     return f"trial {trial.number}: {what}  ({point}; {time.monotonic() - start:.0f} s)"
+
+
+def _record_error(trial: Trial, error: BaseException, log: TextIO, what: str) -> str:
+    """Return a line on the error of a run, which goes to its log and its trial too.
+
+    Args:
+        trial: Of the run.
+        error: What it raised; an order to end is raised on, and the attempt does not count.
+        log: Of the run.
+        what: What failed.
+    """
+    if isinstance(error, SystemExit) and error.code != 2:
+        trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 1) - 1)
+        raise error
+    line = f"{what}: {type(error).__name__}: {error}".split("\n", 1)[0]
+    log.write(f"{line}\n")
+    trial.set_user_attr("error", line)
+    return line
 
 
 def _num_done(study: Study) -> int:

@@ -25,8 +25,16 @@ MIN_IMPORTANCE = 4
 
 
 def write_table(study: Study) -> None:
-    """Write `sweep.csv`: a row for each trial, its objective, options and what the report said."""
-    trials = study.trials()
+    """Write `sweep.csv`: a row for each trial, its objective, options and what the report said.
+
+    Under the study's lock, so that no other process writes an older table over it.
+    """
+    with study.lock:
+        _write(study, study.trials())
+
+
+def _write(study: Study, trials: Sequence[FrozenTrial]) -> None:
+    """Write the rows of trials."""
     attributes = {key for trial in trials for key in trial.user_attrs} - set(BOOKKEEPING)
     names = ["trial", "state", "objective", "seconds", "run", *study.space, *sorted(attributes)]
     with atomic_path(study.folder / "sweep.csv") as path, path.open("w", newline="") as file:

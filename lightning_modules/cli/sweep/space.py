@@ -58,6 +58,15 @@ def words_of(point: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={_word(value)}" for name, value in point.items()]
 
 
+def corners(space: Mapping[str, BaseDistribution]) -> Iterator[tuple[str, Any]]:
+    """Yield each option with each of its choices, or both ends of its range."""
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            yield from ((name, choice) for choice in distribution.choices)
+        elif isinstance(distribution, IntDistribution | FloatDistribution):
+            yield from ((name, end) for end in (distribution.low, distribution.high))
+
+
 def _word(value: Any) -> str:
     """Return a value as YAML reads it back."""
     return value if isinstance(value, str) else yaml.safe_dump(value).split("\n", 1)[0]

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ NUM_TRIALS = 20
 MOST_ATTEMPTS = 3
 """Times that a point is tried whose process was killed each time."""
 
-REDOES, ATTEMPT, WORKER = "redoes", "attempt", "worker"
-BOOKKEEPING = (REDOES, ATTEMPT, WORKER)
-"""User attributes of a trial: the number of the killed one that it repeats, and who works at it."""
+REDOES, ATTEMPT, WORKER, FITTED = "redoes", "attempt", "worker", "fitted"
+BOOKKEEPING = (REDOES, ATTEMPT, WORKER, FITTED)
+"""User attributes of a trial: the number of the killed one that it repeats, how often that was, who
+works at it, and its value once it is fitted but not yet tested."""
 
 
 class Study:
@@ -55,13 +56,15 @@ class Study:
     @property
     def limit(self) -> int:
         """Trials to be done in all."""
-        points = len(list(grid(self.space))) if self.settings.sampler == "grid" else NUM_TRIALS
-        return self.settings.num_trials or points
+        if self.settings.sampler != "grid":
+            return self.settings.num_trials or NUM_TRIALS
+        points = len(list(grid(self.space)))
+        return min(self.settings.num_trials or points, points)
 
     def trials(self) -> list[FrozenTrial]:
         """Return the trials that count: all but killed ones that another trial repeats."""
         trials = self.study.get_trials(deepcopy=False)
-        redone = {trial.user_attrs[REDOES] for trial in trials if REDOES in trial.user_attrs}
+        redone = _redone(trials)
         return [trial for trial in trials if trial.number not in redone]
 
     def claim(self) -> Trial | None:
@@ -131,19 +134,33 @@ class Study:
         return RandomSampler(seed=seed)  # of a grid all points wait in line
 
     def _release_orphans(self) -> None:
-        """Fail running trials of processes that are gone, and put their points in line again."""
-        for trial in self.trials():
+        """End running trials of processes that are gone.
+
+        What was fitted is complete, though untested. Else the point is put in line again before the
+        trial fails, so that a kill in between loses none.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        redone = _redone(trials)
+        for trial in trials:
             if trial.state != TrialState.RUNNING:
                 continue
             worker = trial.user_attrs.get(WORKER)  # none if killed before it could sign
             if worker is not None and _is_alive(self.folder / worker):
                 continue
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            if FITTED in trial.user_attrs:
+                self.study.tell(trial.number, trial.user_attrs[FITTED])
+                continue
             attempt = trial.user_attrs.get(ATTEMPT, 1) + 1
-            if attempt <= MOST_ATTEMPTS:
+            if attempt <= MOST_ATTEMPTS and trial.number not in redone:
                 point = trial.system_attrs.get("fixed_params", trial.params)
                 attributes = {REDOES: trial.number, ATTEMPT: attempt}
                 self.study.enqueue_trial(point, user_attrs=attributes)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _redone(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of killed trials that others repeat."""
+    return {trial.user_attrs[REDOES] for trial in trials if REDOES in trial.user_attrs}
 
 
 def _is_alive(worker: Path) -> bool:

@@ -15,6 +15,7 @@ from lightning_modules.cli.app import make_cli
 from lightning_modules.cli.shipped_configs import run_name
 from lightning_modules.cli.sweep.settings import Settings
 from lightning_modules.cli.sweep.space import words_of
+from lightning_modules.cli.sweep.study import FITTED
 
 
 class NoObjectiveError(ValueError):
@@ -29,7 +30,7 @@ class TrialWatch(Callback):
         monitor: The metric.
 
     Attributes:
-        value: Of the best checkpoint, once the fit has ended.
+        value: Of the checkpoint that is tested, once the fit has ended.
         pruned: Whether the study ended the fit.
     """
 
@@ -52,18 +53,19 @@ class TrialWatch(Callback):
         self.trial.report(float(metrics[self.monitor]), trainer.current_epoch)
         if self.trial.should_prune():
             self.pruned = trainer.should_stop = True
-            reason = f"pruned: {self.monitor} at epoch {trainer.current_epoch} is above the median"
+            place = f"{self.monitor} at epoch {trainer.current_epoch}"
+            reason = f"pruned: {place} is worse than the median of the runs before"
             getattr(pl_module, "run_record", {})["stop_reason"] = reason
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the value of the best checkpoint, and show it beside the hyper-parameters."""
-        self.value = self._best(trainer)
+        """Take the value of the tested checkpoint, and show it beside the hyper-parameters."""
+        self.value = self._tested(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self.trial.params, {"objective": self.value})
 
-    def _best(self, trainer: Trainer) -> float:
-        """Return the metric of the checkpoint that is tested, else the last."""
+    def _tested(self, trainer: Trainer) -> float:
+        """Return the metric of the best checkpoint where the metric chooses that, else the last."""
         for checkpoint in trainer.checkpoint_callbacks:
             score = getattr(checkpoint, "best_model_score", None)
             if getattr(checkpoint, "monitor", None) == self.monitor and score is not None:
@@ -77,11 +79,10 @@ class TrialWatch(Callback):
 
 
 def run_trial(trial: Trial, settings: Settings, words: list[str], folder: Path) -> TrialWatch:
-    """Fit and, unless it was pruned, test the run of a trial.
+    """Fit the run of a trial.
 
     Args:
-        trial: Its point is what the run differs in; the report's keys of the model become its user
-            attributes.
+        trial: Its point is what the run differs in; the value becomes its user attribute `fitted`.
         settings: Of the sweep.
         words: Of the command line `astrolit fit`, without the trial's own.
         folder: Of the study; the run goes to version_<number of the trial> in it.
@@ -98,10 +99,21 @@ def run_trial(trial: Trial, settings: Settings, words: list[str], folder: Path) 
     run = run_of(folder, trial.number)
     home = run_name(list(cli.configs), cli.datamodule.method, type(cli.model).__name__)
     send_home(run / "config.yaml", home)
-    if settings.test and not watch.pruned:
-        make_cli(["test", "-c", str(run / "config.yaml"), "--ckpt_path", str(run)])
-        record_report(trial, run)
+    if not watch.pruned:
+        trial.set_user_attr(FITTED, watch.value)
     return watch
+
+
+def test_trial(trial: Trial, folder: Path) -> None:
+    """Test the run of a trial that is fitted.
+
+    Args:
+        trial: The report's keys of the model become its user attributes.
+        folder: Of the study.
+    """
+    run = run_of(folder, trial.number)
+    make_cli(["test", "-c", str(run / "config.yaml"), "--ckpt_path", str(run)])
+    record_report(trial, run)
 
 
 def run_of(folder: Path, number: int) -> Path:

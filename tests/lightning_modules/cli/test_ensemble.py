@@ -1,6 +1,7 @@
 """`astrolit ensemble`: from trained runs to one checkpoint that every command takes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,15 @@ CLUSTERS = "[{num_stars: 200, scale: 0.05}]"
 SMALL = {
     "clustering": [
         "--data.source.num_field", "200", "--data.source.clusters", CLUSTERS,
-        "--model.pretrain_epochs", "1",
     ],
-    "microlensing": [],
     "spectra": ["--data.source.num_spectra", "60"],
 }  # fmt: skip
-CONFIG = {"clustering": "cluster", "microlensing": "demo", "spectra": "demo"}
-HEADLINE = {
-    "clustering": "model/ari/split=all",
-    "microlensing": "model/auc/fraction=1.00",
-    "spectra": "model/chi2",
-}
+TINY_CONFIG = {"clustering": "tiny_mixture", "spectra": "tiny"}
+HEADLINE = {"clustering": "model/ari/split=all", "spectra": "model/chi2"}
 
 
 REPORTS: dict[str, list[Any]] = {
     "clustering": ["ClusteringReport", {"max_tsne": 10}, "MembershipTable"],
-    "microlensing": ["MicrolensingReport", {}, "PredictionWriter"],
     "spectra": ["SpectraReport", {"max_boosting": 0}, "SpectrumWriter"],
 }
 """The demo's callbacks without what takes time."""
@@ -43,8 +37,8 @@ def words_of(method: str) -> list[str]:
     settings = {"baselines": False, "num_resamples": 5, **settings}
     callbacks = [{"class_path": report, "init_args": settings}, {"class_path": writer}]
     quick = json.dumps({"trainer": {"callbacks": callbacks}})
-    tiny = str(CONFIGS / method / "tiny.yaml")
-    return ["-c", f"{method}/{CONFIG[method]}.yaml", "-c", tiny, "-c", quick, *SMALL[method]]
+    tiny = str(CONFIGS / method / f"{TINY_CONFIG[method]}.yaml")
+    return ["-c", f"{method}/demo.yaml", "-c", tiny, "-c", quick, *SMALL[method]]
 
 
 def report_of(folder: str) -> dict[str, Any]:
@@ -57,7 +51,7 @@ def test_a_run_twice_is_tested_and_predicted_as_one_model(
     method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
-    words, run = words_of(method), f"runs/{method}/{CONFIG[method]}/version_0"
+    words, run = words_of(method), f"runs/{method}/demo/version_0"
     main(["fit", *words])
     if method == "clustering":
         main(["test", *words, "--ckpt_path", run])
@@ -90,12 +84,23 @@ WORDS = ["--model", f"{TINY}.TinyModule", "--data", f"{TINY}.TinyDataModule"]
 WORDS += ["--data.source", f"{TINY}.TinySource", *TRAINER]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three runs of one model: two seeds of the weights, and another split."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ASTROLIT_ALLOW_IMPORTS", "tests")
+        for words in (["--seed_everything", "1"], ["--seed_everything", "2"], ["--data.seed", "5"]):
+            main(["fit", *WORDS, *words])
+    return folder
+
+
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Three runs of one model: two seeds of the weights, and another split."""
+def runs(trained: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Copies of the runs in the working folder."""
     monkeypatch.setenv("ASTROLIT_ALLOW_IMPORTS", "tests")
-    for words in (["--seed_everything", "1"], ["--seed_everything", "2"], ["--data.seed", "5"]):
-        main(["fit", *WORDS, *words])
+    shutil.copytree(trained, ".", dirs_exist_ok=True)
     return [f"runs/tiny/TinyModule/version_{number}" for number in range(3)]
 
 
@@ -129,7 +134,10 @@ def test_runs_without_a_checkpoint_of_their_own_can_be_typed(runs: list[str]) ->
 
 def test_mistakes_are_one_sentence(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for words, sentence in (
-        ([runs[0], runs[2]], "trained with data.seed 5, but tested here with 0"),
+        (
+            [runs[0], runs[2]],
+            f"with data.seed 5, but {runs[0]}/checkpoints/best.ckpt with 0",
+        ),
         ([runs[0], "nowhere"], "nowhere: no such checkpoint"),
         ([], "the following arguments are required"),
     ):

@@ -8,6 +8,7 @@ from lightning_modules.metrics.spread import (
     Spread,
     entropy,
     match_columns,
+    mean_answer,
     merge_columns,
 )
 
@@ -100,3 +101,18 @@ def test_merged_columns_keep_the_sum() -> None:
     p = torch.tensor([[0.1, 0.2, 0.7]])
     merged = merge_columns(p, [2, 0, 2], 3)
     torch.testing.assert_close(merged, torch.tensor([[0.2, 0.0, 0.8]]))
+
+
+def test_fields_stand_for_each_other_whatever_they_overlap() -> None:
+    overlap = torch.tensor([[5.0, 60.0, 0.0], [40.0, 3.0, 0.0], [30.0, 0.0, 9.0]])
+    assert match_columns(overlap) == [1, 0, 0]
+    assert match_columns(overlap, field=(2, 2)) == [1, 0, 2]
+
+
+def test_answers_to_several_measurements_are_one() -> None:
+    first = {"index": torch.tensor([3]), "age": torch.tensor([1.0]), "age_std": torch.tensor([3.0])}
+    found = mean_answer(first | {"age": torch.tensor([x])} for x in (1.0, 5.0))
+    assert found["age"].item() == 3.0
+    assert found["age_std"].item() == pytest.approx(math.sqrt(9 + 4))
+    assert found["index"].tolist() == [3]
+    assert mean_answer([first]) == first

@@ -53,7 +53,7 @@ def test_what_has_no_error_stays() -> None:
 def test_only_dropout_works() -> None:
     net = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Dropout(0.0)).eval()
     x = torch.ones(64, 2)
-    with dropout_at_work(net):
+    with dropout_at_work(net, 0):
         assert [module.training for module in net] == [False, True, False]
         assert set(net(x).round().unique().tolist()) == {0.0, 2.0}
     assert not any(module.training for module in net.modules())

@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callbacks.report.base import TestRun
 from lightning_modules.base import Batch
 from lightning_modules.cli.app import main
+from tests.lightning_modules.cli.test_beside import PredictionReport
 from tests.reliability.tiny import TinyModule
 
 HERE = "tests.lightning_modules.cli.sweep.test_command"
@@ -118,9 +121,37 @@ def test_a_failing_trial_does_not_end_the_study(capsys: pytest.CaptureFixture[st
     assert "other: no trial was completed; see other/version_0/log.txt" in error(capsys)
 
 
+class Drifting(Sensitive):
+    """Its validation loss grows by one each epoch, and its last state is best all the same."""
+
+    final_state_is_best: ClassVar[bool] = True
+
+    def step(self, batch: Batch, stage: str) -> dict[str, torch.Tensor]:
+        return {name: x + self.current_epoch for name, x in super().step(batch, stage).items()}
+
+
+class FailingReport(PredictionReport):
+    """Reports nothing."""
+
+    def evaluate(self, run: TestRun) -> dict[str, Figure]:
+        raise ValueError("no figure")
+
+
+def test_the_last_state_counts_if_it_is_best_even_if_its_test_fails() -> None:
+    space("{model.offset: [1.0]}")
+    words = ["--model", f"{HERE}.Drifting", f"--trainer.callbacks+={HERE}.FailingReport"]
+    main([*WORDS, *words, "--sweep.monitor", "val/spread", "--sweep.folder", str(FOLDER)])
+    (row,) = table()
+    assert (row["state"], row["objective"]) == ("complete", "2.0")
+    assert row["error"] == "test failed: ValueError: no figure"
+    best = torch.load(FOLDER / "version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == 1
+
+
 def test_bad_runs_are_pruned() -> None:
     space("{model.offset: [1.0, 1.05, 1.1, 1.2, 1.3, 9.0]}")
-    main([*WORDS, "--sweep.pruner", "median", "--sweep.test", "false"])
+    words = ["--trainer.max_epochs", "1", "--sweep.pruner", "median", "--sweep.test", "false"]
+    main([*WORDS, *words])
     rows = table()
     assert [row["state"] for row in rows] == ["complete"] * 5 + ["pruned"]
     stopped = json.loads((FOLDER / "version_5/checkpoints/stopped.json").read_text())
@@ -179,12 +210,17 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
         ("{model.lr: [0.1]}", ["--sweep.monitor", "val/nothing"], "validation logs val/loss"),
         ("{model.lr: [0.1]}", ["--trainer.devices", "2"], "in one process, not 2"),
         ("{model.lr: [0.1]}", ["--ckpt_path", "last"], "leave --ckpt_path out"),
+        ("{model.lr: [0.1]}", ["--trainer.logger", "false"], "leave --trainer.logger out"),
+        ("{model.lr: [0.1]}", ["--sweep.folder", "bad"], "bad/study.db: the study could not be"),
+        ("{model.lr: [0.1, 0.2, fast]}", [], "lr"),
     ],
 )
 def test_mistakes_are_one_sentence(
     text: str, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space(text)
+    Path("bad").mkdir()
+    Path("bad/study.db").write_text("no database")
     with pytest.raises(SystemExit, match="2"):
         main([*WORDS, *words])
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]

@@ -1,10 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lightning_modules.cli.shipped_configs import config_folder, list_configs, list_spaces
-from lightning_modules.cli.sweep.space import grid, read_space, words_of
+from lightning_modules.cli.sweep.command import check
+from lightning_modules.cli.sweep.space import corners, grid, read_space, words_of
 
 
 def space_of(text: str) -> str:
@@ -72,8 +74,15 @@ def test_a_grid_needs_steps() -> None:
         list(grid(read_space(space_of("space: {model.lr: {low: 0.1, high: 0.2}}"))))
 
 
-def test_shipped_spaces_are_spaces_and_no_configurations() -> None:
-    assert "clustering/space.yaml" in list_spaces()
+def test_corners_are_all_choices_and_both_ends() -> None:
+    path = space_of("space: {a: [x, null], b: {low: 1, high: 3}}")
+    assert list(corners(read_space(path))) == [("a", "x"), ("a", None), ("b", 1), ("b", 3)]
+
+
+def test_shipped_spaces_are_of_their_configurations() -> None:
     assert not list_spaces().keys() & list_configs().keys()
-    for name in list_spaces():
-        assert read_space(str(config_folder() / name))
+    assert len(list_spaces()) == 2
+    for name, line in list_spaces().items():
+        config = re.search(r"-c (\S+) --sweep\.space " + re.escape(name), line)
+        assert config
+        check(read_space(str(config_folder() / name)), ["-c", str(config_folder() / config[1])])

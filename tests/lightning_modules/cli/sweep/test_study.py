@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from lightning_modules.cli.sweep.settings import Settings
-from lightning_modules.cli.sweep.study import MOST_ATTEMPTS, Study
+from lightning_modules.cli.sweep.study import FITTED, MOST_ATTEMPTS, Study
 
 GRID = {"a": CategoricalDistribution([1, 2]), "b": CategoricalDistribution(["x", "y", "z"])}
 POINTS = [{"a": a, "b": b} for a in (1, 2) for b in "xyz"]
@@ -61,6 +61,34 @@ def test_points_of_a_killed_process_are_done_once(studies: Any) -> None:
     (gone,) = [t for t in after.study.trials if t.state == TrialState.FAIL]
     assert gone.number == lost.number
     assert len(after.study.trials) == 7
+
+
+def test_a_kill_while_orphans_are_released_loses_no_point(
+    studies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    first = studies()
+    trials = [first.claim() for _ in range(2)]
+    trials[1].set_user_attr(FITTED, 7.0)  # killed while it was tested
+    first._own.release()
+    second = studies()
+    monkeypatch.setattr(second.study, "tell", kill)
+    with pytest.raises(KeyboardInterrupt):
+        second.claim()
+    second._own.release()
+    third = studies()
+    while (trial := third.claim()) is not None:
+        third.study.tell(trial, 1.0)
+    assert sorted(map(str, points_of(third))) == sorted(map(str, POINTS))
+    assert [trial.params for trial in third.trials() if trial.value == 7.0] == [POINTS[1]]
+    assert not [t for t in third.study.trials if t.state == TrialState.RUNNING]
+
+
+def test_a_grid_repeats_no_point(studies: Any) -> None:
+    assert studies(num_trials=4).limit == 4
+    assert studies(num_trials=99).limit == len(POINTS)
 
 
 def test_a_point_that_kills_its_process_is_given_up(studies: Any) -> None:
