@@ -123,7 +123,7 @@ class Target(NamedTuple):
             free = theta.detach().requires_grad_()
             value = log_prior_at(free)
             (pull,) = torch.autograd.grad(value, free)
-            second = -hessian(log_prior_at, theta)
+            second = -hessian(log_prior_at, theta, vectorize=True)
         chain = _chain(theta, k, f, footprint)
         values, vectors = torch.linalg.eigh(0.5 * (second + second.T))
         curvature = (vectors * values.clamp_min(0.0)) @ vectors.T
