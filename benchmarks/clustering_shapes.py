@@ -36,6 +36,12 @@ Array = NDArray[Any]
 Scores = dict[str, float]
 
 
+def shipped(name: str) -> dict[str, Any]:
+    """Return a shipped configuration of clustering."""
+    text = (config_folder() / "clustering" / f"{name}.yaml").read_text()
+    return dict(yaml.safe_load(text))
+
+
 class Fitted:
     """A mixture fitted to a source, and its answer for all stars.
 
@@ -63,8 +69,9 @@ class Fitted:
         self.data.prepare_data()
         self.data.setup()
         self.model = ClusterMixture(seed=seed, **model)
+        passes = shipped("vasiliev_baumgardt")["trainer"]["max_epochs"]
         trainer = Trainer(
-            accelerator="cpu", devices=1, max_epochs=100, logger=False, default_root_dir=folder,
+            accelerator="cpu", devices=1, max_epochs=passes, logger=False, default_root_dir=folder,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             num_sanity_val_steps=0,
         )  # fmt: skip
@@ -125,12 +132,8 @@ def simulated(seed: int, folder: str, **settings: Any) -> Fitted:
 
 def published(*paths: Path) -> CatalogFile:
     """Return star catalogues of Vasiliev & Baumgardt, read as the shipped configuration does."""
-    config = yaml.safe_load(
-        (config_folder() / "clustering" / "vasiliev_baumgardt.yaml").read_text()
-    )
-    return CatalogFile(
-        path=[str(path) for path in paths], **config["data"]["init_args"]["source"]["init_args"]
-    )
+    settings = shipped("vasiliev_baumgardt")["data"]["init_args"]["source"]["init_args"]
+    return CatalogFile(path=[str(path) for path in paths], **settings)
 
 
 def summarise(name: str, found: list[Scores]) -> None:

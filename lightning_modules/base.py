@@ -82,7 +82,7 @@ class BaseModule(OptimizedModule, ABC):
         """Return predictions with `index`, each with first axis the objects of the batch."""
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Return batch key to (shape of one object's entry, argument that sets it)."""
+        """Return batch key to (shape of one object's entry, argument that sets it or "")."""
         return {}
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
@@ -278,6 +278,11 @@ class BaseModule(OptimizedModule, ABC):
             if key not in shapes:
                 raise ValueError(f"{name} needs {key!r} in the batch, but the data do not have it")
             if (found := tuple(shapes[key])) != expected:
+                if not argument:
+                    raise ValueError(
+                        f"{name} needs {key!r} of shape {expected} for each object, but the data "
+                        f"have {found}; correct what the datamodule yields"
+                    )
                 value, data = (x[0] if len(x) == 1 else x for x in (expected, found))
                 raise ValueError(
                     f"{name} expects {argument}={value} but the data have {data} in {key!r}; "

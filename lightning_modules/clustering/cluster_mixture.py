@@ -10,8 +10,12 @@ from torch import Tensor
 from lightning_modules.base import Batch
 from lightning_modules.clustering.features import check_features
 from lightning_modules.clustering.mixture.bootstrap import refit
-from lightning_modules.clustering.mixture.coordinates import count_coordinates, parameters_at
-from lightning_modules.clustering.mixture.description import lines, rows
+from lightning_modules.clustering.mixture.coordinates import (
+    count_coordinates,
+    of_means,
+    parameters_at,
+)
+from lightning_modules.clustering.mixture.description import covariance_of, lines, rows
 from lightning_modules.clustering.mixture.footprint import Footprint, Grid
 from lightning_modules.clustering.mixture.gate import PHOTOMETRY, Photometry
 from lightning_modules.clustering.mixture.likelihood import Parameters
@@ -65,7 +69,8 @@ class ClusterMixture(MixturePasses):
         tolerance: The fit ends when the next step would raise the log likelihood by less.
         num_bootstrap: Refits at the end, each to as many training stars drawn with replacement,
             which have to fit into memory: `parameter_rows` then has `<key>_bootstrap`, and
-            `predict_step` `probability_error`, the standard deviations over them.
+            `predict_step` `probability_error`, the standard deviations over them; a checkpoint from
+            before the end of the fit has neither.
     """
 
     field_column: ClassVar[int] = 0
@@ -97,8 +102,13 @@ class ClusterMixture(MixturePasses):
         self.register_buffer("refits", torch.zeros(num_bootstrap, size, dtype=torch.float64))
 
     def setup(self, stage: str) -> None:
-        """Refuse data whose features are others than the five of astrometry."""
+        """Refuse other features than the five of astrometry, and parameters of half precision."""
         super().setup(stage)
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise ValueError(
+                f"{type(self).__name__} keeps its parameters in float64, which "
+                f"trainer.precision={self.trainer.precision} would round; set it to 32-true"
+            )
         check_features(getattr(self.trainer, "datamodule", None), type(self).__name__)
 
     def on_fit_start(self) -> None:
@@ -116,7 +126,7 @@ class ClusterMixture(MixturePasses):
         probability that is due to tails, `probability_error` (B, 1 + clusters) the standard
         deviation over the refits of `num_bootstrap`.
         """
-        core = cores(self.mixture)
+        core = self.core
         share = self.log_terms(batch).softmax(1)
         probability = _columns(share, core)
         found = {
@@ -127,23 +137,37 @@ class ClusterMixture(MixturePasses):
         if self.seeding.tails:
             own = torch.arange(len(core), device=core.device)
             found["tail"] = share[:, : len(core)][:, core != own].sum(1).float()
-        if len(self.refits):
-            drawn = [self.log_terms(batch, again).softmax(1) for again in self.refitted]
+        if refitted := self.refitted:
+            drawn = [self.log_terms(batch, again).softmax(1) for again in refitted]
             spread = torch.stack([_columns(other, core) for other in drawn]).std(0, correction=0)
             found["probability_error"] = spread.float()
         return found
 
     @property
     def refitted(self) -> list[Parameters]:
-        """The parameters of the refits to resampled stars."""
+        """The parameters of the refits to resampled stars, none before the end of the fit."""
         k = int(self.num_clusters)
-        size = count_coordinates(k, self.num_field)
-        return [parameters_at(theta[:size], k, self.num_field) for theta in self.refits]
+        return [parameters_at(theta, k, self.num_field) for theta in self._refits_made]
+
+    @property
+    def core(self) -> Tensor:
+        """The component that stands for each of a cluster: itself, or that whose tail it is, (K,).
+
+        The errors of the mean motions are those of the information.
+        """
+        mixture, known = self.mixture, self._information
+        error = torch.zeros_like(mixture.dispersion)
+        if bool(known.any()):  # else no pass was made yet
+            variance = covariance_of(known).diagonal()
+            sizes = mixture.num_clusters, self.num_field
+            error = of_means(variance, *sizes)[:, 1:].mean(1).clamp_min(0.0).sqrt()
+        return cores(mixture, error)
 
     def on_train_epoch_end(self) -> None:
         """After the last pass, fit anew to resampled stars, if asked, and log what was found."""
         super().on_train_epoch_end()
         if not self.converged and self.trainer.current_epoch + 1 != self.trainer.max_epochs:
+            self.refits.zero_()  # those of a fit that now goes on
             return
         if len(self.refits):
             found: Any = self._refit() if self.trainer.is_global_zero else None
@@ -175,15 +199,25 @@ class ClusterMixture(MixturePasses):
         information; and `pmra_pmdec_corr`, the correlation of the errors of the mean motion. With
         `num_bootstrap` also `<key>_bootstrap`, the standard deviation over the refits.
         """
-        mixture = self.mixture
-        size = count_coordinates(mixture.num_clusters, self.num_field)
 
         def share(p: Parameters) -> Tensor:
             k = p.num_clusters
             return p.weight[:k] if self.gate is None else self.gate.mean_share(p.weight, k)
 
-        curvature = self.curvature[:size, :size]
-        return rows(mixture, curvature, cores(mixture), share, self.refits[:, :size])
+        return rows(self.mixture, self._information, self.core, share, self._refits_made)
+
+    @property
+    def _information(self) -> Tensor:
+        """The information on the coordinates that are used, (P, P); 0 before the first pass."""
+        size = count_coordinates(int(self.num_clusters), self.num_field)
+        return self.curvature[:size, :size]
+
+    @property
+    def _refits_made(self) -> Tensor:
+        """The coordinates of the refits, (num_bootstrap, P); (0, P) before the end of the fit."""
+        size = count_coordinates(int(self.num_clusters), self.num_field)
+        made = self.refits if bool(self.refits.any()) else self.refits[:0]
+        return made[:, :size]
 
     def _refit(self) -> Tensor:
         """Return the coordinates of fits to resampled training stars, (num_bootstrap, P)."""

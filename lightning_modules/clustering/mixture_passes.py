@@ -118,15 +118,18 @@ class MixturePasses(PassModule):
             self.gate.span(photometry)
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Ask for magnitudes and colours if the shares depend on them."""
-        return {name: ((), "photometry") for name in PHOTOMETRY if self.gate is not None}
+        """Ask for the covariance, and for magnitudes and colours if the shares depend on them."""
+        shapes: dict[str, tuple[tuple[int, ...], str]] = {"covariance": ((5, 5), "")}
+        if self.gate is not None:
+            shapes |= {name: ((), "photometry") for name in PHOTOMETRY}
+        return shapes
 
     def accumulate(self, batch: Batch) -> dict[str, Tensor]:
         """Return sums of -log p and of the scores and their outer products at the parameters tried.
 
         With a gate also the responsibilities, summed in cells of magnitude and colour.
         """
-        stars = Stars.of_batch(batch["features"], batch["covariance"])
+        stars = _stars_of(batch)
         tried, odds = self.tried, self.odds(batch)
         integrals = Integrals.of(tried, self.footprint)
         sums, share = scoring.information(tried, integrals, stars, odds)
@@ -172,7 +175,7 @@ class MixturePasses(PassModule):
             batch: With `features` and `covariance`.
             parameters: Of the mixture; the fitted ones by default.
         """
-        stars = Stars.of_batch(batch["features"], batch["covariance"])
+        stars = _stars_of(batch)
         mixture = self.mixture if parameters is None else parameters
         return log_terms(mixture, Integrals.of(mixture, self.footprint), stars, self.odds(batch))
 
@@ -185,13 +188,15 @@ class MixturePasses(PassModule):
         """Save also what the next step of the ascent depends on."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["astrolit"]["ascent"] = self.ascent.state()
+        checkpoint["astrolit"]["min_gain"] = self.min_gain
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` saved."""
         super().on_load_checkpoint(checkpoint)
-        saved = checkpoint.get("astrolit", {}).get("ascent")
-        if saved is not None:
-            self.ascent.restore(saved)
+        saved = checkpoint.get("astrolit", {})
+        if "ascent" in saved:
+            self.ascent.restore(saved["ascent"])
+            self.converged &= self.min_gain >= saved["min_gain"]  # a smaller one typed now goes on
 
     def _buffers_of_parameters(self) -> Parameters:
         """Return the buffers, with rows for all clusters that there may be."""
@@ -224,6 +229,11 @@ class MixturePasses(PassModule):
 def photometry_of(batch: Batch) -> Tensor:
     """Return magnitude and colour of a batch, (B, 2)."""
     return torch.stack([batch[name] for name in PHOTOMETRY], 1)
+
+
+def _stars_of(batch: Batch) -> Stars:
+    """Return the stars of a batch."""
+    return Stars.of_batch(batch["features"], batch["covariance"], batch.get("good"))
 
 
 def _forget_footprint(module: torch.nn.Module, *_: object) -> None:

@@ -12,7 +12,7 @@ from lightning_modules.clustering.mixture.footprint import (
     log_profile,
     radius_squared,
 )
-from lightning_modules.clustering.mixture.likelihood import PAIRS, Parameters, Stars
+from lightning_modules.clustering.mixture.likelihood import PAIRS, Parameters, Stars, marginalise
 
 SCALES = (0.03, 0.1, 0.3)
 """Radii of candidate clusters, in radii of the footprint."""
@@ -72,13 +72,15 @@ def score(
     """
     depth = (math.radians(SCALES[1] * footprint.radius) * stars.motion[star]).tolist()
     covariance = [
-        stars.covariance[:, entry]
+        stars.covariance[:, entry, None]
         + stars.covariance[star, entry]
         + (depth[i] * depth[j] + (variance if i == j > 0 else 0.0))
         for entry, (i, j) in enumerate(PAIRS)
     ]
-    residual = (stars.motion - stars.motion[star]).unbind(1)
-    moving = symmetric.log_normal(residual, covariance) - before
+    residual = list((stars.motion - stars.motion[star])[:, None].unbind(-1))
+    if not bool(stars.known.all()):
+        residual, covariance = marginalise(residual, covariance, stars.known)
+    moving = symmetric.log_normal(residual, covariance)[:, 0] - before
     unit = stars.position.new_tensor([[1.0, 0.0, 1.0]])
     squared = radius_squared(stars.position, stars.position[None, star], unit)[0][:, 0]
     error = stars.covariance[star, [0, 3, 5]].sqrt()

@@ -51,6 +51,17 @@ def parameters_at(theta: Tensor, num_clusters: int, num_field: int) -> Parameter
     )
 
 
+def of_means(theta: Tensor, num_clusters: int, num_field: int) -> Tensor:
+    """Return the coordinates that are the means of the clusters, as they are, (K, 3).
+
+    Args:
+        theta: (P,), or anything of one number a coordinate.
+        num_clusters: K.
+        num_field: F.
+    """
+    return theta.split(_sizes(num_clusters, num_field))[6].view(num_clusters, 3)
+
+
 def count_coordinates(num_clusters: int, num_field: int) -> int:
     """Return P.
 

@@ -31,8 +31,7 @@ def rows(
 
     Args:
         parameters: Of the mixture.
-        curvature: Information on its coordinates, (P, P), whose inverse is their covariance; what
-            nothing tells of has a deviation of 1000.
+        curvature: Information on its coordinates, (P, P), see `covariance_of`.
         core: Of each component of a cluster the one that stands for it, itself or another, (K,).
         share: Gives the shares of the stars of the components of clusters, (K,), differentiable.
         refits: Coordinates of fits to resampled stars, (b, P); b may be 0.
@@ -46,9 +45,8 @@ def rows(
         return _quantities(p, core, share(p))
 
     theta = coordinates(parameters)
-    least = 1e-6 * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
-    covariance = torch.linalg.inv(curvature + least)
     slope = jacobian(values, theta, vectorize=True)  # (clusters, quantities, P)
+    covariance = covariance_of(curvature)
     spread = slope @ covariance @ slope.transpose(1, 2)
     error = spread.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
     found = []
@@ -62,6 +60,15 @@ def rows(
         row["pmra_pmdec_corr"] = float(pair[0, 1] / (pair[0, 0] * pair[1, 1]).sqrt())
         found.append(row)
     return found
+
+
+def covariance_of(curvature: Tensor) -> Tensor:
+    """Return the covariance of the coordinates, (P, P), from the information on them.
+
+    What nothing tells of has a deviation of 1000.
+    """
+    least = 1e-6 * torch.eye(len(curvature), dtype=curvature.dtype, device=curvature.device)
+    return torch.linalg.inv(curvature + least)
 
 
 def _bootstrap(found: Tensor, value: Tensor) -> dict[str, float]:

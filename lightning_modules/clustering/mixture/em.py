@@ -61,6 +61,22 @@ def expect(
     return (joint - total[:, None]).exp(), parts, float(total.mean())
 
 
+def error_of_motion(parameters: Parameters, stars: Stars, footprint: Footprint) -> Tensor:
+    """Return the error of each cluster's mean proper motion in mas/yr, an axis, (K,).
+
+    It is that of the mean over members weighted by the inverse of their variance.
+
+    Args:
+        parameters: Of the mixture.
+        stars: n of them.
+        footprint: The sky that was looked at.
+    """
+    share, parts, _ = expect(parameters, stars, footprint)
+    members = share[:, : parameters.num_clusters] * stars.known[:, 1:].all(1, keepdim=True)
+    variance = 0.5 * (parts.covariance[3] + parts.covariance[5])[:, : parameters.num_clusters]
+    return (members / variance).sum(0).clamp_min(1e-9) ** -0.5
+
+
 def maximise(
     parameters: Parameters, share: Tensor, parts: Components, stars: Stars, footprint: Footprint
 ) -> Parameters:

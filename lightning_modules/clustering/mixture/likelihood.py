@@ -34,15 +34,18 @@ class Stars(NamedTuple):
     known: Tensor
 
     @classmethod
-    def of_batch(cls, features: Tensor, covariance: Tensor) -> "Stars":
+    def of_batch(cls, features: Tensor, covariance: Tensor, good: Tensor | None = None) -> "Stars":
         """Return the stars of a batch.
 
         Args:
             features: x, y [deg], parallax [mas], proper motions [mas/yr], (n, 5); NaN is unknown.
             covariance: Of the five, (n, 5, 5).
+            good: Which features are usable, (n, 5); the others are unknown whatever they are.
         """
         motion, matrix = features[:, 2:5].double(), covariance[:, 2:5, 2:5].double()
         finite = motion.isfinite() & matrix.diagonal(dim1=1, dim2=2).isfinite()
+        if good is not None:
+            finite &= good[:, 2:5]
         packed = torch.stack([matrix[:, i, j] for i, j in PAIRS], 1)
         both = torch.stack([finite[:, i] & finite[:, j] for i, j in PAIRS], 1)
         return cls(
@@ -52,7 +55,7 @@ class Stars(NamedTuple):
             finite,
         )
 
-    def take(self, rows: Tensor) -> "Stars":
+    def take(self, rows: Tensor | slice) -> "Stars":
         """Return some of the stars."""
         return Stars(*(values[rows] for values in self))
 
@@ -193,7 +196,7 @@ def components(parameters: Parameters, integrals: Integrals, stars: Stars) -> Co
     means = torch.cat([p.mean, p.field_mean], -2)
     residual = [stars.motion[:, None, i] - means[..., i] for i in range(3)]
     if not bool(stars.known.all()):
-        residual, covariance = _marginalise(residual, covariance, stars.known)
+        residual, covariance = marginalise(residual, covariance, stars.known)
     return Components(torch.cat([clusters, sky], 1), residual, covariance, squared)
 
 
@@ -234,10 +237,16 @@ def log_terms(
     return share + parts.log_sky + kinematic
 
 
-def _marginalise(
+def marginalise(
     residual: list[Tensor], covariance: list[Tensor], known: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Make the entries that are unknown count for nothing: log N(0; 0, 1 / 2π) = 0."""
+    """Make the entries that are unknown count for nothing: log N(0; 0, 1 / 2π) = 0.
+
+    Args:
+        residual: Three of (n, C).
+        covariance: Six of (n, C), as `PAIRS`.
+        known: (n, 3) bool.
+    """
     nothing = 0.5 / math.pi
     residual = [torch.where(known[:, i, None], r, 0.0) for i, r in enumerate(residual)]
     matrix = [

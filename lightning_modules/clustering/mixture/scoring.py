@@ -28,6 +28,8 @@ LEAST_RIDGE = 1e-3
 """First addition to the curvature if a step is too long."""
 TRUST = 1e-3
 """First damping."""
+CHUNK = 4096
+"""Stars in memory whose scores are taken at once."""
 
 
 def log_prior(parameters: Parameters) -> Tensor:
@@ -121,7 +123,7 @@ class Target(NamedTuple):
             free = theta.detach().requires_grad_()
             value = log_prior_at(free)
             (pull,) = torch.autograd.grad(value, free)
-            second = -hessian(log_prior_at, theta)
+            second = -hessian(log_prior_at, theta, vectorize=True)
         chain = _chain(theta, k, f, footprint)
         values, vectors = torch.linalg.eigh(0.5 * (second + second.T))
         curvature = (vectors * values.clamp_min(0.0)) @ vectors.T
@@ -277,7 +279,7 @@ def climb(
     """
     ascent, tried = Ascent(), start
     for _ in range(steps):
-        sums, _ = information(tried, Integrals.of(tried, footprint), stars, odds)
+        sums = _information_in_chunks(tried, Integrals.of(tried, footprint), stars, odds)
         target = Target.of(tried, footprint, sums, prior)
         theta, gain = ascent.step(coordinates(tried), target)
         if gain < tolerance:
@@ -286,6 +288,18 @@ def climb(
     theta, target = ascent.best
     best = parameters_at(theta, start.num_clusters, len(start.field_mean))
     return best, float(target.value)
+
+
+def _information_in_chunks(
+    parameters: Parameters, integrals: Integrals, stars: Stars, odds: Tensor | None
+) -> Sums:
+    """Return the sums of `information` over any number of stars, few of them in memory twice."""
+    parts = []
+    for start in range(0, len(stars.motion), CHUNK):
+        rows = slice(start, start + CHUNK)
+        own = None if odds is None else odds[rows]
+        parts.append(information(parameters, integrals, stars.take(rows), own)[0])
+    return Sums(*(torch.stack(values).sum(0) for values in zip(*parts, strict=True)))
 
 
 def _chain(theta: Tensor, num_clusters: int, num_field: int, footprint: Footprint) -> Tensor:

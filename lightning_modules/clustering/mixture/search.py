@@ -35,7 +35,7 @@ class Sample(NamedTuple):
         """Return a sample of a training split.
 
         Args:
-            data: With `features` and `covariance` in its batches.
+            data: With `features`, `covariance` and `good` in its batches.
             count: Stars at most.
             seed: Fixes the draw.
             photometry: Further keys of the batches, one number a star.
@@ -46,9 +46,10 @@ class Sample(NamedTuple):
         wanted = torch.zeros(len(position), dtype=torch.bool)
         wanted[order[:count]] = True
         parts, extra, start = [], [], 0
-        for block in data.batches("train", ["features", "covariance", *photometry]):
+        for block in data.batches("train", ["features", "covariance", "good", *photometry]):
             rows = wanted[start : start + len(block["features"])]
-            parts.append(Stars.of_batch(block["features"][rows], block["covariance"][rows]))
+            own = (block[key][rows] for key in ("features", "covariance", "good"))
+            parts.append(Stars.of_batch(*own))
             extra += (
                 [torch.stack([block[key][rows] for key in photometry], 1)] if photometry else []
             )

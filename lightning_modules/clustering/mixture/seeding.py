@@ -110,9 +110,11 @@ class Seeding:
     def _is_new(self, parameters: Parameters, stars: Stars, footprint: Footprint) -> bool:
         """Return whether the last component has members, a place, and is no tail or may be one."""
         members = float(parameters.weight[parameters.num_clusters - 1]) * len(stars.motion)
-        alone = not bool(overlapping(parameters)[-1, :-1].any())
         local = bool(parameters.radius[-1] < footprint.radius)
-        return members >= MIN_STARS and local and (self.tails or alone)
+        if self.tails or parameters.num_clusters == 1 or members < MIN_STARS or not local:
+            return members >= MIN_STARS and local
+        error = em.error_of_motion(parameters, stars, footprint)
+        return not bool(overlapping(parameters, error)[-1, :-1].any())
 
     def _field(self, stars: Stars, generator: torch.Generator) -> Parameters:
         """Return a field without clusters, from medians, spreads and a random nudge."""

@@ -71,6 +71,18 @@ def training_loss(run: Run) -> float:
     return -float(model_of(run).log_terms(training).logsumexp(1).mean())
 
 
+def test_a_smaller_tolerance_goes_on_with_a_fit_that_had_ended(run: Run, tmp_path: Path) -> None:
+    assert isinstance(run.trainer.checkpoint_callback, BestCheckpoint)
+    path = Path(run.trainer.checkpoint_callback.best_model_path)
+    ended = run.trainer.current_epoch
+    same = fitted(tmp_path, ckpt_path=path, max_epochs=ended + 3)
+    assert same.trainer.current_epoch == ended
+    finer = SMALL | {"tolerance": 1e-4}
+    more = fitted(tmp_path, ckpt_path=path, max_epochs=ended + 3, model=finer)
+    assert more.trainer.current_epoch == ended + 3
+    assert training_loss(more) < training_loss(run)
+
+
 def test_a_fit_cut_short_keeps_the_best_pass_not_the_step_to_try_next(tmp_path: Path) -> None:
     cut = fitted(tmp_path, max_epochs=150, max_steps=2 * 3)
     losses = [value for (_, name), value in sorted(cut.logged.items()) if name == "train/loss"]
@@ -206,7 +218,8 @@ def test_a_subclass_adds_physics_to_the_prior(run: Run, tmp_path: Path) -> None:
 
 
 def test_refits_give_a_spread_of_parameters_and_memberships(tmp_path: Path) -> None:
-    found = fitted(tmp_path, model=SMALL | {"num_bootstrap": 5}, max_epochs=4)
+    saver = Saver(tmp_path, "on_validation_start")
+    found = fitted(tmp_path, saver, model=SMALL | {"num_bootstrap": 5}, max_epochs=4)
     model, data = model_of(found), found.trainer.datamodule
     (row,) = model.parameter_rows()
     assert 0.2 < row["pmra_bootstrap"] / row["pmra_error"] < 3.0
@@ -218,6 +231,9 @@ def test_refits_give_a_spread_of_parameters_and_memberships(tmp_path: Path) -> N
     assert (
         float(sure["probability_error"].mean()) < 1e-3 < float(unsure["probability_error"].mean())
     )
+    early = ClusterMixture.load_from_checkpoint(saver.paths[1], weights_only=True)
+    assert "probability_error" not in early.predict_step(data.columns)
+    assert not [name for name in early.parameter_rows()[0] if name.endswith("_bootstrap")]
 
 
 def test_it_is_refused_what_it_cannot_use(
@@ -231,6 +247,12 @@ def test_it_is_refused_what_it_cannot_use(
     data = field(tmp_path, features=["pmra", "pmdec", "x", "y", "parallax"])
     with pytest.raises(ValueError, match=r"needs data\.features that begin with"):
         make_trainer().fit(ClusterMixture(), data)
+    with pytest.raises(ValueError, match=r"trainer\.precision=bf16-true would round"):
+        make_trainer(precision="bf16-true").fit(ClusterMixture(), field(tmp_path))
+    lean = field_batch(tmp_path)
+    lean["covariance"] = lean["covariance"][:, 2:, 2:]
+    with pytest.raises(ValueError, match=r"'covariance' of shape \(5, 5\) .* have \(3, 3\)"):
+        ClusterMixture()._check_shapes({name: values.shape[1:] for name, values in lean.items()})
     with pytest.raises(ValueError, match="search_stars=0"):
         ClusterMixture(search_stars=0)
 

@@ -1,5 +1,6 @@
 """Refits to resampled stars agree with the information where the model is true."""
 
+import pytest
 import torch
 
 from lightning_modules.clustering.mixture import scoring
@@ -21,6 +22,14 @@ def test_the_spread_of_refits_is_the_error_of_the_information() -> None:
     (row,) = rows(fitted, target.curvature, torch.arange(1), lambda p: p.weight[:1], found)
     for name in ("weight", "x", "y", "radius", "parallax", "pmra", "pmdec", "dispersion"):
         assert 0.5 < row[f"{name}_bootstrap"] / row[f"{name}_error"] < 2.0, name
+
+
+def test_stars_in_chunks_are_climbed_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stars, _ = draw(mixture(1), 500)
+    whole, _ = scoring.climb(mixture(1), stars, square(), steps=3)
+    monkeypatch.setattr(scoring, "CHUNK", 150)
+    parts, _ = scoring.climb(mixture(1), stars, square(), steps=3)
+    torch.testing.assert_close(coordinates(parts), coordinates(whole), rtol=1e-8, atol=1e-8)
 
 
 def test_clusters_that_changed_places_are_told_by_place_and_motion() -> None:

@@ -58,6 +58,20 @@ def test_the_mean_is_that_of_least_squares_where_nothing_spreads() -> None:
     torch.testing.assert_close(found.mean[0], expected, rtol=1e-6, atol=1e-6)
 
 
+def test_the_error_of_a_mean_motion_falls_with_the_stars_that_have_one() -> None:
+    p = mixture(1, 1)._replace(weight=tensor(1.0, 0.0), dispersion=tensor(1e-9))
+    stars, _ = draw(p, 500)
+    alike = tensor(0.01, 0.0, 0.0, 0.04, 0.0, 0.04).expand(500, 6)
+    stars = stars._replace(covariance=alike)
+    found = em.error_of_motion(p, stars, square())
+    expected = p.error_scale * 0.2 / 500**0.5
+    torch.testing.assert_close(found, expected[None], rtol=0.01, atol=0.0)
+    known = torch.ones(500, 3, dtype=torch.bool)
+    known[:375, 1:] = False
+    found = em.error_of_motion(p, stars._replace(known=known), square())
+    torch.testing.assert_close(found, 2.0 * expected[None], rtol=0.01, atol=0.0)
+
+
 def test_stars_without_motions_change_no_motion() -> None:
     p = mixture()
     stars, _ = draw(p, 1000)

@@ -83,6 +83,10 @@ def test_what_is_unknown_is_marginalised(gaps: tuple[int, ...]) -> None:
     covariance[:, 2:, 2:] = full(one.covariance)
     covariance[:, [2 + g for g in gaps]] = torch.nan
     blind = Stars.of_batch(features, covariance)
+    good = torch.cat([torch.ones(1, 2, dtype=torch.bool), unknown], 1)
+    filled = features.nan_to_num(7.0), covariance.nan_to_num(7.0)
+    for found, expected in zip(Stars.of_batch(*filled, good), blind, strict=True):
+        assert torch.equal(found, expected)
     integrals = Integrals.of(p, square())
     found = log_terms(p, integrals, blind).exp()[0]
     axes = [

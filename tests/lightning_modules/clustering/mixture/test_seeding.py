@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from lightning_modules.clustering.mixture.candidates import Candidate
+from lightning_modules.clustering.mixture.candidates import Candidate, score
 from lightning_modules.clustering.mixture.likelihood import Integrals, log_terms
 from lightning_modules.clustering.mixture.merging import cores, overlapping
 from lightning_modules.clustering.mixture.seeding import (
@@ -56,26 +56,52 @@ def test_badly_measured_members_are_no_cluster_of_their_own() -> None:
     alone = Seeding(max_clusters=2, num_candidates=100, num_starts=4).find(stars, square())
     assert alone.num_clusters == 1
     both = Seeding(2, tails=True, num_candidates=100, num_starts=4).find(stars, square())
-    core = cores(both)
+    core = cores(both, torch.zeros(2).double())
     assert both.num_clusters == 2
     assert len(set(core.tolist())) == 1
     assert both.dispersion[core[0]] < both.dispersion.max() / 2
 
 
 def test_components_overlap_by_centre_and_motion() -> None:
-    p = mixture()
-    assert overlapping(p).equal(torch.eye(2, dtype=torch.bool))
+    p, sure = mixture(), tensor(0.0, 0.0)
+    assert overlapping(p, sure).equal(torch.eye(2, dtype=torch.bool))
     twin = p._replace(
         centre=p.centre[:1] + tensor([0.0, 0.0], [0.01, 0.0]),
         mean=p.mean[:1] + tensor([0.0, 0.0, 0.0], [0.5, 1.0, 0.0]),
         dispersion=tensor(0.1, 1.5),
     )
-    assert overlapping(twin).all()
-    assert cores(twin).tolist() == [0, 0]
-    assert cores(twin._replace(dispersion=tensor(1.5, 0.1))).tolist() == [1, 1]
-    assert cores(twin._replace(dispersion=tensor(0.1, 0.5))).tolist() == [0, 1]  # by motion
+    assert overlapping(twin, sure).all()
+    assert cores(twin, sure).tolist() == [0, 0]
+    assert cores(twin._replace(dispersion=tensor(1.5, 0.1)), sure).tolist() == [1, 1]
+    assert cores(twin._replace(dispersion=tensor(0.1, 0.5)), sure).tolist() == [0, 1]  # by motion
     far = twin._replace(centre=p.centre[:1] + tensor([0.0, 0.0], [0.1, 0.0]))
-    assert cores(far).tolist() == [0, 1]
+    assert cores(far, sure).tolist() == [0, 1]
+
+
+def test_motions_that_errors_cannot_tell_apart_are_one() -> None:
+    p = mixture()
+    cold = p._replace(
+        centre=p.centre[[0, 0]],
+        mean=p.mean[[0, 0]] + tensor([0.0, 0.0, 0.0], [0.0, 0.02, 0.0]),
+        dispersion=tensor(1e-3, 2e-3),
+    )
+    assert cores(cold, tensor(0.001, 0.001)).tolist() == [0, 1]
+    assert cores(cold, tensor(0.006, 0.006)).tolist() == [0, 0]
+
+
+def test_a_candidate_gains_nothing_by_motions_that_are_unknown() -> None:
+    p, sky = mixture(1), square()
+    stars, component = draw(p, 600)
+    known = torch.ones(600, 3, dtype=torch.bool)
+    known[::2] = False
+    filled = [torch.where(known, stars.motion, value) for value in (0.0, 7.0)]
+    star = int(torch.where(known[:, 0] & (component == 0))[0][0])
+    found = []
+    for motion in filled:
+        gaps = stars._replace(motion=motion, known=known)
+        before = log_terms(p, Integrals.of(p, sky), gaps).logsumexp(1)
+        found.append([candidate.gain for candidate in score(star, 0.1, before, gaps, sky)])
+    assert found[0] == found[1]
 
 
 def test_a_new_cluster_takes_its_share_from_all() -> None:
