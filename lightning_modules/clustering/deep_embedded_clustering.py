@@ -39,7 +39,7 @@ class DeepEmbeddedClustering(HeadedAutoencoder):
     in the order in which they were found, and the centres start at their mean latents. So Q says
     what the mixture says where that is sure: the deep part shows in T, in the latent, and in what
     features that the mixture does not know add. T is trained towards the sharpened Q, so Q counts
-    the likelihood more than once and is surer than it may be: for calibrated probabilities of
+    the likelihood more than once and tends to be too sure: for calibrated probabilities from
     astrometry alone use `ClusterMixture`.
 
     With `pretrain_epochs: 0` clustering starts at once, for instance from a `StellarAutoencoder`

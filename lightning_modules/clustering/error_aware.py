@@ -57,7 +57,7 @@ def weigh(own: Tensor, share: Tensor) -> Tensor:
 
     With r_ik ∝ π_k S_k(x_i) N(u_i; m_k, η² C_i + Σ_k) this is the error-convolved likelihood times
     the Student's-t kernel of the latent. It is no posterior: t is trained towards the sharpened q,
-    which holds r already, so that the likelihood counts more than once and q is surer than r.
+    which holds r already, so that the likelihood counts more than once and q tends to be too sure.
 
     Args:
         own: t, memberships by the latent alone, shape (batch, columns).
