@@ -3,11 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Source(ABC):
     """Where data come from (simulator, files, archive); a new survey is one new subclass."""
+
+    simulated: ClassVar[bool] = False
+    """Whether another `data.seed` makes other objects, not another split of the same."""
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
         data: What it is to be tested on.
 
     Raises:
-        ValueError: If the source is the same, but the seed or a share of the split is not.
+        ValueError: If the objects are the same, but the seed or a share of the split is not.
     """
     config = _config_of(path)
     saved = yaml.safe_load(config.read_text()) if config.is_file() else None
@@ -79,6 +79,7 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
         is_new = trained.source.parameters() != data.source.parameters()
     except FileNotFoundError:  # the files of one of them are gone: they cannot be the same
         return
+    is_new |= data.source.simulated and trained.seed != data.seed
     for name in () if is_new else SPLIT:
         before, now = getattr(trained, name), getattr(data, name)
         if before != now:

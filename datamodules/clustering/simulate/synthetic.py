@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class SyntheticField(Sky, ClusteringSource):
         clusters: The clusters, each a mapping of settings (see `StarCluster`); by default one like
             M 4 (2000 stars) and a distant one of 800.
     """
+
+    simulated: ClassVar[bool] = True
 
     num_field: int = 6000
     clusters: list[StarCluster] | None = None

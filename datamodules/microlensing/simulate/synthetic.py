@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class SimulatedEvents(EventSettings, MicrolensingSource):
         backend: joblib backend: `loky`, or `dask` or `ray` where registered.
         timeout: Seconds after which a worker counts as hung.
     """
+
+    simulated: ClassVar[bool] = True
 
     num_single: int = 10000
     num_binary: int = 10000

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class SyntheticSpectra(SpectraSource):
         backend: joblib backend: `loky`, or `dask` or `ray` where registered.
         timeout: Seconds after which a worker counts as hung.
     """
+
+    simulated: ClassVar[bool] = True
 
     num_spectra: int = 20000
     grid_pixels: int = 7514
