@@ -62,9 +62,12 @@ class Fitted:
     """
 
     def __init__(self, source: ClusteringSource, seed: int, folder: str, **model: Any) -> None:
-        centre = list(source.centre) if isinstance(source, SyntheticField) else None
+        simulated = isinstance(source, SyntheticField)
+        centre = list(source.centre) if simulated else None
+        given = shipped("vasiliev_baumgardt")["data"]["init_args"]
+        slope = 0.0 if simulated else given["density_slope"]
         self.data = ClusteringDataModule(
-            source, centre=centre, batch_size=4096, seed=seed, cache_dir=folder
+            source, centre=centre, density_slope=slope, batch_size=4096, seed=seed, cache_dir=folder
         )
         self.data.prepare_data()
         self.data.setup()
@@ -82,6 +85,7 @@ class Fitted:
         held_out = self.data.rows["test"]
         rows = {name: values[held_out] for name, values in self.data.columns.items()}
         self.held_out = float(self.model.log_terms(rows).logsumexp(1).mean())
+        self.is_held_out = np.isin(np.arange(len(self.data.columns["label"])), held_out)
         self.label = self.data.columns["label"].numpy()
         self.probability = self.model.predict_step(self.data.columns)["probability"].numpy()
 
@@ -91,12 +95,13 @@ class Fitted:
         label, member = self.label[known], self.label[known] > 0
         table = contingency(label, answer[known])
         p = 1.0 - self.probability[known, 0]
-        chosen = p > 0.5
+        chosen, unseen = p > 0.5, self.is_held_out[known]
         return {
             "clusters": float(self.probability.shape[1] - 1),
             "accuracy": float(accuracy(table, align(table))),
             "ari": float(adjusted_rand(table)),
-            "f1": 2.0 * float((chosen & member).sum()) / float(chosen.sum() + member.sum()),
+            "f1": f1(chosen, member),
+            "f1_held_out": f1(chosen[unseen], member[unseen]),
             "brier": float(np.square(p - member).mean()),
             "ece": reliability_table(member, p).error,
             "eta": float(self.model.error_scale),
@@ -114,6 +119,16 @@ class Fitted:
             for axis, name in enumerate(("pmra", "pmdec")):
                 found.append((row[name] - true.proper_motion[axis]) / row[f"{name}_error"])
         return found
+
+
+def f1(chosen: Array, member: Array) -> float:
+    """Return the F1 of membership.
+
+    Args:
+        chosen: Whether a star is called a member, (n,).
+        member: Whether it is one, (n,).
+    """
+    return 2.0 * float((chosen & member).sum()) / float(chosen.sum() + member.sum())
 
 
 def simulated(seed: int, folder: str, **settings: Any) -> Fitted:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from lightning_modules.base import Batch
@@ -241,7 +242,8 @@ class ClusterMixture(MixturePasses):
             own = sample.photometry.to(self.cell.device)
             odds = self.gate.log_odds(own, fitted.num_clusters, self.num_field).cpu()
         count, seed = len(self.refits), self.seeding.seed
-        return refit(fitted, sample.stars, odds, footprint, self.log_prior, count, seed)
+        with threadpool_limits(limits=1):
+            return refit(fitted, sample.stars, odds, footprint, self.log_prior, count, seed)
 
     def _sample(self, count: int) -> Sample:
         """Return training stars, at most so many, with photometry if there is a gate."""
@@ -258,7 +260,8 @@ class ClusterMixture(MixturePasses):
         """Return the footprint, the photometry of a sample and the mixture to begin from."""
         sample = self._sample(self.search_stars)
         footprint = Footprint(sample.grid)
-        found = self.seeding.find(sample.stars, footprint, self.log_prior)
+        with threadpool_limits(limits=1):  # more cost time on arrays as small as these
+            found = self.seeding.find(sample.stars, footprint, self.log_prior)
         return sample.grid, sample.photometry, found
 
 
