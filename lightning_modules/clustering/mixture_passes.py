@@ -194,6 +194,11 @@ class MixturePasses(PassModule):
         """Restore what `on_save_checkpoint` saved."""
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get("astrolit", {})
+        if "ascent" in saved and "min_gain" not in saved:
+            raise ValueError(
+                f"this checkpoint is of an older {type(self).__name__}, with other parameters; "
+                "fit the data anew"
+            )
         if "ascent" in saved:
             self.ascent.restore(saved["ascent"])
             self.converged &= self.min_gain >= saved["min_gain"]  # a smaller one typed now goes on
