@@ -19,6 +19,8 @@ MESSAGES = (
     ("lightning.pytorch.trainer.connectors.checkpoint_connector", "weights_only"),
 )
 """Logger to a text in what it says."""
+LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
+"""Which of them have handlers depends on what was imported before them."""
 
 
 def silence_libraries() -> None:
@@ -32,7 +34,7 @@ def silence_libraries() -> None:
 @contextmanager
 def output_to(file: TextIO) -> Iterator[None]:
     """Send all that is printed, and what Lightning logs, to a file."""
-    loggers = (logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric"))
+    loggers = (logging.getLogger(name) for name in LOGGERS)
     handlers = [x for logger in loggers for x in logger.handlers]
     streams = [(x, x.stream) for x in handlers if isinstance(x, logging.StreamHandler)]
     try:
