@@ -187,6 +187,6 @@ class ClusteringReport(ReportCallback):
 
 
 def _num_clusters(run: TestRun, sample: StarSample) -> int:
-    """Return K of the baselines: the true classes, else the model's columns, else two."""
+    """Return K of the baselines: the true classes, else the model's columns, at least two."""
     columns = run.rows["probability"].shape[1] if "probability" in run.rows else 2
-    return sample.num_classes or columns
+    return sample.num_classes or max(2, columns)

@@ -8,6 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from callbacks.clustering.report import ClusteringReport
+from datamodules import ClusteringDataModule, StarCluster, SyntheticField
+from lightning_modules import ClusterMixture
 
 FAST = {"num_resamples": 50, "max_tsne": 200, "max_silhouette": 300}
 
@@ -202,3 +204,15 @@ def test_few_stars_still_make_a_report(stars: Any, tmp_path: Path) -> None:
     trainer = stars.trainer(tmp_path, ClusteringReport(**FAST), limit_test_batches=2)
     trainer.test(stars.module(), data, verbose=False)
     assert json.loads((tmp_path / "report.json").read_text())["num_objects"] == 16
+
+
+def test_no_cluster_is_an_answer_too(stars: Any, tmp_path: Path) -> None:
+    source = SyntheticField(200, [StarCluster(num_stars=100, scale=0.05)])
+    data = ClusteringDataModule(source, cache_dir=str(tmp_path / "cache"))
+    mixture, trainer = ClusterMixture(max_clusters=0), stars.trainer(tmp_path, ClusteringReport())
+    trainer.fit(mixture, data)
+    trainer.test(mixture, data, verbose=False)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["model/num_clusters/split=all"] == 0
+    assert report["model/f1/split=all"] == 0.0
+    assert report["baseline/gmm/num_clusters/split=all"] > 1
