@@ -1,0 +1,1 @@
+"""Maps of galaxy clusters as their owners keep them."""

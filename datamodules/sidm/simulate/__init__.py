@@ -1,0 +1,1 @@
+"""Simulated maps of galaxy clusters (numpy only)."""

@@ -1,0 +1,1 @@
+"""Models that measure the cross-section of dark matter from maps of galaxy clusters."""
