@@ -117,6 +117,7 @@ class Path:
     Args:
         known: Two or more, of different cross-sections, latent (n, 1, Z).
         coordinate: Of the path.
+        fitted: Maps of the same simulations that the discriminants are fitted on; `known` if None.
 
     Attributes:
         anchors: u of the known simulations, shape (A,).
@@ -126,11 +127,16 @@ class Path:
         error: Its standard deviation, shape (G, D).
     """
 
-    def __init__(self, known: Sequence[Population], coordinate: Coordinate) -> None:
+    def __init__(
+        self,
+        known: Sequence[Population],
+        coordinate: Coordinate,
+        fitted: Sequence[Population] | None = None,
+    ) -> None:
         self.coordinate = coordinate
         self.anchors = coordinate.of(np.array([one.cross_section for one in known]))
-        features = [one.latent[:, 0].astype(np.float64) for one in known]
-        labels = np.repeat(np.arange(len(known)), [len(one) for one in features])
+        features = [one.latent[:, 0].astype(np.float64) for one in fitted or known]
+        labels = np.repeat(np.arange(len(features)), [len(one) for one in features])
         self._discriminants = LinearDiscriminantAnalysis().fit(np.concatenate(features), labels)
         found = [mean_and_error(self.project(one), one.halo) for one in known]
         self.means, self.variances = (np.stack(values) for values in zip(*found, strict=True))
@@ -149,6 +155,10 @@ class Path:
     def project(self, population: Population) -> Array:
         """Return the maps in the discriminants, shape (n, D)."""
         return np.asarray(self._discriminants.transform(population.latent[:, 0]))
+
+    def classify(self, population: Population) -> Array:
+        """Return the position of the known simulation that each map is taken for, shape (n,)."""
+        return np.asarray(self._discriminants.predict(population.latent[:, 0]))
 
     def log_likelihood(self, mean: Array, variance: Array, interpolated: bool = True) -> Array:
         """Return ln p of a population's mean on the grid, length scale marginalised, shape (G,).
@@ -196,13 +206,20 @@ class PosteriorModel:
     Args:
         known: Held-out maps of the known simulations; those of equal cross-section count as one.
         coordinate: Of the path; up to 1.6 times the largest known cross-section if None.
+        fitted: Maps of the same simulations that the discriminants are fitted on; `known` if None.
 
     Raises:
         ValueError: If there are fewer than two different cross-sections.
     """
 
-    def __init__(self, known: Sequence[Population], coordinate: Coordinate | None = None) -> None:
-        self.known = _joined(known)
+    def __init__(
+        self,
+        known: Sequence[Population],
+        coordinate: Coordinate | None = None,
+        fitted: Sequence[Population] | None = None,
+    ) -> None:
+        self.known = joined(known)
+        self._fitted = None if fitted is None else joined(fitted)
         if len(self.known) < 2:
             raise ValueError(
                 f"a path needs known simulations of two cross-sections, not {len(self.known)}; "
@@ -229,16 +246,28 @@ class PosteriorModel:
             map_spread=self._map_spread(population),
         )
 
+    def classify(self, population: Population) -> Array:
+        """Return which known simulation the first member's discriminants take each map for."""
+        return self.paths[0].classify(population.member(0))
+
     def left_out(self) -> dict[str, Posterior]:
         """Return the posterior of each known simulation by the path of all others, by name."""
         if len(self.known) < 3:
             return {}
-        return {
-            one.name: PosteriorModel(
-                [other for other in self.known if other is not one], self.coordinate
-            ).measure(one)
-            for one in self.known
-        }
+        found = {}
+        for number, one in enumerate(self.known):
+            others, fitted = (
+                None if parts is None else [*parts[:number], *parts[number + 1 :]]
+                for parts in (self.known, self._fitted)
+            )
+            found[one.name] = PosteriorModel(others or [], self.coordinate, fitted).measure(one)
+        return found
+
+    def _path(self, member: int) -> Path:
+        """Return the path of one member."""
+        known = [one.member(member) for one in self.known]
+        fitted = None if self._fitted is None else [one.member(member) for one in self._fitted]
+        return Path(known, self.coordinate, fitted)
 
     def _measure(self, path: Path, population: Population) -> tuple[Array, Array]:
         """Return a member's density, and the one that the error of the mean alone would give."""
@@ -290,7 +319,7 @@ def _deviation(density: Array, values: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(density @ values**2 - mean**2, 0.0)))
 
 
-def _joined(known: Sequence[Population]) -> list[Population]:
+def joined(known: Sequence[Population]) -> list[Population]:
     """Return one population for each cross-section, rising."""
     joined = []
     for value in sorted({one.cross_section for one in known}):
