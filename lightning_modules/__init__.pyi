@@ -6,11 +6,13 @@ from .clustering.vade import VaDE
 from .ensemble import Ensemble
 from .microlensing.module import TimeDistributedCNN
 from .passes import PassModule
+from .sidm.module import CompactClustering
 from .spectra.module import SpectraVAE
 
 __all__ = [
     "BaseModule",
     "ClusterMixture",
+    "CompactClustering",
     "DeepEmbeddedClustering",
     "Ensemble",
     "PassModule",
