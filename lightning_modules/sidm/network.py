@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         self.hidden = nn.Linear(self.trunk.num_features + beside, hidden_dim)
         self.dropout = nn.Dropout(design.dense_dropout if dropout is None else dropout)
         self.latent = nn.Linear(hidden_dim, latent_dim)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, fraction: Tensor, norms: Tensor, good: Tensor) -> Tensor:
         """Return the latent, float32 also under autocast, shape (B, Z).

@@ -1,4 +1,4 @@
-"""Latents of validation maps that a checkpoint keeps, to measure new maps against (no Lightning)."""
+"""Latents of validation maps that a checkpoint keeps, to measure new maps (no Lightning)."""
 
 import torch
 from torch import Tensor
