@@ -20,7 +20,8 @@ def profile_features(maps: Tensor, good: Tensor) -> Tensor:
         good: Shape (B, H, W) bool.
     """
     scaled, _ = max_normalised(maps, good)
-    rings = profile_rings(*maps.shape[-2:], NUM_RINGS).to(maps.device)
+    height, width = maps.shape[-2:]
+    rings = profile_rings(height, width, NUM_RINGS).to(maps.device)
     return torch.nan_to_num(radial_profile(scaled, good, rings), nan=0.0)
 
 
