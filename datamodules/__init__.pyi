@@ -18,7 +18,7 @@ from .microlensing.simulate.noise import PhotometricErrors as PhotometricErrors
 from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
 from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.simulate.domains import Simulation as Simulation
-from .sidm.simulate.observation import Observation as Observation
+from .sidm.simulate.observation import MapObservation as MapObservation
 from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps
 from .spectra.datamodule import SpectraDataModule as SpectraDataModule
 from .spectra.pixel_mask import PixelMaskPolicy as PixelMaskPolicy
