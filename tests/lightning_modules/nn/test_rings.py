@@ -41,7 +41,8 @@ def test_maps_are_divided_by_the_maximum_of_good_pixels() -> None:
 
 def test_the_scale_of_a_map_is_in_its_norm_alone() -> None:
     maps, good = torch.rand(3, 2, 6, 6), torch.ones(3, 6, 6, dtype=torch.bool)
-    for a, b, shift in zip(max_normalised(1e9 * maps, good), max_normalised(maps, good), (0, 9)):
+    pairs = zip(max_normalised(1e9 * maps, good), max_normalised(maps, good), strict=True)
+    for (a, b), shift in zip(pairs, (0, 9), strict=True):
         torch.testing.assert_close(a, b + shift)
 
 

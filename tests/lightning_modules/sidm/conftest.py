@@ -25,7 +25,9 @@ class Clusters(Source):
         return {"num_maps": self.num_maps}
 
     def prepare(self, path: Path, seed: int) -> None:
-        columns = {name: values.numpy() for name, values in cluster_maps(self.num_maps, seed).items()}
+        columns = {
+            name: values.numpy() for name, values in cluster_maps(self.num_maps, seed).items()
+        }
         columns["name"] = columns.pop("index")
         RowStore.write(path, columns, schema="test/maps")
 

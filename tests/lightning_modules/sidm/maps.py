@@ -49,7 +49,9 @@ def statistics(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the datamodule's `training_statistics` would give."""
     scaled, log_max = max_normalised(columns["map"], columns["good"])
     roots, ring = scaled.sqrt()[:, 0], ring_index(SIZE, SIZE)
-    rings = [roots[:, ring == k][columns["good"][:, ring == k]] for k in range(num_rings(SIZE, SIZE))]
+    rings = [
+        roots[:, ring == k][columns["good"][:, ring == k]] for k in range(num_rings(SIZE, SIZE))
+    ]
     return {
         "known_label": torch.tensor(CROSS_SECTIONS[:3]),
         "num_hidden": torch.tensor(1),

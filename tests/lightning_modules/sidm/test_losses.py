@@ -154,7 +154,7 @@ def test_hidden_and_absent_classes_have_no_distance_and_no_gradient() -> None:
     values = LATENT[:, 0].clone().requires_grad_()
     loss = class_distance(values, LABELLED, wanted, "mean")
     loss.backward()
-    means = torch.stack([values[LABELLED == number].mean() for number in (0, 2)])
+    means = torch.stack([values[number == LABELLED].mean() for number in (0, 2)])
     torch.testing.assert_close(loss, (means - wanted[[0, 2]]).square().mean())
     assert values.grad is not None
     assert torch.equal(values.grad == 0, LABELLED == 1)
