@@ -131,9 +131,22 @@ class BaseDataModule(LightningDataModule, ABC):
         codes = torch.from_numpy(
             split_by_object(ids, self.seed, self.val_fraction, self.test_fraction)
         )
+        codes, rows = self.split_rows(codes, columns)
         self.columns = {**columns, "split": codes}
-        self.rows = {name: torch.where(codes == code)[0] for name, code in SPLIT_CODES.items()}
-        self.rows["all"] = torch.arange(len(codes))
+        self.rows = {**rows, "all": torch.arange(len(codes))}
+
+    def split_rows(
+        self, codes: Tensor, columns: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the split code of every row, and the rows of `train`, `val` and `test`.
+
+        A method that keeps some objects out of training overrides it.
+
+        Args:
+            codes: Codes by the hash of id or group, shape (N,).
+            columns: The arrays of the batch.
+        """
+        return codes, {name: torch.where(codes == code)[0] for name, code in SPLIT_CODES.items()}
 
     @property
     def sample_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from datamodules.clustering.gaia_columns import UNITS, Missing, StarTable
-from datamodules.clustering.readers.tables import Format, read_raw
 from datamodules.clustering.readers.validation import Reading, find_column, standardise
 from datamodules.clustering.source import ClusteringSource
 from datamodules.files import fingerprint
+from datamodules.readers.tables import Format, read_raw
 from datamodules.source import check_rules
 from lightning_modules.physics.arrays import Array
 

@@ -8,10 +8,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from datamodules.readers.fits_images import opened
 from datamodules.spectra.continuum import Continuum, renormalise
 from datamodules.spectra.grid import LOG_START, LOG_STEP, NUM_PIXELS, Grid
 from datamodules.spectra.pixel_mask import has_value, pixel_bits
-from datamodules.spectra.readers.fits_images import opened
 from datamodules.spectra.readers.survey_table import translate
 from datamodules.spectra.schema import LABELS
 

@@ -11,10 +11,10 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from numpy.typing import NDArray
 
 from datamodules.files import cache_key, fingerprint
+from datamodules.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.continuum import check_normalised
 from datamodules.spectra.grid import grid_of
 from datamodules.spectra.pixel_mask import pixel_bits
-from datamodules.spectra.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.readers.survey_table import measured, survey_columns
 from datamodules.spectra.selection import EVERY_ROW, describe, read_names
 from datamodules.spectra.source import Columns, SpectraSource

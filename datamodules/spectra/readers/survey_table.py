@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.readers.fits_images import TableRows
 from datamodules.spectra.flag_bits import ASPCAPFLAG_BITS, STARFLAG_BITS, as_bits, flags_of_text
-from datamodules.spectra.readers.fits_images import TableRows
 from datamodules.spectra.schema import ELEMENTS, LABELS, MISSING
 from datamodules.spectra.source import Columns
 

@@ -11,9 +11,9 @@ from astropy.io import fits
 from astropy.table import Table
 
 from datamodules import Selection, SpectraDataModule
+from datamodules.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.flag_bits import flags_of_text
 from datamodules.spectra.grid import GRIDS
-from datamodules.spectra.readers.fits_images import ImageRows, TableRows
 from datamodules.spectra.readers.survey_files import SurveySpectra
 from datamodules.spectra.readers.survey_table import survey_columns, translate
 

@@ -1,0 +1,1 @@
+"""Readers of file formats that several methods use: tables, FITS images, files of arrays."""
