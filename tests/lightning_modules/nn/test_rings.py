@@ -8,9 +8,9 @@ from lightning_modules.nn.rings import (
     num_rings,
     profile_rings,
     radial_profile,
-    texture_profile,
     radius,
     ring_index,
+    texture_profile,
 )
 
 
@@ -54,6 +54,7 @@ def test_a_map_without_light_has_no_norm() -> None:
 
 
 def test_a_profile_is_the_mean_and_scatter_of_its_rings() -> None:
+    torch.manual_seed(0)
     rings = profile_rings(20, 20, 4)
     assert rings.sum(dim=1).max() == 1
     assert torch.equal(rings.sum(dim=1) > 0, (radius(20, 20) < 10).flatten())
