@@ -18,7 +18,7 @@ from datamodules.sidm.simulate.halos import (
 )
 from datamodules.sidm.simulate.maps import (
     PHYSICAL,
-    Exposure,
+    MapKey,
     add_particle_noise,
     simulate_map,
     stream,
@@ -144,7 +144,7 @@ def test_twins_differ_by_their_physics_alone() -> None:
     def seen(sigma: float, domain: str = "fiducial", **key: int) -> tuple[Array, dict[str, float]]:
         key = {"halo": 5, "snapshot": 1, "projection": 2, **key}
         run = Simulation("any", sigma, domain, halo_set=key.pop("halo_set", 0))  # type: ignore[arg-type]
-        maps, numbers = simulate_map(Exposure(run, **key), 7, GRID, 1.0)
+        maps, numbers = simulate_map(MapKey(run, **key), 7, GRID, 1.0)
         return maps["total"], numbers
 
     image, numbers = seen(0.1)
@@ -174,11 +174,11 @@ def test_the_snapshots_of_a_halo_have_each_redshift_once() -> None:
 
 def test_domains_are_what_they_say() -> None:
     run = Simulation("dark", 0.3, "dark_matter_only")
-    maps, _ = simulate_map(Exposure(run, 0, 0, 0), 0, GRID, 1.0)
+    maps, _ = simulate_map(MapKey(run, 0, 0, 0), 0, GRID, 1.0)
     assert not maps["xray"].any()
     assert not maps["stars"].any()
     assert maps["total"].min() > 0
-    noise, numbers = simulate_map(Exposure(Simulation("n", domain="noise"), 0, 0, 0), 0, GRID, 1.0)
+    noise, numbers = simulate_map(MapKey(Simulation("n", domain="noise"), 0, 0, 0), 0, GRID, 1.0)
     assert noise["total"].mean() == pytest.approx(0.5, abs=0.02)
     assert noise["total"].var() == pytest.approx(1 / 12, rel=0.05)
     assert np.isnan(list(numbers.values())).all()
