@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datamodules.sidm.simulate.components import dark_matter_profile, surface_densities
+from datamodules.sidm.simulate.components import (
+    dark_matter_profile,
+    substructure,
+    surface_densities,
+)
 from datamodules.sidm.simulate.domains import DOMAINS, FIDUCIAL, Domain, Simulation, domain_of
 from datamodules.sidm.simulate.halos import (
     Halo,
@@ -106,6 +110,20 @@ def test_subhaloes_have_their_mass_function_and_evaporate() -> None:
     assert many.min() >= 5e10
     share = (many > 5e11).mean()
     assert share == pytest.approx(10**-0.9, rel=0.1)
+
+
+def test_spots_have_the_masses_and_places_of_their_subhaloes() -> None:
+    halo, view = cluster(5, 0.0, mass=0.95)
+    mass, position = subhaloes(halo)
+    wide, centre = Grid(300, 20.0), np.array([5.0, -9.0])
+    image = substructure(halo, view, wide, centre)
+    assert image.sum() * wide.area == pytest.approx(mass.sum())
+    x, y = np.meshgrid(wide.coordinate, wide.coordinate)
+    middle = np.array([(x * image).sum(), (y * image).sum()]) / image.sum()
+    expected = view.sky @ (mass @ position) / mass.sum() + centre
+    np.testing.assert_allclose(middle, expected, atol=2)
+    part = substructure(halo, view, GRID, centre)  # the same clipped at the edges
+    np.testing.assert_allclose(part, image[100:200, 100:200], rtol=1e-9)
 
 
 def test_the_sky_shape_of_a_halo_seen_along_its_axes_is_that_of_the_others() -> None:
