@@ -18,6 +18,7 @@ from .microlensing.simulate.noise import PhotometricErrors as PhotometricErrors
 from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
 from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.readers.map_files import MapFiles as MapFiles
+from .sidm.readers.pickled_maps import PickledMaps as PickledMaps
 from .spectra.datamodule import SpectraDataModule as SpectraDataModule
 from .spectra.pixel_mask import PixelMaskPolicy as PixelMaskPolicy
 from .spectra.readers.spectra_file import SpectraFile as SpectraFile
