@@ -19,6 +19,9 @@ from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
 from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.readers.map_files import MapFiles as MapFiles
 from .sidm.readers.pickled_maps import PickledMaps as PickledMaps
+from .sidm.simulate.domains import Simulation as Simulation
+from .sidm.simulate.observation import Observation as Observation
+from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps
 from .spectra.datamodule import SpectraDataModule as SpectraDataModule
 from .spectra.pixel_mask import PixelMaskPolicy as PixelMaskPolicy
 from .spectra.readers.spectra_file import SpectraFile as SpectraFile

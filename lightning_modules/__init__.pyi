@@ -6,11 +6,15 @@ from .clustering.vade import VaDE
 from .ensemble import Ensemble
 from .microlensing.module import TimeDistributedCNN
 from .passes import PassModule
+from .sidm.module import CompactClustering
+from .sidm.regressor import CrossSectionRegressor
 from .spectra.module import SpectraVAE
 
 __all__ = [
     "BaseModule",
     "ClusterMixture",
+    "CompactClustering",
+    "CrossSectionRegressor",
     "DeepEmbeddedClustering",
     "Ensemble",
     "PassModule",

@@ -50,3 +50,30 @@ def reliability_table(
     sums = (np.bincount(bins, weights=values) for values in (predicted, truth, None))
     stated, happened, count = np.stack(list(sums))[:, np.unique(bins)]
     return ReliabilityTable(stated / count, happened / count, count.astype(np.int64))
+
+
+def interval_coverage(low: ArrayLike, high: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
+    """Return which intervals hold the truth, ends included, shape (n,).
+
+    Args:
+        low: Lower ends, shape (n,).
+        high: Upper ends, shape (n,).
+        truth: What they should hold, shape (n,).
+    """
+    values = np.asarray(truth)
+    return np.asarray((np.asarray(low) <= values) & (values <= np.asarray(high)))
+
+
+def conformal_factor(scores: ArrayLike, level: float) -> float:
+    """Return the ⌈(n + 1) level⌉-th smallest score; infinity if there are too few for the level.
+
+    A new score of the same distribution is at most that with a probability of at least `level`,
+    whatever the distribution (split-conformal prediction; Lei et al. 2018, JASA 113, 1094).
+
+    Args:
+        scores: Errors in units of the stated ones, shape (n,).
+        level: Between 0 and 1.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64))
+    place = int(np.ceil((len(ordered) + 1) * level - 1e-9))
+    return float(ordered[place - 1]) if place <= len(ordered) else float("inf")

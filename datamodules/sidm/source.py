@@ -1,10 +1,12 @@
-"""What every source of maps of galaxy clusters writes: one row a map."""
+"""What every source of cluster maps writes."""
 
 from datamodules.source import Source
 
 SCHEMA = "astrolit.sidm"
 CHUNK_BYTES = 1 << 16
-"""One map a chunk: training on a large file reads single maps in random order."""
+"""Small chunks: training on a large file reads single maps in random order."""
+
+CHANNELS = ("total", "xray", "stars")
 
 
 class SIDMSource(Source):
@@ -12,16 +14,19 @@ class SIDMSource(Source):
 
     Its store has a row a map:
 
-    * `name`: id of the map, int64 or str. `halo` int64: its halo; maps of one halo (twins in other
-      simulations, projections, redshifts) share it, and the split is by it.
-    * `simulation` str: the run it comes from, "" none; `cross_section` float32: of that run, in
-      cm^2/g, NaN unknown.
-    * `redshift` float32, `projection` int64, `log_mass` float32: log10 of M200c in Msun; NaN where
-      unknown.
-    * `map` (N, C, H, W) float32, NaN where `good` (N, H, W) bool is False: surface density of
-      `total` and `stars` in Msun/kpc^2, `xray` in erg/s/kpc^2.
-    * Further columns of one number a row. Of the simulator: `concentration`, `core_radius` (r1 in
-      kpc), `bcg_offset` (kpc), `cool_core`, `age` (Gyr).
+    | column | shape, type | meaning |
+    |---|---|---|
+    | `name` | (N,) int64 or string | id of the map |
+    | `halo` | (N,) int64 | cluster; its twins, projections and redshifts share it |
+    | `simulation` | (N,) string | simulation of the map; "" none |
+    | `cross_section` | (N,) float32 | sigma/m in cm^2/g, NaN unknown |
+    | `redshift` | (N,) float32 | NaN unknown |
+    | `projection` | (N,) int64 | number of the line of sight |
+    | `log_mass` | (N,) float32 | log10 of M200c in Msun, NaN unknown |
+    | `map` | (N, C, H, W) float32 | see below; NaN where not `good` |
+    | `good` | (N, H, W) bool | pixels that were observed |
 
-    It has the attributes `channels`, the names of the C channels, and `pixel_scale` in kpc.
+    and further columns of one number a map. Maps of `total` mass and of `stars` are in Msun/kpc^2,
+    of `xray` in 1e40 erg/s/kpc^2 (in erg/s/kpc^2 they would be beyond float32). Its attributes
+    name the `channels`, a list of `total`, `xray` and `stars`, and the `pixel_scale` in kpc.
     """

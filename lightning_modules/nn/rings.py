@@ -1,48 +1,114 @@
-"""Rings about the centre of a map, and maps over their maxima."""
+"""Rings of radius about the centre of a map, and maps over their maximum (torch only)."""
 
 import torch
 from torch import Tensor
 
-STEPS = ((0, 12, 1), (12, 30, 2))
-"""First and last radius and width of the inner rings, in pixels; further out they are 5 wide."""
+PROFILE_FLOOR = 1e-4
+"""Added to map/max before the logarithm of a profile."""
+SOFTENING = 2.0
+"""Pixels added to the radius before the rings of a profile are spaced in its logarithm."""
+
+
+def radius(height: int, width: int) -> Tensor:
+    """Return each pixel's distance from the centre in pixels, shape (H, W).
+
+    Args:
+        height: H.
+        width: W.
+    """
+    rows = torch.arange(height) - (height - 1) / 2
+    columns = torch.arange(width) - (width - 1) / 2
+    return torch.hypot(rows[:, None], columns)
 
 
 def ring_index(height: int, width: int) -> Tensor:
-    """Return the number of each pixel's ring, (height, width) int64; 0 is the centre.
+    """Return the ring of each pixel, int64, shape (H, W).
+
+    Rings begin at radii 0, 1, ... 12, 14, ... 30, 35, 40, ... pixels.
 
     Args:
-        height: Rows of the map.
-        width: Columns of the map.
+        height: H.
+        width: W.
     """
-    row, column = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
-    radius = torch.hypot(row[:, None], column[None, :])
-    edges = [edge for first, last, step in STEPS for edge in range(first + step, last + 1, step)]
-    edges += range(35, 5 * (height + width), 5)
-    return torch.bucketize(radius, torch.tensor(edges, dtype=radius.dtype), right=True)
+    r = radius(height, width)
+    return torch.where(r < 12, r, torch.where(r < 30, 6 + r / 2, 15 + r / 5)).long()
 
 
 def num_rings(height: int, width: int) -> int:
-    """Return the number of rings of a map.
+    """Return the number of rings, the index of the outermost plus one.
 
     Args:
-        height: Rows of the map.
-        width: Columns of the map.
+        height: H.
+        width: W.
     """
     return int(ring_index(height, width).max()) + 1
 
 
 def max_normalised(maps: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide each channel of each map by its maximum over good pixels.
+    """Return maps over the maximum of their good pixels, and its logarithm.
 
     Args:
-        maps: Shape (B, C, H, W), anything where not good.
+        maps: Shape (B, C, H, W); what is not finite is not good.
         good: Shape (B, H, W) bool.
 
     Returns:
-        The maps in 0..1, negative and bad pixels 0; log10 of the maxima, (B, C), NaN where no good
-        pixel is positive.
+        Values in [0, 1], 0 where not good or negative, shape (B, C, H, W), and log10 of the
+        maximum, NaN where no good pixel is positive, shape (B, C).
     """
-    positive = torch.where(good[:, None], maps, 0.0).clamp(min=0)
-    largest = positive.amax(dim=(2, 3))
-    scaled = positive / torch.where(largest > 0, largest, 1.0)[:, :, None, None]
-    return scaled, torch.where(largest > 0, largest.log10(), torch.nan)
+    usable = good.unsqueeze(1) & maps.isfinite()
+    positive = torch.where(usable, maps, 0.0).clamp_min(0.0)
+    maximum = positive.amax(dim=(2, 3))
+    lit = maximum > 0
+    scaled = positive / torch.where(lit, maximum, 1.0)[..., None, None]
+    return scaled, torch.where(lit, maximum, torch.nan).log10()
+
+
+def profile_rings(height: int, width: int, count: int) -> Tensor:
+    """Return which pixels are in each ring of a profile, float32 of 0 and 1, shape (H W, count).
+
+    Rings are evenly spaced in log(r + 2 pixels), out to half of the shorter side.
+
+    Args:
+        height: H.
+        width: W.
+        count: Rings.
+
+    Raises:
+        ValueError: If a ring holds no pixel.
+    """
+    reach = min(height, width) / 2
+    edges = SOFTENING * torch.linspace(0, 1, count + 1).mul(_log(1 + reach / SOFTENING)).expm1()
+    r = radius(height, width).flatten().unsqueeze(1)
+    inside = (r >= edges[:-1]) & (r < edges[1:])
+    if not inside.any(dim=0).all():
+        raise ValueError(
+            f"{count} rings are too many for maps of {height} x {width} pixels: some would be "
+            "empty; lower the number of rings"
+        )
+    return inside.float()
+
+
+def radial_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
+    """Return mean and standard deviation of log10(map/max + 1e-4) over the good pixels of rings.
+
+    Args:
+        scaled: Of `max_normalised`, shape (B, C, H, W).
+        good: Shape (B, H, W) bool.
+        rings: Of `profile_rings`, shape (H W, K).
+
+    Returns:
+        For each channel K means, then K deviations, NaN where a ring has no good pixel; shape
+        (B, 2 C K).
+    """
+    with torch.autocast(scaled.device.type, enabled=False):
+        usable = good.flatten(1).unsqueeze(1).to(scaled.dtype)  # (B, 1, H W)
+        logs = (scaled.flatten(2) + PROFILE_FLOOR).log10() * usable
+        count = usable @ rings
+        mean = logs @ rings / count
+        variance = logs.square() @ rings / count - mean.square()
+        return torch.cat([mean, variance.clamp_min(1e-8).sqrt()], dim=2).flatten(1)
+
+
+def _log(value: float) -> Tensor:
+    """Return the natural logarithm as a tensor."""
+    return torch.tensor(value).log()

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from callbacks.metrics.calibration import reliability_table
+from callbacks.metrics.calibration import (
+    conformal_factor,
+    interval_coverage,
+    reliability_table,
+)
 
 
 def test_calibrated_probabilities_have_little_error_and_overconfident_ones_much() -> None:
@@ -38,3 +42,23 @@ def test_tied_probabilities_share_a_bin() -> None:
 def test_bad_arrays_are_refused(truth: list[int], predicted: list[float]) -> None:
     with pytest.raises(ValueError, match=r"one non-zero length|NaN"):
         reliability_table(truth, predicted)
+
+
+def test_an_interval_holds_its_ends() -> None:
+    held = interval_coverage([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.1])
+    assert held.tolist() == [True, True, False]
+
+
+def test_the_conformal_factor_is_an_order_statistic() -> None:
+    scores = np.arange(1, 20) / 20.0
+    assert conformal_factor(scores, 0.95) == scores[18]  # ceil(20 x 0.95) = 19th of 19
+    assert conformal_factor(scores, 0.5) == scores[9]
+    assert conformal_factor(scores[:18], 0.95) == float("inf")
+
+
+def test_conformal_intervals_hold_new_values_at_least_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = [
+        rng.standard_t(3) <= conformal_factor(rng.standard_t(3, size=40), 0.68) for _ in range(2000)
+    ]
+    assert 0.65 < np.mean(held) < 0.74

@@ -1,0 +1,35 @@
+"""The radial profile of maps, what an observer would measure without a network."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_modules.nn.rings import max_normalised, profile_rings, radial_profile
+
+NUM_RINGS = 10
+
+
+def profile_features(maps: Tensor, good: Tensor) -> Tensor:
+    """Return the log profiles of maps over their maximum, shape (B, 2 C K) with K = 10 rings.
+
+    For each channel the means, then the scatters, of log10(map/max + 1e-4) in rings; 0 where a ring
+    has no good pixel.
+
+    Args:
+        maps: Shape (B, C, H, W).
+        good: Shape (B, H, W) bool.
+    """
+    scaled, _ = max_normalised(maps, good)
+    height, width = maps.shape[-2:]
+    rings = profile_rings(height, width, NUM_RINGS).to(maps.device)
+    return torch.nan_to_num(radial_profile(scaled, good, rings), nan=0.0)
+
+
+def mean_profiles(features: np.ndarray, num_channels: int) -> np.ndarray:
+    """Return the log-mean profile of each channel, shape (n, C, K).
+
+    Args:
+        features: Of `profile_features`, shape (n, 2 C K).
+        num_channels: C.
+    """
+    return features.reshape(len(features), num_channels, 2, NUM_RINGS)[:, :, 0]

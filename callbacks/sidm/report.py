@@ -1,0 +1,184 @@
+"""The report of the sidm method: σ/m of populations, its coverage, and whether to trust it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from callbacks.report.base import ReportCallback, TestRun
+from callbacks.report.bootstrap import subsample
+from callbacks.report.gather import Rows
+from callbacks.sidm.baselines import profile_features
+from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.scores import (
+    add_classes,
+    add_confidence,
+    add_coverage,
+    add_posteriors,
+    add_rejection,
+    add_single_maps,
+    add_table,
+    add_widths,
+)
+from callbacks.sidm.subjects import Measured, Populations
+
+
+@runtime_checkable
+class SIDMData(Protocol):
+    """A datamodule that knows its simulations."""
+
+    simulations: list[str]
+    """Names, in the order of a batch's `simulation`."""
+    roles: dict[str, str]
+    """Name to `known`, `hidden`, `calibration` or `foreign`."""
+
+
+class SIDMReport(ReportCallback):
+    """Writes `report.json`, `report.csv` and `figures/*.png` at the end of `test`.
+
+    Every number is of held-out halos: those of the test split and of simulations that took no part
+    in training. The unit of inference is a population, the maps of one simulation. Subjects are
+    `model`; `baseline/radial_profile`, log-mean and log-scatter of map/max in ten rings, with
+    discriminants fitted on training maps and otherwise the same posterior; and `model_<name>` for
+    each other trained run (`--beside.<name>`), such as a `CrossSectionRegressor`.
+
+    | key | meaning |
+    |---|---|
+    | `cross_section` (`_q05 _q16 _q84 _q95`) `/simulation=` | posterior of σ/m in cm^2/g |
+    | `std_halos`, `std_interpolation`, `std_members`, `map_spread` | its parts, cm^2/g |
+    | `left_out/simulation=` | median σ/m of a known simulation by the path of the others |
+    | `map_median/simulation=` | median over maps of what the network says of each alone |
+    | `overlap/simulation=/known=`, `confidence/simulation=` | the paper's overlap, its p-value |
+    | `two_sample_auc/simulation=` | against the known simulations nearest in σ/m |
+    | `ood_auc/domain=/score=` | single foreign maps against known ones |
+    | `coverage/level=`, `median_width`, `median_error` | over hidden populations |
+    | `interval_width/num_maps=` | median over hidden populations cut to that size, cm^2/g |
+    | `accuracy`, `confusion/true=/predicted=` | of known maps, by cross-section |
+
+    Intervals are scaled by split-conformal factors where there are calibration simulations. True
+    values of hidden simulations serve to score, never to fit.
+
+    Args:
+        baselines: Whether to fit the baseline.
+        num_resamples: Bootstrap resamples.
+        max_fit: Training maps that the baseline is fitted on at most.
+        seed: Fixes subsamples and resamples.
+    """
+
+    method: ClassVar[str] = "sidm"
+    outputs: ClassVar[tuple[str, ...]] = ("latent", "probability", "cross_section", "energy")
+    inputs: ClassVar[tuple[str, ...]] = ("simulation", "label", "true_label", "halo", "split")
+    shown: ClassVar[tuple[str, ...]] = ("", "level=0.68", "level=0.95")
+    shows_beside: ClassVar[bool] = True
+    own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile",)
+
+    def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what is kept of each map: its profile, not its pixels."""
+        profile = profile_features(batch["map"], batch["good"])
+        return super().reduce(batch, outputs) | {"profile": profile}
+
+    def evaluate(self, run: TestRun) -> dict[str, Figure]:
+        """Fill the report and return the figures."""
+        if not isinstance(run.datamodule, SIDMData):
+            run.report.note("populations are known to a SIDMDataModule alone: nothing is measured")
+            return {}
+        held_out = run.held_out()
+        found = _select(run, member_latents(run.module, run.rows["latent"]), held_out)
+        if len({one.cross_section for one in found.known}) < 2:
+            run.report.note("a path needs held-out maps of known simulations of two cross-sections")
+            return {}
+        for measured, rows in self._subjects(run, held_out):
+            add_posteriors(run, measured)
+            add_coverage(run, measured)
+            add_widths(run, measured)
+            add_confidence(run, measured)
+            add_rejection(run, measured, self._per_map(run, held_out, rows, "energy"))
+            add_classes(run, measured, self._classes(run, measured, rows, held_out))
+            maps = self._per_map(run, held_out, rows, "cross_section")
+            medians = {name: float(np.median(values)) for name, values in maps.items()}
+            add_single_maps(run, measured.subject, medians)
+            if measured.subject == "model":
+                add_table(run, measured)
+        return {}
+
+    def _subjects(self, run: TestRun, held_out: Array) -> Iterator[tuple[Measured, Rows]]:
+        """Yield what each subject says of the populations, and its rows."""
+        models = {"model": (run.module, run.rows)}
+        models |= {f"model_{name}": (self.beside[name], rows) for name, rows in run.beside.items()}
+        for subject, (module, rows) in models.items():
+            populations = _select(run, member_latents(module, rows["latent"]), held_out)
+            yield Measured(subject, populations, self.seed), rows
+        if run.use_baselines:
+            latent = run.rows["profile"][:, None]
+            populations = _select(run, latent, held_out)
+            training = np.flatnonzero(run.split("train"))
+            training = training[subsample(len(training), self.max_fit, self.seed)]
+            populations.training = _select(run, latent, training).known
+            yield Measured("baseline/radial_profile", populations, self.seed), {}
+
+    def _per_map(self, run: TestRun, held_out: Array, rows: Rows, key: str) -> dict[str, Array]:
+        """Return one number a map by the name of its simulation; empty without the key."""
+        if key not in rows:
+            return {}
+        values = rows[key].reshape(len(held_out), 1, -1)
+        found = _select(run, values, held_out)
+        return {x.name: x.latent[:, 0, 0] for x in (*found.known, *found.measured)}
+
+    def _classes(
+        self, run: TestRun, measured: Measured, rows: Rows, held_out: Array
+    ) -> dict[str, Array]:
+        """Return the class of each known map; by the discriminants if the model has no classes."""
+        if "probability" not in rows:
+            return {x.name: measured.model.classify(x) for x in measured.populations.known}
+        best = rows["probability"].argmax(1)
+        labels = np.asarray(first_member(run.module).known_label.cpu())
+        values = sorted({one.cross_section for one in measured.populations.known})
+        place = [values.index(x) if x in values else -1 for x in labels.tolist()]
+        found = _select(run, np.array(place)[best].reshape(-1, 1, 1), held_out)
+        return {one.name: one.latent[:, 0, 0] for one in found.known}
+
+
+def member_latents(module: nn.Module, latent: Array) -> Array:
+    """Return latents by member, shape (n, R, Z).
+
+    Args:
+        module: A model, or an `Ensemble` of R, whose members' latents stand beside each other.
+        latent: What it said, shape (n, R Z).
+    """
+    members = getattr(module, "members", None)
+    return latent.reshape(len(latent), 1 if members is None else len(members), -1)
+
+
+def first_member(module: nn.Module) -> Any:
+    """Return a model, or the first of an `Ensemble`."""
+    members = getattr(module, "members", None)
+    return module if members is None else members[0]
+
+
+def _select(run: TestRun, latent: Array, rows: Array) -> Populations:
+    """Return the populations of some rows by role.
+
+    Args:
+        run: Of the test.
+        latent: Of all rows, shape (n, R, Z).
+        rows: Mask or positions.
+    """
+    kept = run.select(rows)
+    code, values, halo = kept["simulation"], latent[rows], kept["halo"]
+    found: dict[str, list[Population]] = {
+        "known": [],
+        "hidden": [],
+        "calibration": [],
+        "foreign": [],
+    }
+    for number, name in enumerate(run.datamodule.simulations):
+        own = code == number
+        if own.sum() >= 2:
+            value = float(kept["true_label"][own][0])
+            role = run.datamodule.roles[name]
+            found[role].append(Population(name, values[own], halo[own], value))
+    hidden = [one.name for one in found["hidden"]]
+    measured = [*found["hidden"], *found["foreign"]]
+    return Populations(found["known"], measured, found["calibration"], hidden)

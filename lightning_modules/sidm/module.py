@@ -1,0 +1,324 @@
+"""Compact clustering of cluster maps, whose latent is ordered by the cross-section."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_modules.base import Batch
+from lightning_modules.optimizers import Schedule
+from lightning_modules.sidm.base import MapModule
+from lightning_modules.sidm.losses import (
+    Location,
+    class_distance,
+    class_entropy,
+    compact_clustering,
+)
+from lightning_modules.sidm.network import (
+    Classifier,
+    Decoder,
+    Encoder,
+    NetworkName,
+    bottleneck,
+)
+from lightning_modules.sidm.reference import ReferenceSample, chosen_rows
+from lightning_modules.sidm.scaling import Scaling
+
+MOST_SIMULATIONS = 256
+"""Length of the table from simulations to classes."""
+
+
+class CompactClustering(MapModule):
+    """Clusters maps so that simulations of one cross-section σ/m are compact and in its order.
+
+    A map goes to a latent of few numbers and from there to logits of classes. Known simulations
+    of equal σ/m share a class; classes are in the order of σ/m, then come the hidden simulations
+    where they have classes of their own. Three terms make the loss, each of the whole global
+    batch: cross-entropy; compact clustering by label propagation (see `compact_clustering`); and
+    the distance of latent 0 of each known class from the coordinate y of its σ/m (see
+    `PaperCoordinate`). A hidden σ/m enters none of them.
+
+    Latents of the validation's known maps are kept in the buffers `reference_latent` (C, R, Z),
+    NaN where there are fewer, and `reference_halo` (C, R), -1 there, so that a checkpoint can
+    measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
+
+    Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
+    before its weight. In validation and test also `accuracy` of rows that have a class.
+
+    Reference: Tregidga et al. 2025 (arXiv:2511.09660).
+
+    Args:
+        num_classes: Known values of σ/m, plus the hidden simulations where `hidden` is `class`.
+        hidden: A hidden simulation is a `class` of its own, or its maps are `unlabelled` nodes of
+            the label propagation.
+        channels: Channels of a map.
+        image_size: Height and width of a map in pixels.
+        network: `reduced` or `full`, those of the paper, or `convnext`.
+        widths: Channels of each stage; the network's own if null.
+        depths: Layers of each stage; the network's own if null.
+        hidden_dim: Width of the encoder's hidden layer.
+        head_dim: Width of the classifier's hidden layer.
+        dropout: Dropout in all layers; the network's own if null.
+        latent_dim: Length Z of the latent.
+        scaling: Of the maps, see `MapScaling`.
+        profile_rings: Rings of the radial profile that joins the features; 0 leaves it out.
+        norms: Whether the logarithm of the maps' maximum joins the features.
+        ordered_bottleneck: Train with only the first numbers of the latent, how many at random.
+        class_weight: Weight of the cross-entropy.
+        cclp_weight: Weight of the compact clustering.
+        cclp_steps: Its steps.
+        distance_weight: Weight of the distance.
+        distance: Where a class lies: `quantile` (smooth median), `mean` or `median` (the paper's).
+        effective_cdm: Cross-section in cm²/g that stands for σ = 0 in the coordinate y alone.
+        decoder_weight: Weight of the mean squared error of the decoded map, in scaled units over
+            good pixels; 0 makes no decoder.
+        num_reference: Most validation maps R of a class that a checkpoint keeps.
+        augment: Flip and transpose training maps at random.
+        compile: Compile the encoder with `torch.compile`.
+        lr: Learning rate of AdamW.
+        weight_decay: Decoupled weight decay of AdamW; norms, biases and embeddings have none.
+        schedule: `constant`, or `cosine`: half a cosine from `lr` to 0 at the last optimizer step.
+        warmup_steps: Optimizer steps over which the rate first rises linearly to `lr`.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("loss", "class", "cclp", "distance")
+    known_label: Tensor
+    class_of_simulation: Tensor
+    takes_part: Tensor
+    reference_latent: Tensor
+    reference_halo: Tensor
+
+    def __init__(
+        self,
+        num_classes: int = 4,
+        hidden: Literal["class", "unlabelled"] = "class",
+        channels: int = 1,
+        image_size: int = 100,
+        network: NetworkName = "reduced",
+        widths: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        hidden_dim: int = 256,
+        head_dim: int = 64,
+        dropout: float | None = None,
+        latent_dim: int = 7,
+        scaling: Scaling = "radial",
+        profile_rings: int = 10,
+        norms: bool = False,
+        ordered_bottleneck: bool = False,
+        class_weight: float = 1.0,
+        cclp_weight: float = 0.018,
+        cclp_steps: int = 3,
+        distance_weight: float = 1.0,
+        distance: Location = "quantile",
+        effective_cdm: float = 0.01,
+        decoder_weight: float = 0.0,
+        num_reference: int = 256,
+        augment: bool = True,
+        compile: bool = False,
+        lr: float = 2e-3,
+        weight_decay: float = 1e-2,
+        schedule: Schedule = "cosine",
+        warmup_steps: int = 50,
+    ) -> None:
+        if num_classes < 2 or cclp_steps < 1 or latent_dim < 1 + ordered_bottleneck:
+            raise ValueError(
+                f"model.num_classes={num_classes} must be at least 2, model.cclp_steps="
+                f"{cclp_steps} at least 1, model.latent_dim={latent_dim} at least 1, or 2 with an "
+                "ordered bottleneck"
+            )
+        if decoder_weight:  # before the base makes a mean of each
+            self.terms = (*self.terms, "reconstruction")  # type: ignore[misc]
+        super().__init__(lr, weight_decay, schedule, warmup_steps)
+        self.save_hyperparameters()
+        sizes = channels, image_size, latent_dim, widths, depths, hidden_dim
+        encoder = Encoder(network, *sizes, dropout, profile_rings, norms)
+        self.build(encoder, scaling, channels, image_size, effective_cdm, augment)
+        self.classifier = Classifier(latent_dim, head_dim, num_classes, encoder.dropout.p)
+        self.decoder = Decoder(latent_dim, channels, image_size) if decoder_weight else None
+        self.hidden, self.distance = hidden, distance
+        self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
+        self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
+        self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
+        self._add_buffers(num_classes, num_reference, latent_dim)
+        if compile:  # in place: the names of the weights stay
+            self.encoder.compile()
+        self.reference_sample = ReferenceSample()
+        accuracy = MulticlassAccuracy(num_classes, average="micro", ignore_index=-1)
+        metrics = MetricCollection({"accuracy": accuracy})
+        self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier."""
+        return len(self.known_label)
+
+    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
+        """Take the scaling's statistics, and give each simulation its class.
+
+        Raises:
+            ValueError: If the number of classes is not that of the data.
+        """
+        super().fit_statistics(statistics)
+        labels, num_hidden = statistics["known_label"], int(statistics["num_hidden"])
+        known = distinct(labels)
+        own = num_hidden if self.hidden == "class" else 0
+        taking_part = len(labels) + num_hidden
+        if (found := len(known) + own) != self.num_classes:
+            raise ValueError(
+                f"{type(self).__name__} has num_classes={self.num_classes} but the data have "
+                f"{len(known)} known cross-sections and {own} hidden classes; set "
+                f"model.num_classes to {found}"
+            )
+        if taking_part > MOST_SIMULATIONS:
+            raise ValueError(
+                f"{taking_part} simulations in training are more than {MOST_SIMULATIONS}; leave "
+                "some out of data.known and data.hidden"
+            )
+        classes = (labels[:, None] - known).abs().argmin(dim=1)
+        self.known_label[: len(known)] = known
+        self.class_of_simulation[: len(labels)] = classes
+        self.class_of_simulation[len(labels) : len(labels) + own] = len(known) + torch.arange(own)
+        self.takes_part[:taking_part] = True
+
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return each row's class, -1 for none, and whether it takes part in the loss, both (B,).
+
+        Args:
+            batch: Its `simulation` counts.
+        """
+        simulation = batch["simulation"]
+        listed = (simulation >= 0) & (simulation < MOST_SIMULATIONS)
+        place = torch.where(listed, simulation, 0)
+        classes = torch.where(listed, self.class_of_simulation[place], -1)
+        return classes, listed & self.takes_part[place]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return latent (B, Z) and logits (B, C)."""
+        latent = self.encode(batch)
+        return latent, self.classifier(latent)
+
+    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Return the loss and its terms, of the global batch."""
+        scaled = self.scaler(batch["map"], batch["good"])
+        latent = self.encode_scaled(scaled, batch)
+        if self.ordered_bottleneck and stage == "train":
+            latent = bottleneck(latent)
+        logits = self.classifier(latent)
+        target, takes_part = self.targets(batch)
+        if stage != "train":
+            self._collect(stage, latent, logits, target, batch)
+        rows = self.gather_rows(torch.cat([latent, logits], dim=1), batch)
+        codes = self.gather_rows(torch.stack([target, takes_part.long()], dim=1), batch)
+        terms = self.terms_of(rows, codes)
+        if self.decoder is not None:
+            terms["reconstruction"] = self._reconstruction(latent, scaled[0], batch)
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        return {"loss": torch.stack(weighted).sum(), **terms}
+
+    def terms_of(self, rows: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Return the terms of a global batch.
+
+        Args:
+            rows: Latent and logits beside each other, shape (N, Z + C).
+            codes: Class, and whether the row takes part, shape (N, 2).
+        """
+        target = codes[:, 0]
+        part = codes[:, 1] > 0
+        with torch.autocast(rows.device.type, enabled=False):
+            latent, logits = rows.split([rows.shape[1] - self.num_classes, self.num_classes], dim=1)
+            wanted = self.coordinate(self.known_label)
+            inside = latent[part], target[part], self.num_classes, self.cclp_steps
+            return {
+                "class": class_entropy(logits, target),
+                "cclp": compact_clustering(*inside),
+                "distance": class_distance(latent[:, 0], target, wanted, self.distance),
+            }
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Return latents and what follows from them.
+
+        Returns:
+            `index` (B,); `latent` (B, Z); `probability` (B, C) of the classes; `cross_section`
+            (B,) in cm²/g from latent 0 alone, as the paper; `energy` (B,), -ln Σ exp logits, high
+            for maps that are of no class.
+        """
+        latent, logits = self(batch)
+        return {
+            "index": batch["index"],
+            "latent": latent,
+            "probability": logits.softmax(dim=1),
+            "cross_section": self.coordinate.inverse(latent[:, 0]),
+            "energy": -logits.logsumexp(dim=1),
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation's means and accuracy; in a training run, keep reference latents."""
+        super().on_validation_epoch_end()
+        self._log_metrics("val")
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.keep_reference(*self.reference_sample.compute())
+        self.reference_sample.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test's means and accuracy."""
+        super().on_test_epoch_end()
+        self._log_metrics("test")
+
+    def keep_reference(self, latent: Tensor, numbers: Tensor) -> None:
+        """Fill the reference buffers with known classes, a fixed choice of rows where too many.
+
+        Args:
+            latent: Shape (M, Z).
+            numbers: Class, index and halo, shape (M, 3).
+        """
+        self.reference_latent.fill_(torch.nan)
+        self.reference_halo.fill_(-1)
+        for number in torch.where(self.known_label.isfinite())[0].tolist():
+            rows = chosen_rows(numbers, number, self.reference_halo.shape[1])
+            self.reference_latent[number, : len(rows)] = latent[rows]
+            self.reference_halo[number, : len(rows)] = numbers[rows, 2]
+
+    def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
+        """Add the tables of classes and the reference latents."""
+        nothing = torch.full((num_classes, num_reference, latent_dim), torch.nan)
+        self.register_buffer("known_label", torch.full((num_classes,), torch.nan))
+        self.register_buffer("class_of_simulation", torch.full((MOST_SIMULATIONS,), -1))
+        self.register_buffer("takes_part", torch.zeros(MOST_SIMULATIONS, dtype=torch.bool))
+        self.register_buffer("reference_latent", nothing)
+        self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
+
+    def _reconstruction(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over maps of the decoded map's mean squared error over good pixels."""
+        assert self.decoder is not None
+        good = (batch["good"].unsqueeze(1) & batch["map"].isfinite()).float()
+        squares = good * (self.decoder(latent).float() - x).square()
+        return (squares.sum(dim=(1, 2, 3)) / good.sum(dim=(1, 2, 3)).clamp_min(1)).mean()
+
+    def _collect(
+        self, stage: str, latent: Tensor, logits: Tensor, target: Tensor, batch: Batch
+    ) -> None:
+        """Add a batch to the metrics of its stage and, in validation, to the reference."""
+        target = torch.where(self.counted(batch), target, -1)
+        metrics = self.val_metrics if stage == "val" else self.test_metrics
+        metrics.update(logits, target)
+        if stage == "val":
+            halo = batch.get("halo", batch["index"])
+            self.reference_sample.update(latent, target, batch["index"], halo)
+
+    def _log_metrics(self, stage: str) -> None:
+        """Log and reset the metrics of a stage."""
+        metrics = self.val_metrics if stage == "val" else self.test_metrics
+        self.log_dict(metrics.compute(), rank_zero_only=False)
+        metrics.reset()
+
+
+def distinct(labels: Tensor) -> Tensor:
+    """Return the different cross-sections in rising order; what is equal to rounding is one."""
+    found: list[Tensor] = []
+    for label in labels.sort().values:
+        if not found or not torch.isclose(label, found[-1]):
+            found.append(label)
+    return torch.stack(found)

@@ -1,0 +1,94 @@
+"""Scaling of maps to a network's input (torch only)."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.nn.rings import max_normalised, num_rings, ring_index
+
+Scaling = Literal["radial", "max", "log", "asinh"]
+SOFTENING = 0.03
+"""Part of the maximum at which `asinh` turns from linear to logarithmic."""
+LEAST_STD = 1e-3
+"""A ring that varies less over the training split is divided by this."""
+
+
+class MapScaling(nn.Module):
+    """Maps over their maximum, x in [0, 1], to an input of about unit variance.
+
+    - `radial`: (√x - m_k) / s_k with the mean m_k and standard deviation s_k of √x in the ring k
+      of the pixel over the training split, so that the steep mean profile does not hide what
+      differs from map to map.
+    - `max`: x, as Tregidga et al. 2025.
+    - `log`: (log10(x + 1e-3) + 1.8) / 0.6.
+    - `asinh`: asinh(x / 0.03) / asinh(1 / 0.03).
+
+    Pixels that are not good are 0 after scaling. The statistics are buffers.
+
+    Args:
+        scaling: Which of them.
+        channels: C.
+        image_size: Height and width in pixels.
+    """
+
+    ring: Tensor
+    ring_mean: Tensor
+    ring_std: Tensor
+    log_max_mean: Tensor
+    log_max_std: Tensor
+
+    def __init__(self, scaling: Scaling, channels: int, image_size: int) -> None:
+        super().__init__()
+        self.scaling = scaling
+        rings = channels, num_rings(image_size, image_size)
+        self.register_buffer("ring", ring_index(image_size, image_size), persistent=False)
+        self.register_buffer("ring_mean", torch.zeros(rings))
+        self.register_buffer("ring_std", torch.ones(rings))
+        self.register_buffer("log_max_mean", torch.zeros(channels))
+        self.register_buffer("log_max_std", torch.ones(channels))
+
+    def assign(self, statistics: Mapping[str, Tensor]) -> None:
+        """Take `ring_mean`, `ring_std` (C, K) and `log_max_mean`, `log_max_std` (C,) of the data.
+
+        Raises:
+            ValueError: If they are not finite.
+        """
+        for name in ("ring_mean", "ring_std", "log_max_mean", "log_max_std"):
+            values = statistics[name]
+            if not values.isfinite().all():
+                raise ValueError(
+                    f"{name} of the training split is not finite: every ring needs good pixels "
+                    "and every channel maps above 0; look at the maps and their good pixels"
+                )
+            least = LEAST_STD if name.endswith("std") else -math.inf
+            getattr(self, name).copy_(values.clamp_min(least))
+
+    def forward(self, maps: Tensor, good: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network's input, maps over their maximum, and the norms.
+
+        Args:
+            maps: Shape (B, C, H, W).
+            good: Shape (B, H, W) bool.
+
+        Returns:
+            Input and map/max, both (B, C, H, W), and log10 of the maximum, standardised over the
+            training split, 0 where unknown, (B, C).
+        """
+        fraction, log_max = max_normalised(maps, good)
+        usable = good.unsqueeze(1) & maps.isfinite()
+        norms = ((log_max - self.log_max_mean) / self.log_max_std).nan_to_num(0.0)
+        return torch.where(usable, self._scaled(fraction), 0.0), fraction, norms
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Return map/max after the chosen scaling."""
+        if self.scaling == "radial":
+            root = x.clamp_min(1e-12).sqrt()  # whose slope at 0 is finite, for saliency
+            return (root - self.ring_mean[:, self.ring]) / self.ring_std[:, self.ring]
+        if self.scaling == "log":
+            return ((x + 1e-3).log10() + 1.8) / 0.6
+        if self.scaling == "asinh":
+            return (x / SOFTENING).asinh() / math.asinh(1 / SOFTENING)
+        return x

@@ -1,0 +1,44 @@
+"""Populations whose latents are drawn about a known path."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.posterior import Coordinate
+
+COORDINATE = Coordinate(1.6)
+KNOWN = {"cdm": 0.0, "sidm_0.1": 0.1, "sidm_0.3": 0.3, "sidm_1": 1.0}
+
+PathFunction = Callable[[float], Array]
+
+
+def straight(u: float) -> Array:
+    """Return the latent mean of a path along the first axis."""
+    return np.array([2.0 * u, 0.0, 0.0])
+
+
+def curved(u: float) -> Array:
+    """Return the latent mean of a smooth curve."""
+    return np.array([2.0 * u, np.sin(2.0 * u), 0.0])
+
+
+def draw(
+    name: str,
+    cross_section: float,
+    num_maps: int,
+    seed: int,
+    path: PathFunction = straight,
+    num_members: int = 1,
+) -> Population:
+    """Return a population with unit scatter about the path, each map of a halo of its own."""
+    rng = np.random.default_rng([seed, int(cross_section * 1e6)])
+    mean = path(float(COORDINATE.of(cross_section)))
+    latent = rng.normal(mean, 1.0, (num_maps, num_members, len(mean)))
+    return Population(name, latent, np.arange(num_maps), cross_section)
+
+
+def known(num_maps: int = 400, path: PathFunction = straight, num_members: int = 1) -> list:
+    """Return the known populations, rising."""
+    drawn = KNOWN.items()
+    return [draw(name, x, num_maps, 7, path, num_members) for name, x in drawn]
