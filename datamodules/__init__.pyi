@@ -20,7 +20,7 @@ from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.readers.map_files import MapFiles as MapFiles
 from .sidm.readers.pickled_maps import PickledMaps as PickledMaps
 from .sidm.simulate.domains import Simulation as Simulation
-from .sidm.simulate.observation import Observation as Observation
+from .sidm.simulate.observation import MapObservation as MapObservation
 from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps
 from .spectra.datamodule import SpectraDataModule as SpectraDataModule
 from .spectra.pixel_mask import PixelMaskPolicy as PixelMaskPolicy
