@@ -5,4 +5,3 @@ at every sub-pixel and each subhalo in turn. Neither time counts the start.
 
     python -m benchmarks.sidm_simulator
 """
-

@@ -138,6 +138,7 @@ def _cleaned(pixels: NDArray[Any], file: Path) -> tuple[NDArray[np.float32], NDA
     largest = np.abs(np.where(good[:, None], pixels, 0)).max(initial=0)
     if largest > np.finfo(np.float32).max:
         raise ValueError(
-            f"{file}: values up to {largest:.3g} are more than float32 holds; choose larger units"
+            f"{file}: values up to {largest:.3g} are more than float32 holds; choose larger units "
+            "(xray is in 1e40 erg/s/kpc^2)"
         )
     return np.where(good[:, None], pixels, np.nan).astype(np.float32), good

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from datamodules.sidm.readers.map_arrays import BLOCK, FileMaps
 from datamodules.sidm.readers.map_columns import Columns, converted
-from datamodules.sidm.readers.map_reader import CHANNELS, MapReader
+from datamodules.sidm.readers.map_reader import MapReader
 from datamodules.sidm.readers.plain_pickle import load_plain, plain
+from datamodules.sidm.source import CHANNELS
 
 KEYS = {
     "label": "cross_section",

@@ -27,6 +27,12 @@ REFUSED = {
 SIZED = {"FRAME", "PUT", "BINPUT", "LONG_BINPUT"}
 """Opcodes whose number makes the reader set memory aside."""
 
+MEMO = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+
+MAX_TUPLES = 50_000
+"""Most tuples that are not arguments or states: an array has one, its shape, and a tuple inside
+another so often is more than the interpreter can hash."""
+
 _DTYPE = re.compile(r"[biuf][1248]|[SU]\d{1,6}|\?|O8?")
 
 
@@ -175,12 +181,19 @@ def load_plain(path: Path) -> Any:
 
 
 def _check_opcodes(content: mmap.mmap) -> None:
-    """Refuse opcodes that plain data do not need, and sizes beyond the file's."""
+    """Refuse opcodes that plain data do not need, sizes beyond the file's, and endless nesting."""
+    tuples, before = 0, ""
     for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
         if opcode.name in REFUSED:
             raise ValueError(f"it uses the opcode {opcode.name}")
         if opcode.name in SIZED and not 0 <= int(argument or 0) <= len(content):
             raise ValueError(f"{opcode.name} {argument} in a file of {len(content)} bytes")
+        if opcode.name in MEMO:
+            continue
+        tuples += before.startswith("TUPLE") and opcode.name not in ("REDUCE", "BUILD")
+        before = opcode.name
+        if tuples > MAX_TUPLES:
+            raise ValueError(f"it has more than {MAX_TUPLES} tuples")
 
 
 def plain(value: Any) -> Any:

@@ -193,6 +193,8 @@ def test_nesting_and_references_do_no_harm() -> None:
     path = Path("deep.pkl")
     path.write_bytes(HEAD + b"]" * 100_000 + b"a" * 99_999 + b".")
     assert isinstance(load_plain(path), list)
+    key = HEAD + b"}" + b")" + b"\x85" * 300_000 + b"K\x01s."  # hashing it would exhaust the stack
+    refused(key, "more than 50000 tuples")
     path.write_bytes(HEAD + b"]\x94" + b"h\x00a.")
     value = load_plain(path)
     assert value[0] is value  # a list in itself
