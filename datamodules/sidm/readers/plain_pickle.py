@@ -167,11 +167,12 @@ def load_plain(path: Path) -> Any:
         raise FileNotFoundError(f"{path}: no such file; set data.source.path")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty; fetch it again")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb") as file:
         try:
-            _check_opcodes(content)
-            content.seek(0)
-            return _PlainUnpickler(content, encoding="latin1").load()
+            # Of a mapped file nothing is read beyond its end, whatever size an opcode states.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check_opcodes(content)
+            return _PlainUnpickler(file, encoding="latin1").load()
         except Exception as error:  # a damaged program fails in any way
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(
