@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -25,7 +25,14 @@ from lightning_modules.sidm.network import (
     NetworkName,
     bottleneck,
 )
-from lightning_modules.sidm.reference import ReferenceSample
+from lightning_modules.sidm.sample import (
+    TAKES_PART,
+    TARGET,
+    EvaluationSample,
+    Rows,
+    fill_reference,
+    mixed_groups,
+)
 from lightning_modules.sidm.scaling import Scaling
 
 TABLES = ("known_label", "class_of_simulation", "takes_part")
@@ -47,7 +54,8 @@ class CompactClustering(MapModule):
     measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
-    before its weight. In validation and test also `accuracy` of rows that have a class.
+    before its weight. Those of validation and test are means over groups of 120 maps dealt from
+    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class.
 
     Reference: Tregidga et al. 2025 (arXiv:2511.09660).
 
@@ -146,7 +154,7 @@ class CompactClustering(MapModule):
         self._add_buffers(num_classes, num_reference, latent_dim)
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
-        self.reference_sample = ReferenceSample()
+        self.samples = nn.ModuleDict({stage: EvaluationSample() for stage in ("val", "test")})
         accuracy = MulticlassAccuracy(num_classes, average="micro", ignore_index=-1)
         metrics = MetricCollection({"accuracy": accuracy})
         self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
@@ -193,40 +201,37 @@ class CompactClustering(MapModule):
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the loss and its terms, of the global batch."""
-        scaled = self.scaler(batch["map"], batch["good"])
-        latent = self.encode_scaled(scaled, batch)
+        x, fraction, norms = self.scaler(batch["map"], batch["good"])
+        latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
             latent = bottleneck(latent)
-        logits = self.classifier(latent)
-        target, takes_part = self.targets(batch)
+        numbers = [self._reconstruction_error(latent, x, batch), latent, self.classifier(latent)]
+        rows, codes = torch.cat(numbers, dim=1), self._codes(batch)
         if stage != "train":
-            self._collect(stage, latent, logits, target, batch)
-        rows = self.gather_rows(torch.cat([latent, logits], dim=1), batch)
-        codes = self.gather_rows(torch.stack([target, takes_part.long()], dim=1), batch)
-        terms = self.terms_of(rows, codes)
-        if self.decoder is not None:
-            terms["reconstruction"] = self._reconstruction(latent, scaled[0], batch)
-        weighted = [weight * terms[name] for name, weight in self.weights.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+            self._collect(stage, rows, codes)
+        return self.terms_of(self.gather_rows(rows, batch), self.gather_rows(codes, batch))
 
     def terms_of(self, rows: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """Return the terms of a global batch.
+        """Return the loss and its terms of a global batch.
 
         Args:
-            rows: Latent and logits beside each other, shape (N, Z + C).
-            codes: Class, and whether the row takes part, shape (N, 2).
+            rows: Reconstruction error, latent and logits, shape (N, 1 + Z + C).
+            codes: Shape (N, 4), of which class and whether the row takes part are used.
         """
-        target = codes[:, 0]
-        part = codes[:, 1] > 0
+        target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
+        error, latent, logits = self._split(rows)
         with torch.autocast(rows.device.type, enabled=False):
-            latent, logits = rows.split([rows.shape[1] - self.num_classes, self.num_classes], dim=1)
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
-            return {
+            terms = {
                 "class": class_entropy(logits, target),
                 "cclp": compact_clustering(*inside),
                 "distance": class_distance(latent[:, 0], target, wanted, self.distance),
+                "reconstruction": error.sum() / max(len(error), 1),
             }
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        terms["loss"] = torch.stack(weighted).sum()
+        return {name: terms[name] for name in self.terms}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Return latents and what follows from them.
@@ -247,18 +252,44 @@ class CompactClustering(MapModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation's means and accuracy; in a training run, keep reference latents."""
+        rows, codes = self._regroup("val")
         super().on_validation_epoch_end()
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.reference_sample.fill(
-                self.reference_latent, self.reference_halo, self.known_label.isfinite()
-            )
-        self.reference_sample.reset()
+            tables = self.reference_latent, self.reference_halo, self.known_label.isfinite()
+            fill_reference(*tables, (self._split(rows)[1], codes))
 
     def on_test_epoch_end(self) -> None:
         """Log the test's means and accuracy."""
+        self._regroup("test")
         super().on_test_epoch_end()
         self._log_metrics("test")
+
+    def _regroup(self, stage: str) -> Rows:
+        """Replace the means over batches by those over mixed groups; return all rows."""
+        sample = self.samples[stage]
+        assert isinstance(sample, EvaluationSample)
+        found = sample.compute()
+        sample.reset()
+        means = self._means(stage)
+        means.reset()
+        for group in mixed_groups(found):
+            means.update(self.terms_of(*group), len(group[0]))
+        return found
+
+    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return reconstruction error (N,), latent (N, Z) and logits (N, C) of rows."""
+        sizes = [1, rows.shape[1] - 1 - self.num_classes, self.num_classes]
+        error, latent, logits = rows.split(sizes, dim=1)
+        return error[:, 0], latent, logits
+
+    def _codes(self, batch: Batch) -> Tensor:
+        """Return class, part in the loss, index and halo of each row, shape (B, 4)."""
+        target, takes_part = self.targets(batch)
+        counted = self.counted(batch)
+        target, takes_part = torch.where(counted, target, -1), takes_part & counted
+        halo = batch.get("halo", batch["index"])
+        return torch.stack([target, takes_part.long(), batch["index"], halo], dim=1)
 
     def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
         """Add the tables of classes and the reference latents."""
@@ -269,23 +300,21 @@ class CompactClustering(MapModule):
         self.register_buffer("reference_latent", nothing)
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
 
-    def _reconstruction(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over maps of the decoded map's mean squared error over good pixels."""
-        assert self.decoder is not None
+    def _reconstruction_error(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
+        """Return the mean squared error of each decoded map over its good pixels, shape (B, 1)."""
+        if self.decoder is None:
+            return latent.new_zeros(len(latent), 1)
         good = (batch["good"].unsqueeze(1) & batch["map"].isfinite()).float()
-        squares = good * (self.decoder(latent).float() - x).square()
-        return (squares.sum(dim=(1, 2, 3)) / good.sum(dim=(1, 2, 3)).clamp_min(1)).mean()
+        squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
+        return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)
 
-    def _collect(
-        self, stage: str, latent: Tensor, logits: Tensor, target: Tensor, batch: Batch
-    ) -> None:
-        """Add a batch to the metrics of its stage and, in validation, to the reference."""
-        target = torch.where(self.counted(batch), target, -1)
+    def _collect(self, stage: str, rows: Tensor, codes: Tensor) -> None:
+        """Add a batch's rows to the sample and the metrics of an evaluation."""
+        sample = self.samples[stage]
+        assert isinstance(sample, EvaluationSample)
+        sample.update(rows, codes)
         metrics = self.val_metrics if stage == "val" else self.test_metrics
-        metrics.update(logits, target)
-        if stage == "val":
-            halo = batch.get("halo", batch["index"])
-            self.reference_sample.update(latent, target, batch["index"], halo)
+        metrics.update(self._split(rows)[2], codes[:, TARGET])
 
     def _log_metrics(self, stage: str) -> None:
         """Log and reset the metrics of a stage."""
