@@ -5,13 +5,16 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.base import Batch
 from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
-from lightning_modules.sidm.classes import MOST_SIMULATIONS, class_tables, distinct
+from lightning_modules.sidm.classes import (
+    MOST_SIMULATIONS,
+    class_tables,
+    distinct,
+    look_up,
+)
 from lightning_modules.sidm.losses import (
     Location,
     class_distance,
@@ -55,7 +58,8 @@ class CompactClustering(MapModule):
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
     before its weight. Those of validation and test are means over groups of 120 maps dealt from
-    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class.
+    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class,
+    NaN without any.
 
     Reference: Tregidga et al. 2025 (arXiv:2511.09660).
 
@@ -147,7 +151,7 @@ class CompactClustering(MapModule):
         self.build(encoder, scaling, channels, image_size, effective_cdm, augment)
         self.classifier = Classifier(latent_dim, head_dim, num_classes, encoder.dropout.p)
         self.decoder = Decoder(latent_dim, channels, image_size) if decoder_weight else None
-        self.hidden, self.distance = hidden, distance
+        self.num_classes, self.hidden, self.distance = num_classes, hidden, distance
         self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
@@ -155,14 +159,6 @@ class CompactClustering(MapModule):
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
         self.samples = nn.ModuleDict({stage: EvaluationSample() for stage in ("val", "test")})
-        accuracy = MulticlassAccuracy(num_classes, average="micro", ignore_index=-1)
-        metrics = MetricCollection({"accuracy": accuracy})
-        self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier."""
-        return len(self.known_label)
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Take the scaling's statistics, and give each simulation its class.
@@ -182,18 +178,6 @@ class CompactClustering(MapModule):
         for name, values in zip(TABLES, tables, strict=True):
             getattr(self, name).copy_(values)
 
-    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return each row's class, -1 for none, and whether it takes part in the loss, both (B,).
-
-        Args:
-            batch: Its `simulation` counts.
-        """
-        simulation = batch["simulation"]
-        listed = (simulation >= 0) & (simulation < MOST_SIMULATIONS)
-        place = torch.where(listed, simulation, 0)
-        classes = torch.where(listed, self.class_of_simulation[place], -1)
-        return classes, listed & self.takes_part[place]
-
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return latent (B, Z) and logits (B, C)."""
         latent = self.encode(batch)
@@ -208,7 +192,7 @@ class CompactClustering(MapModule):
         numbers = [self._reconstruction_error(latent, x, batch), latent, self.classifier(latent)]
         rows, codes = torch.cat(numbers, dim=1), self._codes(batch)
         if stage != "train":
-            self._collect(stage, rows, codes)
+            self._sample(stage).update(rows, codes)
         return self.terms_of(self.gather_rows(rows, batch), self.gather_rows(codes, batch))
 
     def terms_of(self, rows: Tensor, codes: Tensor) -> dict[str, Tensor]:
@@ -254,7 +238,6 @@ class CompactClustering(MapModule):
         """Log the validation's means and accuracy; in a training run, keep reference latents."""
         rows, codes = self._regroup("val")
         super().on_validation_epoch_end()
-        self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             tables = self.reference_latent, self.reference_halo, self.known_label.isfinite()
             fill_reference(*tables, (self._split(rows)[1], codes))
@@ -263,19 +246,26 @@ class CompactClustering(MapModule):
         """Log the test's means and accuracy."""
         self._regroup("test")
         super().on_test_epoch_end()
-        self._log_metrics("test")
 
-    def _regroup(self, stage: str) -> Rows:
-        """Replace the means over batches by those over mixed groups; return all rows."""
+    def _sample(self, stage: str) -> EvaluationSample:
+        """Return what an evaluation has collected."""
         sample = self.samples[stage]
         assert isinstance(sample, EvaluationSample)
-        found = sample.compute()
-        sample.reset()
+        return sample
+
+    def _regroup(self, stage: str) -> Rows:
+        """Log the accuracy; replace means over batches by those over mixed groups; return rows."""
+        rows, codes = self._sample(stage).compute()
+        self._sample(stage).reset()
         means = self._means(stage)
         means.reset()
-        for group in mixed_groups(found):
+        for group in mixed_groups((rows, codes)):
             means.update(self.terms_of(*group), len(group[0]))
-        return found
+        classified = codes[:, TARGET] >= 0
+        right = self._split(rows)[2].argmax(dim=1) == codes[:, TARGET]
+        accuracy = right[classified].float().mean()
+        self.log(f"{stage}/accuracy", accuracy, rank_zero_only=False)
+        return rows, codes
 
     def _split(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return reconstruction error (N,), latent (N, Z) and logits (N, C) of rows."""
@@ -285,7 +275,8 @@ class CompactClustering(MapModule):
 
     def _codes(self, batch: Batch) -> Tensor:
         """Return class, part in the loss, index and halo of each row, shape (B, 4)."""
-        target, takes_part = self.targets(batch)
+        tables = self.class_of_simulation, self.takes_part
+        target, takes_part = look_up(batch["simulation"], *tables)
         counted = self.counted(batch)
         target, takes_part = torch.where(counted, target, -1), takes_part & counted
         halo = batch.get("halo", batch["index"])
@@ -307,17 +298,3 @@ class CompactClustering(MapModule):
         good = (batch["good"].unsqueeze(1) & batch["map"].isfinite()).float()
         squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
         return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)
-
-    def _collect(self, stage: str, rows: Tensor, codes: Tensor) -> None:
-        """Add a batch's rows to the sample and the metrics of an evaluation."""
-        sample = self.samples[stage]
-        assert isinstance(sample, EvaluationSample)
-        sample.update(rows, codes)
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
-        metrics.update(self._split(rows)[2], codes[:, TARGET])
-
-    def _log_metrics(self, stage: str) -> None:
-        """Log and reset the metrics of a stage."""
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
-        self.log_dict(metrics.compute(), rank_zero_only=False)
-        metrics.reset()
