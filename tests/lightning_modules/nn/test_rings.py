@@ -10,6 +10,7 @@ from lightning_modules.nn.rings import (
     radial_profile,
     radius,
     ring_index,
+    texture_profile,
 )
 
 
@@ -53,6 +54,7 @@ def test_a_map_without_light_has_no_norm() -> None:
 
 
 def test_a_profile_is_the_mean_and_scatter_of_its_rings() -> None:
+    torch.manual_seed(0)
     rings = profile_rings(20, 20, 4)
     assert rings.sum(dim=1).max() == 1
     assert torch.equal(rings.sum(dim=1) > 0, (radius(20, 20) < 10).flatten())
@@ -75,3 +77,16 @@ def test_a_ring_without_good_pixels_has_no_profile() -> None:
 def test_too_many_rings_are_refused() -> None:
     with pytest.raises(ValueError, match="40 rings are too many for maps of 20 x 20 pixels"):
         profile_rings(20, 20, 40)
+
+
+def test_the_texture_of_a_ramp_and_of_a_bowl_are_their_slope_and_curvature() -> None:
+    rings = profile_rings(20, 20, 4)
+    row, column = torch.meshgrid(torch.arange(20.0), torch.arange(20.0), indexing="ij")
+    maps = torch.stack([0.3 * row + 0.4 * column, 0.5 * (row**2 + column**2)])[:, None]
+    good = torch.ones(2, 20, 20, dtype=torch.bool)
+    good[0, 10, 10] = False  # what is not good, or next to it, counts nowhere
+    maps[0, 0, 10, 10] = 1e6
+    ramp, bowl = texture_profile(maps.double(), good, rings.double())
+    torch.testing.assert_close(ramp[:4], torch.full((4,), math.log10(0.25)).double())
+    assert (ramp[4:] < -11).all()
+    torch.testing.assert_close(bowl[4:], torch.full((4,), math.log10(4.0)).double())

@@ -55,5 +55,5 @@ def test_cross_sections_are_regressed(
         found = loaded.predict_step(batch)
     assert found["latent"].shape == (len(batch["index"]), 1)
     medians = [found["cross_section"][batch["simulation"] == k].median().item() for k in range(4)]
-    assert medians[:3] == pytest.approx([0.01, 1.0, 0.3], rel=0.6)
+    assert medians[:3] == pytest.approx([0.01, 1.0, 0.3], rel=0.8)
     assert medians[0] < medians[3] < medians[2]
