@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_modules.base import Batch
 from lightning_modules.optimizers import Schedule
@@ -31,10 +31,8 @@ from lightning_modules.sidm.network import (
 from lightning_modules.sidm.sample import (
     TAKES_PART,
     TARGET,
-    EvaluationSample,
     Rows,
     fill_reference,
-    mixed_groups,
 )
 from lightning_modules.sidm.scaling import Scaling
 
@@ -158,7 +156,6 @@ class CompactClustering(MapModule):
         self._add_buffers(num_classes, num_reference, latent_dim)
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
-        self.samples = nn.ModuleDict({stage: EvaluationSample() for stage in ("val", "test")})
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Take the scaling's statistics, and give each simulation its class.
@@ -183,28 +180,27 @@ class CompactClustering(MapModule):
         latent = self.encode(batch)
         return latent, self.classifier(latent)
 
-    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the loss and its terms, of the global batch."""
+    def rows_of(self, batch: Batch, stage: str) -> Rows:
+        """Return reconstruction error, latent and logits (B, 1 + Z + C), and codes (B, 4)."""
         x, fraction, norms = self.scaler(batch["map"], batch["good"])
         latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
             latent = bottleneck(latent)
-        numbers = [self._reconstruction_error(latent, x, batch), latent, self.classifier(latent)]
-        rows, codes = torch.cat(numbers, dim=1), self._codes(batch)
-        if stage != "train":
-            self._sample(stage).update(rows, codes)
-        return self.terms_of(self.gather_rows(rows, batch), self.gather_rows(codes, batch))
+        error = self._reconstruction_error(latent, x, batch)
+        tables = self.class_of_simulation, self.takes_part
+        codes = self.codes_of(batch, *look_up(batch["simulation"], *tables))
+        return torch.cat([error, latent, self.classifier(latent)], dim=1), codes
 
-    def terms_of(self, rows: Tensor, codes: Tensor) -> dict[str, Tensor]:
+    def terms_of(self, numbers: Tensor, codes: Tensor) -> dict[str, Tensor]:
         """Return the loss and its terms of a global batch.
 
         Args:
-            rows: Reconstruction error, latent and logits, shape (N, 1 + Z + C).
-            codes: Shape (N, 4), of which class and whether the row takes part are used.
+            numbers: Reconstruction error, latent and logits, shape (N, 1 + Z + C).
+            codes: Shape (N, 4).
         """
         target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
-        error, latent, logits = self._split(rows)
-        with torch.autocast(rows.device.type, enabled=False):
+        error, latent, logits = self._split(numbers)
+        with torch.autocast(numbers.device.type, enabled=False):
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
             terms = {
@@ -234,53 +230,27 @@ class CompactClustering(MapModule):
             "energy": -logits.logsumexp(dim=1),
         }
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation's means and accuracy; in a training run, keep reference latents."""
-        rows, codes = self._regroup("val")
-        super().on_validation_epoch_end()
+    def evaluated(self, stage: str, numbers: Tensor, codes: Tensor) -> None:
+        """Log the accuracy; in the validation of a training run, keep reference latents.
+
+        Args:
+            stage: `val` or `test`.
+            numbers: Shape (N, 1 + Z + C).
+            codes: Shape (N, 4).
+        """
+        _, latent, logits = self._split(numbers)
+        right = logits.argmax(dim=1) == codes[:, TARGET]
+        accuracy = right[codes[:, TARGET] >= 0].float().mean()
+        self.log(f"{stage}/accuracy", accuracy, rank_zero_only=False)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             tables = self.reference_latent, self.reference_halo, self.known_label.isfinite()
-            fill_reference(*tables, (self._split(rows)[1], codes))
+            fill_reference(*tables, (latent, codes))
 
-    def on_test_epoch_end(self) -> None:
-        """Log the test's means and accuracy."""
-        self._regroup("test")
-        super().on_test_epoch_end()
-
-    def _sample(self, stage: str) -> EvaluationSample:
-        """Return what an evaluation has collected."""
-        sample = self.samples[stage]
-        assert isinstance(sample, EvaluationSample)
-        return sample
-
-    def _regroup(self, stage: str) -> Rows:
-        """Log the accuracy; replace means over batches by those over mixed groups; return rows."""
-        rows, codes = self._sample(stage).compute()
-        self._sample(stage).reset()
-        means = self._means(stage)
-        means.reset()
-        for group in mixed_groups((rows, codes)):
-            means.update(self.terms_of(*group), len(group[0]))
-        classified = codes[:, TARGET] >= 0
-        right = self._split(rows)[2].argmax(dim=1) == codes[:, TARGET]
-        accuracy = right[classified].float().mean()
-        self.log(f"{stage}/accuracy", accuracy, rank_zero_only=False)
-        return rows, codes
-
-    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return reconstruction error (N,), latent (N, Z) and logits (N, C) of rows."""
-        sizes = [1, rows.shape[1] - 1 - self.num_classes, self.num_classes]
-        error, latent, logits = rows.split(sizes, dim=1)
+    def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return reconstruction error (N,), latent (N, Z) and logits (N, C)."""
+        sizes = [1, numbers.shape[1] - 1 - self.num_classes, self.num_classes]
+        error, latent, logits = numbers.split(sizes, dim=1)
         return error[:, 0], latent, logits
-
-    def _codes(self, batch: Batch) -> Tensor:
-        """Return class, part in the loss, index and halo of each row, shape (B, 4)."""
-        tables = self.class_of_simulation, self.takes_part
-        target, takes_part = look_up(batch["simulation"], *tables)
-        counted = self.counted(batch)
-        target, takes_part = torch.where(counted, target, -1), takes_part & counted
-        halo = batch.get("halo", batch["index"])
-        return torch.stack([target, takes_part.long(), batch["index"], halo], dim=1)
 
     def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
         """Add the tables of classes and the reference latents."""
