@@ -14,6 +14,7 @@ from .run.exact_resume import ExactResume
 from .run.nonfinite import NonFiniteGuard
 from .run.preemption import PreemptionCheckpoint
 from .run.stop_record import StopRecord
+from .sidm.report import SIDMReport
 from .spectra.report import SpectraReport
 from .spectra.writer import SpectrumWriter
 
@@ -34,6 +35,7 @@ __all__ = [
     "NonFiniteGuard",
     "PredictionWriter",
     "PreemptionCheckpoint",
+    "SIDMReport",
     "SpectraReport",
     "SpectrumWriter",
     "StopRecord",

@@ -16,6 +16,7 @@ from .microlensing.simulate.cadence import RegularCadence as RegularCadence
 from .microlensing.simulate.cadence import RomanCadence as RomanCadence
 from .microlensing.simulate.noise import PhotometricErrors as PhotometricErrors
 from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
+from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.simulate.domains import Simulation as Simulation
 from .sidm.simulate.observation import Observation as Observation
 from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps
