@@ -10,12 +10,8 @@ from callbacks.sidm.figures.latent import (
     path_figure,
 )
 from callbacks.sidm.figures.look import Findings, colours, shown
-from callbacks.sidm.figures.maps import (
-    map_figure,
-    profile_figure,
-    saliency_figure,
-    traversal_figure,
-)
+from callbacks.sidm.figures.maps import map_figure, profile_figure
+from callbacks.sidm.figures.network import saliency_figure, traversal_figure
 from callbacks.sidm.figures.posteriors import coverage_figure, posterior_figure, survey_figure
 from callbacks.sidm.figures.trust import confidence_figure, confusion_figure
 

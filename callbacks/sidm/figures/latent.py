@@ -56,17 +56,12 @@ def _draw_plane(panel: Axes, measured: Measured, path: Path, colours: Mapping[st
     discs = [Ellipse(tuple(m[:2]), *(2 * e[:2])) for m, e in pairs]
     panel.add_collection(PatchCollection(discs, facecolor="#d9d9d9", linewidth=0))
     panel.plot(*path.mean[:, :2].T, color="#888888", linewidth=1.2)
+    for limits, which in zip(_path_limits(path), ("x", "y"), strict=False):
+        panel.set(**{f"{which}lim": limits})
     for one, known in _known_and_shown(measured):
         mean, variance = mean_and_error(path.project(one.member(0)), one.halo)
-        error = np.sqrt(variance[:2])
-        fmt = "o" if known else "D"
-        x, y = mean[:2]
-        panel.errorbar(x, y, error[1], error[0], fmt=fmt, color=colours[one.name], markersize=5)
-    inside = np.concatenate([path.mean[:, :2], path.means[:, :2]])
-    low, high = inside.min(0), inside.max(0)
-    margin = 0.35 * (high - low) + 0.1
-    panel.set(xlim=(low[0] - margin[0], high[0] + margin[0]))
-    panel.set(ylim=(low[1] - margin[1], high[1] + margin[1]))
+        errors = np.sqrt(variance[:2])[:, None]
+        _mark(panel, mean[:2], errors, colours[one.name], known)
     panel.set(xlabel="discriminant 1", ylabel="discriminant 2", title="Path of known simulations")
 
 
@@ -78,20 +73,42 @@ def _draw_component(
     middle, error = path.mean[:, number], path.error[:, number]
     panel.fill_between(coordinate.grid, middle - error, middle + error, color="#d9d9d9")
     panel.plot(coordinate.grid, middle, color="#888888", linewidth=1.2)
+    panel.set(ylim=_path_limits(path)[number])
+    cross_section_axis(panel, coordinate, "x")
     for one, known in _known_and_shown(measured):
         mean, variance = mean_and_error(path.project(one.member(0)), one.halo)
         value = one.cross_section if known else measured.posteriors[one.name].median
         ends = [value] * 2 if known else measured.intervals[one.name][0.68]
-        x, (low, high) = coordinate.of(value), coordinate.of(np.array(ends))
-        arms = np.maximum([[x - low], [high - x]], 0)
-        panel.errorbar(
-            x, mean[number], np.sqrt(variance[number]), arms, fmt="o" if known else "D",
-            color=colours[one.name], label=label_of(one, measured), markersize=5,
-        )  # fmt: skip
-    reach = np.ptp(middle) * 0.35 + 0.1
-    panel.set(ylim=(middle.min() - reach, middle.max() + reach))
-    panel.set(ylabel=f"discriminant {number + 1}", title="Known (●) and measured (◆)")
-    cross_section_axis(panel, coordinate, "x")
+        u, (low, high) = float(coordinate.of(value)), coordinate.of(np.array(ends))
+        arms = np.maximum([u - low, high - u], 0)
+        errors = np.stack([arms, np.full(2, np.sqrt(variance[number]))])
+        at = np.array([u, mean[number]])
+        _mark(panel, at, errors, colours[one.name], known, label_of(one, measured))
+    panel.set(ylabel=f"discriminant {number + 1}")
+    panel.set_title("Known ●, measured ◆ (◇ beyond the panel)", fontsize=9)
+
+
+def _path_limits(path: Path) -> list[tuple[float, float]]:
+    """Return limits of each discriminant that hold the path with a margin."""
+    low, high = path.mean.min(0), path.mean.max(0)
+    margin = 0.35 * (high - low) + 0.1
+    return list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
+
+
+def _mark(
+    panel: Axes, at: Array, errors: Array, colour: str, known: bool, label: str | None = None
+) -> None:
+    """Draw a population with its errors, (2, 1 or 2), hollow at the edge if beyond the limits."""
+    box = np.array([panel.get_xlim(), panel.get_ylim()])
+    margin = 0.02 * np.ptp(box, axis=1)
+    x, y = np.clip(at, box[:, 0] + margin, box[:, 1] - margin)
+    beyond = (x, y) != tuple(at)
+    bars = {} if beyond else {"xerr": errors[0][:, None], "yerr": errors[1][:, None]}
+    bars = {name: np.broadcast_to(bar, (2, 1)) for name, bar in bars.items()}
+    panel.errorbar(
+        x, y, **bars, fmt="o" if known else "D", color=colour, label=label, markersize=5,
+        markerfacecolor="white" if beyond else colour,
+    )  # fmt: skip
 
 
 def _known_and_shown(measured: Measured) -> list[tuple[Population, bool]]:
@@ -118,7 +135,7 @@ def component_figure(measured: Measured, colours: Mapping[str, str]) -> Figure:
         for one, is_known in pairs:
             points = pca.transform(one.latent[:, 0])[:, columns]
             panel.scatter(
-                points[:, 0], points[:, 1], s=2, c=colours[one.name], linewidths=0, alpha=0.25
+                points[:, 0], points[:, 1], s=4, c=colours[one.name], linewidths=0, alpha=0.35
             )
             draw_contour(panel, points, limits, colours[one.name], "-" if is_known else "--")
             panel.plot([], [], color=colours[one.name], label=label_of(one, measured),
@@ -187,9 +204,9 @@ def draw_contour(
         linestyle: Of the line.
     """
     counts, edges = np.histogramdd(points, bins=NUM_BINS, range=limits)
-    density = gaussian_filter(counts, 1.5)
+    density = gaussian_filter(counts, 2.0)
     ordered = np.sort(density.ravel())[::-1]
-    if not ordered[0] > 0:  # all beyond the limits
+    if counts.sum() < len(points) / 2:  # most are beyond the limits
         return
     held = np.searchsorted(np.cumsum(ordered) / ordered.sum(), CONTENT)
     middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]

@@ -18,7 +18,7 @@ from callbacks.sidm.subjects import Measured, Populations
 UNIT = r"cm$^2$ g$^{-1}$"
 CROSS_SECTION = rf"$\sigma/m$ [{UNIT}]"
 TICKS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-MAX_SHOWN = 6
+MAX_SHOWN = 5
 MEASURED_COLOURS = ("#d55e00", "#cc79a7", "#e69f00", "#000000", "#56b4e9", "#8c510a")
 """Told apart from each other and from the violet to green of known simulations."""
 
@@ -106,7 +106,7 @@ def cross_section_axis(panel: Axes, coordinate: Coordinate, which: Literal["x", 
         which: Axis.
     """
     end = float(coordinate.grid[-1])
-    panel.set(**{f"{which}lim": (-0.03 * end, end)})
+    panel.set(**{f"{which}lim": (-0.03 * end, 1.02 * end)})
     places: dict[float, str] = {}
     for value in TICKS:
         u = float(coordinate.of(value))

@@ -130,8 +130,10 @@ def _draw_medians(
     panel.errorbar(
         truth, middle, arms, fmt="o", color=colour, markersize=3.5, elinewidth=0.9, alpha=0.8
     )
+    end = 1.08 * max(truth.max(), ends.max())
     for which in ("x", "y"):
         cross_section_axis(panel, coordinate, which)
+    panel.set(xlim=(-0.03 * end, end), ylim=(-0.03 * end, end))
     panel.set(xlabel=rf"true $\sigma/m$ [{UNIT}]", ylabel=rf"median $\sigma/m$ [{UNIT}]")
     panel.set_title(subject.subject)
 
@@ -153,16 +155,18 @@ def survey_figure(subjects: Sequence[Measured], report: Report) -> Figure | None
         widths, stds = (np.array([getattr(row, key) for row in own]) for key in ("value", "std"))
         colour = subject_colours(report)[subject.subject]
         panel.errorbar(sizes, widths, stds, fmt="o-", color=colour, label=subject.subject)
-        floor = 2 * np.median(_interpolation(subject))
+        floor = 2 * subject.calibration.factor(0.68) * np.median(_interpolation(subject))
         panel.axhline(floor, color=colour, linestyle="--", linewidth=1)
         if subject is subjects[0]:
             guide = widths[0] * np.sqrt(sizes[0] / sizes)
             panel.plot(sizes, guide, ":", color=GREY, label=r"$\propto N^{-1/2}$")
-    panel.plot([], [], "--", color=GREY, linewidth=1, label="2 std of interpolation")
+    panel.plot([], [], "--", color=GREY, linewidth=1, label="interpolation alone")
     logarithmic(panel, "x")
     logarithmic(panel, "y")
     panel.set_xticks(sizes, [str(size) for size in sizes])
-    panel.minorticks_off()
+    panel.xaxis.minorticks_off()
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_formatter("{x:.2g}")
     panel.set(xlabel="maps of a population", ylabel=f"width of the 68 % interval [{UNIT}]")
     panel.legend()
     return figure

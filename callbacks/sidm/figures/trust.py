@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from callbacks.report.figures import new_figure
+from callbacks.report.figures import COLOURS, new_figure
 from callbacks.report.plots import GREY, confusion, heatmap
 from callbacks.report.table import Report
 from callbacks.sidm.confidence import MAX_AUC
@@ -98,8 +98,8 @@ def _draw_two_sample(panel: Axes, measured: Measured, report: Report) -> None:
     panel.axvline(MAX_AUC, color="#d55e00", linestyle="--", linewidth=1.2)
     panel.text(MAX_AUC, -0.62, " foreign", color="#d55e00", fontsize=8, va="center")
     panel.set_yticks(range(len(lines)), list(lines), fontsize=8)
-    panel.set(xlim=(0.38, 1.03), ylim=(len(lines) - 0.4, -0.9))
-    panel.set(xlabel="AUC", title="Population against known ones")
+    panel.set(xlim=(min(0.38, *auc.values()) - 0.02, 1.03), ylim=(len(lines) - 0.4, -0.9))
+    panel.set(xlabel="AUC", title="Two-sample test against known maps")
 
 
 def _draw_rejection(panel: Axes, measured: Measured, report: Report) -> None:
@@ -107,15 +107,22 @@ def _draw_rejection(panel: Axes, measured: Measured, report: Report) -> None:
     rows = [row for row in report.rows_of("ood_auc", measured.subject)]
     domains = list(dict.fromkeys(row.slice.split("/score=")[0] for row in rows))
     scores = list(dict.fromkeys(row.slice.split("/score=")[1] for row in rows))
-    markers = ("o", "s", "^")
-    for marker, score in zip(markers, scores, strict=False):
+    for marker, colour, score in zip(("o", "s", "^"), COLOURS, scores, strict=False):
         own = {row.slice.split("/score=")[0]: row.value for row in rows if score in row.slice}
         places = [domains.index(name) for name in own]
-        panel.plot(list(own.values()), places, marker, label=score.replace("_", " "), markersize=6)
+        panel.plot(
+            list(own.values()),
+            places,
+            marker,
+            color=colour,
+            alpha=0.8,
+            label=score.replace("_", " "),
+        )
     panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
     names = [name.partition("=")[2] for name in domains]
     panel.set_yticks(range(len(names)), names, fontsize=8)
-    panel.set(xlim=(0.38, 1.03), ylim=(len(names) - 0.4, -0.6))
-    panel.set(xlabel="AUC", title="Single foreign maps")
+    least = min([0.4, *(row.value for row in rows)])
+    panel.set(xlim=(least - 0.03, 1.03), ylim=(len(names) - 0.4, -1.1))
+    panel.set(xlabel="AUC", title="Single foreign maps against known")
     if rows:
-        panel.legend(loc="lower left", fontsize=8)
+        panel.legend(loc="upper left", fontsize=8, ncols=3, columnspacing=0.8, handletextpad=0.2)
