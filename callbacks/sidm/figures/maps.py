@@ -90,15 +90,19 @@ def profile_figure(findings: Findings, colours: Mapping[str, str]) -> Figure:
     for number, channel in enumerate(data.channels):
         pair = axes[number], axes[number + count]
         reference = mean_profiles(known[0].latent[:, 0], count)[:, number].mean(0)
-        for one in (*known, *others):
-            is_known = one.name not in names
-            logs = mean_profiles(one.latent[:, 0], count)[:, number]
-            label = label_of(one, findings.model)
-            _draw_profile(pair, kpc, logs, reference, colours[one.name], label, is_known)
         pair[0].set(xscale="log", yscale="log", title=f"{channel} / maximum, mean of logarithm")
+        logarithmic(pair[1], "x")
+        for group, line in ((known, "-"), (others, "--")):
+            for one in group:
+                logs = mean_profiles(one.latent[:, 0], count)[:, number]
+                style = {"color": colours[one.name], "label": label_of(one, findings.model)}
+                _draw_profile(pair, kpc, logs, reference, {**style, "linestyle": line})
+            for panel in pair:  # foreign ones may leave the limits of the known
+                panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
+            low, high = pair[1].get_ylim()
+            pair[1].set(ylim=(min(low, 0.85), max(high, 1.15)))
         pair[0].tick_params(labelbottom=False)
         pair[1].set(xlabel="radius [kpc]")
-        logarithmic(pair[1], "x")
     axes[0].set_ylabel("known: band, scatter of maps", fontsize=9)
     axes[count].set_ylabel(f"ratio to {known[0].name}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -106,26 +110,15 @@ def profile_figure(findings: Findings, colours: Mapping[str, str]) -> Figure:
 
 
 def _draw_profile(
-    pair: tuple[Axes, Axes],
-    kpc: Array,
-    logs: Array,
-    reference: Array,
-    colour: str,
-    label: str,
-    is_known: bool,
+    pair: tuple[Axes, Axes], kpc: Array, logs: Array, reference: Array, style: dict[str, Any]
 ) -> None:
-    """Draw the log profiles (n, K) of one population above, their ratio to the reference below.
-
-    Limits are those of known populations, which are drawn first and which foreign ones may leave.
-    """
+    """Draw the log profiles (n, K) of one population above, their ratio to the reference below."""
     mean, scatter = logs.mean(0), logs.std(0)
-    style: Any = {"color": colour, "linestyle": "-" if is_known else "--", "linewidth": 1.4}
     for panel, values in zip(pair, (mean, mean - reference), strict=True):
-        panel.set_autoscale_on(is_known)
-        panel.plot(kpc, 10**values, label=label, **style)
-    if is_known:
+        panel.plot(kpc, 10**values, linewidth=1.4, **style)
+    if style["linestyle"] == "-":
         low, high = (10 ** (mean + sign * scatter) for sign in (-1, 1))
-        pair[0].fill_between(kpc, low, high, color=colour, alpha=0.08, linewidth=0)
+        pair[0].fill_between(kpc, low, high, color=style["color"], alpha=0.08, linewidth=0)
 
 
 def ring_radii(height: int, width: int) -> Array:
