@@ -17,8 +17,9 @@ from .microlensing.simulate.cadence import RomanCadence as RomanCadence
 from .microlensing.simulate.noise import PhotometricErrors as PhotometricErrors
 from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
 from .sidm.datamodule import SIDMDataModule as SIDMDataModule
+from .sidm.readers.map_files import MapFiles as MapFiles
 from .sidm.simulate.domains import Simulation as Simulation
-from .sidm.simulate.observation import Observation as Observation
+from .sidm.simulate.observation import MapObservation as MapObservation
 from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps
 from .spectra.datamodule import SpectraDataModule as SpectraDataModule
 from .spectra.pixel_mask import PixelMaskPolicy as PixelMaskPolicy

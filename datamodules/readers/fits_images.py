@@ -60,12 +60,12 @@ def opened(path: Path) -> Iterator[fits.HDUList]:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         with fits.open(io.BytesIO(content)) as file:
-            _check_whole(path, file, len(file) - 1, len(content))
+            check_whole(path, file, len(file) - 1, len(content))
             yield file
 
 
 @contextmanager
-def _large_file(path: Path, memmap: bool) -> Iterator[fits.HDUList]:
+def large_file(path: Path, memmap: bool) -> Iterator[fits.HDUList]:
     """Open a file of which only some rows will be read; refuse one without places for its rows."""
     with reading(path):
         with path.open("rb") as file:
@@ -78,7 +78,7 @@ def _large_file(path: Path, memmap: bool) -> Iterator[fits.HDUList]:
             yield hdus
 
 
-def _check_whole(path: Path, file: fits.HDUList, number: int, size: int) -> None:
+def check_whole(path: Path, file: fits.HDUList, number: int, size: int) -> None:
     """Refuse a file of `size` bytes in which an HDU lacks its end."""
     missing = file[number].fileinfo()["datLoc"] + file[number].size - size
     if missing > 0:
@@ -104,7 +104,7 @@ class ImageRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _large_file(path, memmap=False) as file:
+        with large_file(path, memmap=False) as file:
             plain = (i for i, h in enumerate(file) if not isinstance(h, fits.CompImageHDU))
             number = next((i for i in plain if file[i].is_image and len(file[i].shape) == 2), None)
             if number is None:
@@ -112,7 +112,7 @@ class ImageRows:
                     f"{path}: no image of two axes in it, not counting compressed ones (funpack); "
                     "is it a contspec file?"
                 )
-            _check_whole(path, file, number, path.stat().st_size)
+            check_whole(path, file, number, path.stat().st_size)
             self._number = number
             self.num_rows, self.num_pixels = file[number].shape
 
@@ -126,7 +126,7 @@ class ImageRows:
             Shape (n, pixels), in the machine's byte order.
         """
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
-        with _large_file(self.path, memmap=False) as file:
+        with large_file(self.path, memmap=False) as file:
             section = file[self._number].section
             parts = [section[int(run[0]) : int(run[-1]) + 1] for run in runs]
             whole = np.concatenate([section[0:0], *parts])
@@ -150,11 +150,11 @@ class TableRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _large_file(path, memmap=True) as file:
+        with large_file(path, memmap=True) as file:
             table = file[1] if len(file) > 1 else None
             if not isinstance(table, fits.BinTableHDU):
                 raise ValueError(f"{path}: no table in its HDU 1; is it a catalogue?")
-            _check_whole(path, file, 1, path.stat().st_size)
+            check_whole(path, file, 1, path.stat().st_size)
             self.num_rows = int(table.header["NAXIS2"])
             self._row = table.columns.dtype
             if self._row.itemsize != table.header["NAXIS1"]:
@@ -166,7 +166,7 @@ class TableRows:
         size = max(1, BLOCK_BYTES // self._row.itemsize)
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
         for first in range(0, self.num_rows, size):
-            with _large_file(self.path, memmap=True) as file:
+            with large_file(self.path, memmap=True) as file:
                 block = file[1].data[first : first + size]
                 for name in names:
                     parts[name].append(_native(np.asarray(block[name])))

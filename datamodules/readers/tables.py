@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from astropy.io import fits, votable
 from astropy.io.misc.pyarrow.csv import convert_pa_table_to_astropy_table
-from astropy.table import MaskedColumn, Table
+from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import get_header_from_yaml
 
 from datamodules.files import read_bytes
@@ -65,6 +65,18 @@ def read_raw(path: Path, kind: Format = "auto") -> Table:
     return table
 
 
+def plain_values(column: Column) -> tuple[Array, Array]:
+    """Return the values of a table's column, in native byte order, and where they are missing.
+
+    Args:
+        column: Of any type, perhaps masked, shape (n,).
+    """
+    values = np.asarray(np.ma.getdata(column))
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return values.astype(values.dtype.newbyteorder("=")), np.ma.getmaskarray(column)
+
+
 def _kind(path: Path, content: bytes) -> Format:
     """Find the format from the suffix; a `.csv` that begins as ECSV (Gaia's bulk files) is ECSV."""
     if content.startswith(b"# %ECSV"):
@@ -74,7 +86,7 @@ def _kind(path: Path, content: bytes) -> Format:
         known = " ".join(sorted(SUFFIXES))
         raise ValueError(
             f"{path}: unknown suffix '{name.suffix}' (known: {known}, each also with .gz); "
-            "set data.source.format"
+            "rename the file, or name its format if the source takes one"
         )
     return SUFFIXES[name.suffix]
 

@@ -5,6 +5,8 @@ from torch import Tensor
 
 PROFILE_FLOOR = 1e-4
 """Added to map/max before the logarithm of a profile."""
+TEXTURE_FLOOR = 1e-12
+"""Added to a mean square before its logarithm."""
 SOFTENING = 2.0
 """Pixels added to the radius before the rings of a profile are spaced in its logarithm."""
 
@@ -107,6 +109,45 @@ def radial_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
         mean = logs @ rings / count
         variance = logs.square() @ rings / count - mean.square()
         return torch.cat([mean, variance.clamp_min(1e-8).sqrt()], dim=2).flatten(1)
+
+
+def texture_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
+    """Return log10 of the mean squared gradient and Laplacian over the good pixels of rings.
+
+    They tell small-scale structure, particle noise and smoothing, which mean and scatter do not.
+
+    Args:
+        scaled: Of `max_normalised`, shape (B, C, H, W).
+        good: Shape (B, H, W) bool; a pixel counts if its four neighbours are good, too.
+        rings: Of `profile_rings`, shape (H W, K).
+
+    Returns:
+        For each channel K gradients, then K Laplacians, in units of a pixel, NaN where a ring has
+        no good pixel; shape (B, 2 C K).
+    """
+    with torch.autocast(scaled.device.type, enabled=False):
+        middle = slice(1, -1)
+        x, left, right, up, down = (
+            scaled[..., rows, columns]
+            for rows, columns in (
+                (middle, middle),
+                (middle, slice(None, -2)),
+                (middle, slice(2, None)),
+                (slice(None, -2), middle),
+                (slice(2, None), middle),
+            )
+        )
+        gradient = ((right - left).square() + (down - up).square()) / 4
+        laplacian = (left + right + up + down - 4 * x).square()
+        inside = good[:, 1:-1, 1:-1] & good[:, 1:-1, :-2] & good[:, 1:-1, 2:]
+        inside = inside & good[:, :-2, 1:-1] & good[:, 2:, 1:-1]
+        usable = inside.flatten(1).unsqueeze(1).to(scaled.dtype)
+        own = rings.view(*good.shape[1:], -1)[1:-1, 1:-1].flatten(0, 1)
+        powers = [
+            ((power.flatten(2) * usable) @ own / (usable @ own) + TEXTURE_FLOOR).log10()
+            for power in (gradient, laplacian)
+        ]
+        return torch.cat(powers, dim=2).flatten(1)
 
 
 def _log(value: float) -> Tensor:

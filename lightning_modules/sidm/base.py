@@ -1,7 +1,5 @@
 """The base of models of cluster maps: scaling, encoder, coordinate, augmentation, shapes."""
 
-from typing import Any
-
 from torch import Tensor
 
 from lightning_modules.base import BaseModule, Batch
@@ -54,17 +52,15 @@ class MapModule(BaseModule):
         self.scaler.assign(statistics)
         self.coordinate.assign(statistics["known_label"])
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Put each training map under a random symmetry of the square, with its good pixels.
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of maps each under a random symmetry of the square, if `augment`.
 
-        Args:
-            batch: As the datamodule documents it.
-            dataloader_idx: Not used.
+        Here and not after the transfer of the batch: a resumed run has its random state by now.
         """
-        if not (self.augment and self.has_trainer and self.trainer.training):
-            return batch
-        maps, good = random_dihedral(batch["map"], batch["good"])
-        return {**batch, "map": maps, "good": good}
+        if self.augment:
+            maps, good = random_dihedral(batch["map"], batch["good"])
+            batch = {**batch, "map": maps, "good": good}
+        return super().training_step(batch, batch_idx)
 
     def encode(self, batch: Batch) -> Tensor:
         """Return the latent, shape (B, Z).

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_modules.base import Batch
 from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
+from lightning_modules.sidm.classes import MOST_SIMULATIONS, class_tables, distinct
 from lightning_modules.sidm.losses import (
     Location,
     class_distance,
@@ -24,11 +25,11 @@ from lightning_modules.sidm.network import (
     NetworkName,
     bottleneck,
 )
-from lightning_modules.sidm.reference import ReferenceSample, chosen_rows
+from lightning_modules.sidm.reference import ReferenceSample
 from lightning_modules.sidm.scaling import Scaling
 
-MOST_SIMULATIONS = 256
-"""Length of the table from simulations to classes."""
+TABLES = ("known_label", "class_of_simulation", "takes_part")
+"""Buffers that `class_tables` fills."""
 
 
 class CompactClustering(MapModule):
@@ -163,25 +164,15 @@ class CompactClustering(MapModule):
         """
         super().fit_statistics(statistics)
         labels, num_hidden = statistics["known_label"], int(statistics["num_hidden"])
-        known = distinct(labels)
-        own = num_hidden if self.hidden == "class" else 0
-        taking_part = len(labels) + num_hidden
-        if (found := len(known) + own) != self.num_classes:
+        tables = class_tables(labels, num_hidden, self.hidden == "class")
+        if (found := len(tables[0])) != self.num_classes:
             raise ValueError(
                 f"{type(self).__name__} has num_classes={self.num_classes} but the data have "
-                f"{len(known)} known cross-sections and {own} hidden classes; set "
-                f"model.num_classes to {found}"
+                f"{len(distinct(labels))} known cross-sections and {num_hidden} hidden simulations "
+                f"in training; set model.num_classes to {found}"
             )
-        if taking_part > MOST_SIMULATIONS:
-            raise ValueError(
-                f"{taking_part} simulations in training are more than {MOST_SIMULATIONS}; leave "
-                "some out of data.known and data.hidden"
-            )
-        classes = (labels[:, None] - known).abs().argmin(dim=1)
-        self.known_label[: len(known)] = known
-        self.class_of_simulation[: len(labels)] = classes
-        self.class_of_simulation[len(labels) : len(labels) + own] = len(known) + torch.arange(own)
-        self.takes_part[:taking_part] = True
+        for name, values in zip(TABLES, tables, strict=True):
+            getattr(self, name).copy_(values)
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each row's class, -1 for none, and whether it takes part in the loss, both (B,).
@@ -259,27 +250,15 @@ class CompactClustering(MapModule):
         super().on_validation_epoch_end()
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.keep_reference(*self.reference_sample.compute())
+            self.reference_sample.fill(
+                self.reference_latent, self.reference_halo, self.known_label.isfinite()
+            )
         self.reference_sample.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log the test's means and accuracy."""
         super().on_test_epoch_end()
         self._log_metrics("test")
-
-    def keep_reference(self, latent: Tensor, numbers: Tensor) -> None:
-        """Fill the reference buffers with known classes, a fixed choice of rows where too many.
-
-        Args:
-            latent: Shape (M, Z).
-            numbers: Class, index and halo, shape (M, 3).
-        """
-        self.reference_latent.fill_(torch.nan)
-        self.reference_halo.fill_(-1)
-        for number in torch.where(self.known_label.isfinite())[0].tolist():
-            rows = chosen_rows(numbers, number, self.reference_halo.shape[1])
-            self.reference_latent[number, : len(rows)] = latent[rows]
-            self.reference_halo[number, : len(rows)] = numbers[rows, 2]
 
     def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
         """Add the tables of classes and the reference latents."""
@@ -313,12 +292,3 @@ class CompactClustering(MapModule):
         metrics = self.val_metrics if stage == "val" else self.test_metrics
         self.log_dict(metrics.compute(), rank_zero_only=False)
         metrics.reset()
-
-
-def distinct(labels: Tensor) -> Tensor:
-    """Return the different cross-sections in rising order; what is equal to rounding is one."""
-    found: list[Tensor] = []
-    for label in labels.sort().values:
-        if not found or not torch.isclose(label, found[-1]):
-            found.append(label)
-    return torch.stack(found)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_modules.nn.mlp import BatchNorm
-from lightning_modules.nn.rings import profile_rings, radial_profile
+from lightning_modules.nn.rings import profile_rings, radial_profile, texture_profile
 from lightning_modules.sidm.trunks import ConvNeXtTrunk, FullTrunk, ReducedTrunk, Trunk
 
 NetworkName = Literal["reduced", "full", "convnext"]
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
 
 
 class RadialProfile(nn.Module):
-    """The mean and scatter of log10(map/max) in rings, normalised over the batch.
+    """Mean, scatter, gradient and Laplacian of map/max in rings, normalised over the batch.
 
     Args:
         channels: C.
@@ -117,17 +117,18 @@ class RadialProfile(nn.Module):
         super().__init__()
         rings = profile_rings(image_size, image_size, count)
         self.register_buffer("rings", rings, persistent=False)
-        self.num_features = 2 * channels * count
+        self.num_features = 4 * channels * count
         self.norm = BatchNorm(self.num_features, affine=False)
 
     def forward(self, fraction: Tensor, good: Tensor) -> Tensor:
-        """Return the profile, shape (B, 2 C K); rings without good pixels are at the mean.
+        """Return the profile, shape (B, 4 C K); rings without good pixels are at the mean.
 
         Args:
             fraction: Map over its maximum, shape (B, C, H, W).
             good: Shape (B, H, W) bool.
         """
-        profile = radial_profile(fraction, good, self.rings)
+        parts = [f(fraction, good, self.rings) for f in (radial_profile, texture_profile)]
+        profile = torch.cat(parts, dim=1)
         assert self.norm.running_mean is not None
         return self.norm(torch.where(profile.isfinite(), profile, self.norm.running_mean))
 

@@ -35,6 +35,22 @@ class ReferenceSample(Metric):
         """Return latents (M, Z), and class, index and halo (M, 3)."""
         return dim_zero_cat(self.latent), dim_zero_cat(self.numbers)
 
+    def fill(self, latent: Tensor, halo: Tensor, known: Tensor) -> None:
+        """Put the rows of known classes into tables, a fixed choice of them where too many.
+
+        Args:
+            latent: Filled with NaN beside the rows found, shape (C, R, Z).
+            halo: Likewise with -1, shape (C, R).
+            known: Which classes are wanted, shape (C,) bool.
+        """
+        latents, numbers = self.compute()
+        latent.fill_(torch.nan)
+        halo.fill_(-1)
+        for number in torch.where(known)[0].tolist():
+            rows = chosen_rows(numbers, number, halo.shape[1])
+            latent[number, : len(rows)] = latents[rows]
+            halo[number, : len(rows)] = numbers[rows, 2]
+
 
 def chosen_rows(numbers: Tensor, class_number: int, most: int) -> Tensor:
     """Return the rows of a class, in the order of the index, evenly spaced if too many.

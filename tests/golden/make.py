@@ -13,13 +13,20 @@ from datamodules import (
     ClusteringDataModule,
     MicrolensingDataModule,
     RegularCadence,
+    SIDMDataModule,
+    SimulatedClusterMaps,
     SimulatedEvents,
     SpectraDataModule,
     SyntheticField,
     SyntheticSpectra,
 )
 from datamodules.base import BaseDataModule
-from lightning_modules import DeepEmbeddedClustering, SpectraVAE, TimeDistributedCNN
+from lightning_modules import (
+    CompactClustering,
+    DeepEmbeddedClustering,
+    SpectraVAE,
+    TimeDistributedCNN,
+)
 
 HERE = Path(__file__).parent
 
@@ -36,12 +43,23 @@ def clustering() -> Golden:
 
 def microlensing() -> Golden:
     """Train a small classifier for a few steps; return it and a batch of eight light curves."""
-    source = SimulatedEvents(
-        "distinct", 30, 30, cadence=RegularCadence(60), simulation_simulation_workers=1
-    )
+    source = SimulatedEvents("distinct", 30, 30, cadence=RegularCadence(60), simulation_workers=1)
     model = TimeDistributedCNN(channels=[4, 4], kernel_sizes=[3, 3], hidden_dim=4)
     keys = ("index", "flux", "flux_error", "time", "good")
     return train("microlensing", model, MicrolensingDataModule(source), keys)
+
+
+def sidm() -> Golden:
+    """Train a small compact clustering on coarse maps; return it and a batch of eight maps."""
+    source = SimulatedClusterMaps(
+        num_halos=12, num_pixels=24, pixel_scale=80.0, simulation_workers=1
+    )
+    data = SIDMDataModule(source, ["cdm", "sidm_0.1", "sidm_1"], ["sidm_0.3"], batch_size=16)
+    model = CompactClustering(
+        image_size=24, widths=[4, 8], depths=[1, 1], hidden_dim=8, head_dim=8, latent_dim=3,
+        profile_rings=4, num_reference=4, warmup_steps=0,
+    )  # fmt: skip
+    return train("sidm", model, data, ("index", "map", "good"))
 
 
 def spectra() -> Golden:
@@ -80,7 +98,7 @@ def fit(name: str, model: LightningModule, **data: Any) -> None:
 
 def main() -> None:
     """Write each method's checkpoint, or the one named, with a batch and its predictions."""
-    for make in (clustering, microlensing, spectra):
+    for make in (clustering, microlensing, sidm, spectra):
         if sys.argv[1:] and make.__name__ not in sys.argv[1:]:
             continue
         seed_everything(0)

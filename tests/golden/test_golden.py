@@ -5,12 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules import BaseModule, DeepEmbeddedClustering, SpectraVAE, TimeDistributedCNN
+from lightning_modules import (
+    BaseModule,
+    CompactClustering,
+    DeepEmbeddedClustering,
+    SpectraVAE,
+    TimeDistributedCNN,
+)
 
 HERE = Path(__file__).parent
 MODELS: dict[str, type[BaseModule]] = {
     "clustering": DeepEmbeddedClustering,
     "microlensing": TimeDistributedCNN,
+    "sidm": CompactClustering,
     "spectra": SpectraVAE,
 }
 

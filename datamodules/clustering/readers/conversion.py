@@ -5,6 +5,7 @@ from astropy import units as u
 from astropy.table import Column
 
 from datamodules.clustering.gaia_columns import UNITS
+from datamodules.readers.tables import plain_values
 from lightning_modules.physics.arrays import Array
 
 EXACT_FLOAT = 2**53
@@ -12,18 +13,6 @@ EXACT_FLOAT = 2**53
 
 GAIA_ID_STEP = 128
 """Gaia's source ids are multiples of this, as their lowest seven bits name components."""
-
-
-def plain_values(column: Column) -> tuple[Array, Array]:
-    """Return the values of a table's column, in native byte order, and where they are missing.
-
-    Args:
-        column: Of any type, perhaps masked, shape (n,).
-    """
-    values = np.asarray(np.ma.getdata(column))
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    return values.astype(values.dtype.newbyteorder("=")), np.ma.getmaskarray(column)
 
 
 def identifiers(column: Column, origin: str) -> tuple[Array, Array]:

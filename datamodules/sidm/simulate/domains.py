@@ -3,8 +3,6 @@
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-import numpy as np
-
 from datamodules.source import check_rules
 
 DomainName = Literal["fiducial", "agn_weak", "agn_strong", "foreign", "dark_matter_only", "noise"]
@@ -134,5 +132,5 @@ def _between(name: str, there: Domain, gap: float) -> float:
     """Return one number between the fiducial domain and another."""
     first, last = getattr(FIDUCIAL, name), getattr(there, name)
     if name == "particle_mass":
-        return float(np.exp((1 - gap) * np.log(first) + gap * np.log(last)))
+        return float(first ** (1 - gap) * last**gap)
     return float((1 - gap) * first + gap * last)

@@ -26,7 +26,7 @@ PHOTON_ENERGY = 1.5 * 1.602e-9
 
 
 @dataclass
-class Observation:
+class MapObservation:
     """How the clusters are observed, all as if at one redshift.
 
     Attributes:

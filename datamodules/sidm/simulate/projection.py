@@ -13,7 +13,7 @@ DEPTH = 5000.0
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
 
-RADII = np.geomspace(1.0, 6000.0, 120)
+RADII = np.geomspace(1.0, 12000.0, 128)
 """Projected radii where profiles are computed, kpc; they are constant inside."""
 
 LOOKUP_SIZE = 2048
@@ -140,12 +140,12 @@ def _evaluate(tables: Array, shape: Shape, x: Array, y: Array) -> Array:
     if shape.round_radius > 0:
         rounding = 0.6 * (1 - shape.axis_ratio)
         ratio = shape.axis_ratio + rounding * np.exp((u2 + v2) * (-1 / shape.round_radius**2))
-    position = np.log(ratio * u2 + v2 / ratio)
+    position = np.log(ratio * u2 + v2 / ratio + 1e-9)
     position = (0.5 * position - LOG_START) * (1 / LOG_STEP)
     np.clip(position, 0, LOOKUP_SIZE - 1.001, out=position)
     lower = position.astype(np.intp)
     position -= lower
-    steps = np.diff(tables, axis=1, append=0)
+    steps = np.diff(tables, axis=1)
     return np.asarray(np.take(tables, lower, axis=1) + position * np.take(steps, lower, axis=1))
 
 

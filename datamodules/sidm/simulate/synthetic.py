@@ -19,7 +19,7 @@ from datamodules.sidm.simulate.maps import (
     simulate_map,
     stream,
 )
-from datamodules.sidm.simulate.observation import Observation
+from datamodules.sidm.simulate.observation import MapObservation
 from datamodules.sidm.simulate.projection import Grid
 from datamodules.sidm.source import CHANNELS, CHUNK_BYTES, SCHEMA, SIDMSource
 from datamodules.source import check_rules
@@ -32,6 +32,9 @@ SIMULATIONS = (
     Simulation("sidm_1", 1.0),
 )
 """The cross-sections of BAHAMAS-SIDM."""
+
+LARGEST_SIDE = 8000.0
+"""Of a map, kpc; profiles are tabulated to its corners."""
 
 SET_SIZE = 1_000_000
 """Numbers of haloes of one set; no set has more, nor are there more sets in the settings."""
@@ -52,7 +55,8 @@ class SimulatedClusterMaps(SIDMSource):
     function of `data.seed`, halo set, halo, projection, redshift, cross-section and domain alone.
 
     Its store has, beyond that of every source, `concentration`, `core_radius` (r1, kpc),
-    `bcg_offset` (on the sky, kpc), `cool_core` (0 or 1) and `age` (Gyr), all NaN for noise.
+    `bcg_offset` (on the sky, kpc), `cool_core` (0 or 1) and `age` (Gyr), all NaN for noise. Masses
+    are those of the main cluster, without its subhaloes and what merges with it.
 
     Args:
         simulations: The simulations, each a mapping of settings (see `Simulation`); by default
@@ -90,7 +94,7 @@ class SimulatedClusterMaps(SIDMSource):
     num_pixels: int = 100
     pixel_scale: float = 20.0
     domain_gap: float = 1.0
-    observation: Observation | None = None
+    observation: MapObservation | None = None
     block_size: int = 128
     simulation_workers: int = -1
     backend: str = "loky"
@@ -106,14 +110,16 @@ class SimulatedClusterMaps(SIDMSource):
     def _rules(self) -> dict[str, bool]:
         """Return what must hold of the settings."""
         runs = self.simulations or []
-        names = [run.name for run in (*runs, *self._populations(0))]
+        names = [run.name for run in runs]
         made = [(run.cross_section, run.domain, run.halo_set) for run in runs]
         sets = [run.halo_set for run in runs]
         sizes = [run.num_halos or 0 for run in runs]
         (low, high), channels = self.population_range, self.channels or []
         counts = ("num_halos", "num_projections", "population_size", "num_pixels", "block_size")
         return {
-            "there must be a simulation": bool(names),
+            "there must be a simulation": bool(runs) or self.num_calibration + self.num_hidden > 0,
+            "names that begin with calibration_ or hidden_ are those of the simulations that are "
+            "added": not any(name.startswith(("calibration_", "hidden_")) for name in names),
             "simulations must differ in name": len(set(names)) == len(names),
             "simulations must differ in cross_section, domain or halo_set, or their maps are "
             "the same": len(set(made)) == len(made),
@@ -134,6 +140,9 @@ class SimulatedClusterMaps(SIDMSource):
             f"channels must be some of {', '.join(CHANNELS)}, in this order": bool(channels)
             and channels == [name for name in CHANNELS if name in channels],
             "pixel_scale must be positive": self.pixel_scale > 0,
+            f"num_pixels times pixel_scale must be at most {LARGEST_SIDE:g} kpc": self.num_pixels
+            * self.pixel_scale
+            <= LARGEST_SIDE,
             "domain_gap must be in [0, 1]": 0 <= self.domain_gap <= 1,
             "simulation_workers must be -1 or positive": self.simulation_workers == -1
             or self.simulation_workers > 0,

@@ -1,19 +1,15 @@
 """Spectra in one file of arrays: HDF5 or npz."""
 
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files import fingerprint
+from datamodules.readers.array_files import SUFFIXES, Arrays, opened_arrays
 from datamodules.spectra.continuum import Continuum, check_normalised, renormalise
 from datamodules.spectra.flag_bits import as_bits
 from datamodules.spectra.grid import GRIDS, NUM_PIXELS, WHOLE, Grid, grid_of
@@ -21,7 +17,6 @@ from datamodules.spectra.pixel_mask import has_value, pixel_bits
 from datamodules.spectra.readers.survey_table import measured
 from datamodules.spectra.schema import LABELS, SCHEMA, SPECTRAL, VERSION
 from datamodules.spectra.source import Columns, SpectraSource
-from datamodules.store import FORMAT, RowStore
 
 BLOCK = 256
 """Spectra converted at a time."""
@@ -30,15 +25,10 @@ WAVELENGTH_TOLERANCE = 0.01
 """In A. Wavelengths in air are off by 4 A."""
 
 NANOMETRE = 10.0
-_DAMAGE = (OSError, RuntimeError, KeyError, EOFError, BadZipFile, zlib.error, TokenError)
 _FLAGS = ("starflag", "aspcapflag")
 _NUMBERS = ("snr", *LABELS, *(f"{name}_error" for name in LABELS))
 _WIDE = (*SPECTRAL, "flux_ivar")
 _REALS = ("flux", "flux_error", "true_flux")
-
-
-_Arrays = Mapping[str, Any]
-"""Name to what has a shape, a dtype and can be cut: an array or a data set."""
 
 
 @dataclass
@@ -72,7 +62,7 @@ class SpectraFile(SpectraSource):
         self.columns, self.values = dict(self.columns or {}), dict(self.values or {})
         self._path = Path(self.path).expanduser()
         self._grid = None if self.grid is None else grid_of(self.grid, "data.source.grid")
-        if self._path.suffix not in (".h5", ".hdf5", ".npz"):
+        if self._path.suffix not in SUFFIXES:
             raise ValueError(f"{self.path}: data.source.path must end in .h5, .hdf5 or .npz")
         for name, value in self.values.items():
             if name in _WIDE or (name != "name" and isinstance(value, str)):
@@ -92,7 +82,7 @@ class SpectraFile(SpectraSource):
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, or lacks a column.
         """
-        with _opened(self._path) as table:
+        with opened_arrays(self._path, SCHEMA, VERSION, ["wavelength"]) as table:
             known = self._matched(table)
             size, own = self._shape(known)
             grid = self._grid or (GRIDS[7514] if own is WHOLE else own)
@@ -104,7 +94,7 @@ class SpectraFile(SpectraSource):
             blocks = self._blocks(known, narrow, own.positions_of(grid), defaults)
             self.write(path, grid, blocks, {"rows": size, "selected": size}, defaults)
 
-    def _matched(self, table: _Arrays) -> dict[str, Any]:
+    def _matched(self, table: Arrays) -> dict[str, Any]:
         """Find our columns among the file's arrays.
 
         Raises:
@@ -123,7 +113,7 @@ class SpectraFile(SpectraSource):
             )
         return {ours: array for ours, array in found.items() if ours not in values}
 
-    def _shape(self, known: _Arrays) -> tuple[int, Grid]:
+    def _shape(self, known: Arrays) -> tuple[int, Grid]:
         """Find the number of rows and the pixels of the file."""
         shape = known["flux"].shape
         if len(shape) not in (1, 2) or 0 in shape:
@@ -133,7 +123,7 @@ class SpectraFile(SpectraSource):
             raise ValueError(f"{self.path}: flux has {shape[-1]} pixels, not one of {[*grids]}")
         return (1 if len(shape) == 1 else shape[0]), grids[shape[-1]]
 
-    def _check_shapes(self, known: _Arrays, size: int) -> None:
+    def _check_shapes(self, known: Arrays, size: int) -> None:
         """Refuse known columns of other rows, pixels or types."""
         shape = known["flux"].shape
         for name in (*_WIDE, "name", *_NUMBERS, *_FLAGS, *(self.columns or {})):
@@ -148,7 +138,7 @@ class SpectraFile(SpectraSource):
             if name != "name" and array.dtype.kind not in "iufb":
                 raise ValueError(f"{self.path}: {name} holds {array.dtype}, not numbers")
 
-    def _check_wavelength(self, known: _Arrays, own: Grid, defaults: list[str]) -> None:
+    def _check_wavelength(self, known: Arrays, own: Grid, defaults: list[str]) -> None:
         """Refuse spectra on other wavelengths."""
         if "wavelength" not in known:
             defaults.append(f"{self.path}: without wavelength, pixels are taken as APOGEE's")
@@ -163,7 +153,7 @@ class SpectraFile(SpectraSource):
             f"{expected[-1]:.3f} A (a different grid, or wavelengths in air?)"
         )
 
-    def _narrow(self, known: _Arrays, size: int, defaults: list[str]) -> Columns:
+    def _narrow(self, known: Arrays, size: int, defaults: list[str]) -> Columns:
         """Read the columns of one value a row, with those that are the same for all."""
         columns: Columns = {}
         for name, array in known.items():
@@ -182,7 +172,7 @@ class SpectraFile(SpectraSource):
             defaults.append(f"{self.path}: {name} is {'unknown' if absent else 'taken as 0'}")
         return columns
 
-    def _names(self, known: _Arrays, size: int, defaults: list[str]) -> NDArray[np.str_]:
+    def _names(self, known: Arrays, size: int, defaults: list[str]) -> NDArray[np.str_]:
         """Read the stars' ids, or number the rows."""
         if "name" not in known:
             defaults.append(f"{self.path}: every row is taken as a star of its own")
@@ -192,7 +182,7 @@ class SpectraFile(SpectraSource):
         return np.array([text.strip() for text in texts])
 
     def _blocks(
-        self, known: _Arrays, narrow: Columns, pixels: NDArray[np.int64], defaults: list[str]
+        self, known: Arrays, narrow: Columns, pixels: NDArray[np.int64], defaults: list[str]
     ) -> Iterator[Columns]:
         """Yield the rows of a store, block by block."""
         if "pixel_mask" not in known:
@@ -207,7 +197,7 @@ class SpectraFile(SpectraSource):
             check_normalised(block, self.path, "set data.source.renormalise: true")
             yield block
 
-    def _wide(self, known: _Arrays, rows: slice, pixels: NDArray[np.int64]) -> Columns:
+    def _wide(self, known: Arrays, rows: slice, pixels: NDArray[np.int64]) -> Columns:
         """Read the columns of P values of some rows."""
 
         def read(name: str) -> NDArray[Any]:
@@ -227,35 +217,3 @@ class SpectraFile(SpectraSource):
             bad = ~has_value(block["flux"], block["flux_error"])
             block["pixel_mask"] = bad.astype(np.int32)
         return block
-
-
-def _npz(path: Path) -> dict[str, Any]:
-    """Read an npz; nothing in it is unpickled."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path}: not an npz of numbers and text ({error})") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_Arrays]:
-    """Open a file as a table of arrays; of a row store, check what it is.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read.
-    """
-    fingerprint(path)
-    try:
-        if path.suffix == ".npz":
-            yield _npz(path)
-        else:
-            with h5py.File(path) as file:
-                if file.attrs.get("format") == FORMAT:
-                    RowStore(path, SCHEMA, VERSION)
-                shared = file.get("shared", {})
-                sets = {**file, **{k: v for k, v in shared.items() if k == "wavelength"}}
-                yield {name: x for name, x in sets.items() if isinstance(x, h5py.Dataset)}
-    except _DAMAGE as error:
-        raise ValueError(f"{path}: damaged ({error}); make or download it again") from error
