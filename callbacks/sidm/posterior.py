@@ -228,7 +228,7 @@ class PosteriorModel:
         largest = max(one.cross_section for one in self.known)
         self.coordinate = coordinate or Coordinate(BEYOND * largest)
         members = range(self.known[0].latent.shape[1])
-        self.paths = [Path([one.member(k) for one in self.known], self.coordinate) for k in members]
+        self.paths = [self._path(k) for k in members]
 
     def measure(self, population: Population) -> Posterior:
         """Return the posterior of one population of two or more halos."""
