@@ -15,6 +15,7 @@ from .run.nonfinite import NonFiniteGuard
 from .run.preemption import PreemptionCheckpoint
 from .run.stop_record import StopRecord
 from .sidm.report import SIDMReport
+from .sidm.writer import CrossSectionTable
 from .spectra.report import SpectraReport
 from .spectra.writer import SpectrumWriter
 
@@ -25,6 +26,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "ClusteringReport",
+    "CrossSectionTable",
     "EarlyStopping",
     "EmbeddingProjector",
     "ExactResume",

@@ -227,7 +227,8 @@ class PosteriorModel:
             )
         largest = max(one.cross_section for one in self.known)
         self.coordinate = coordinate or Coordinate(BEYOND * largest)
-        self.paths = [self._path(number) for number in range(self.known[0].latent.shape[1])]
+        members = range(self.known[0].latent.shape[1])
+        self.paths = [self._path(k) for k in members]
 
     def measure(self, population: Population) -> Posterior:
         """Return the posterior of one population of two or more halos."""
@@ -296,11 +297,13 @@ class Calibration:
     def __init__(
         self, posteriors: Sequence[Posterior] = (), cross_sections: Sequence[float] = ()
     ) -> None:
-        pairs = list(zip(posteriors, cross_sections, strict=True))
-        self.factors: Mapping[float, float] = {
-            level: conformal_factor([p.miss(x, level) for p, x in pairs], level) if pairs else 1.0
-            for level in LEVELS
-        }
+        self._pairs = list(zip(posteriors, cross_sections, strict=True))
+        self.factors: Mapping[float, float] = {level: self.factor(level) for level in LEVELS}
+
+    def factor(self, level: float) -> float:
+        """Return the factor of a level; 1 if there are no calibration populations."""
+        misses = [posterior.miss(value, level) for posterior, value in self._pairs]
+        return conformal_factor(misses, level) if misses else 1.0
 
     def interval(self, posterior: Posterior, level: float) -> tuple[float, float]:
         """Return the scaled interval of σ/m in cm^2/g.

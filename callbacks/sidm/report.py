@@ -4,13 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from lightning.pytorch import LightningModule
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from callbacks.report.base import ReportCallback, TestRun
+from callbacks.report.base import ReportCallback, ReportData, TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.gather import Rows
 from callbacks.sidm.baselines import profile_features
+from callbacks.sidm.figures.assemble import sidm_figures
+from callbacks.sidm.figures.examples import ExampleMaps
+from callbacks.sidm.figures.look import Findings
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.scores import (
     add_classes,
@@ -74,8 +78,13 @@ class SIDMReport(ReportCallback):
     shows_beside: ClassVar[bool] = True
     own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile",)
 
+    def begin(self, module: LightningModule, data: ReportData | None) -> None:
+        """Forget the example maps of an interrupted run."""
+        self._examples = ExampleMaps()
+
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of each map: its profile, not its pixels."""
+        """Return what is kept of each map: its profile, not its pixels; keep a few examples."""
+        self._examples.add(batch)
         profile = profile_features(batch["map"], batch["good"])
         return super().reduce(batch, outputs) | {"profile": profile}
 
@@ -89,19 +98,24 @@ class SIDMReport(ReportCallback):
         if len({one.cross_section for one in found.known}) < 2:
             run.report.note("a path needs held-out maps of known simulations of two cross-sections")
             return {}
+        subjects, classes = [], {}
         for measured, rows in self._subjects(run, held_out):
             add_posteriors(run, measured)
             add_coverage(run, measured)
             add_widths(run, measured)
             add_confidence(run, measured)
             add_rejection(run, measured, self._per_map(run, held_out, rows, "energy"))
-            add_classes(run, measured, self._classes(run, measured, rows, held_out))
+            found_classes = self._classes(run, measured, rows, held_out)
+            add_classes(run, measured, found_classes)
             maps = self._per_map(run, held_out, rows, "cross_section")
             medians = {name: float(np.median(values)) for name, values in maps.items()}
             add_single_maps(run, measured.subject, medians)
             if measured.subject == "model":
                 add_table(run, measured)
-        return {}
+                classes = found_classes
+            subjects.append(measured)
+        profiles = _select(run, run.rows["profile"][:, None], held_out)
+        return sidm_figures(Findings(run, subjects, profiles, classes, self._examples))
 
     def _subjects(self, run: TestRun, held_out: Array) -> Iterator[tuple[Measured, Rows]]:
         """Yield what each subject says of the populations, and its rows."""

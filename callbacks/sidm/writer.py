@@ -1,0 +1,218 @@
+"""σ/m of the populations among one's own maps, and what each map says, as tables."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from astropy.table import Column, Table
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from callbacks.predictions.base import MergedRows, ShardWriter
+from callbacks.predictions.fits import header
+from callbacks.predictions.tables import select, to_table, write_csv, write_ecsv, write_fits
+from callbacks.report.base import NamedData
+from callbacks.report.gather import Rows
+from callbacks.sidm.confidence import MAX_AUC, MIN_P_VALUE, NUM_FOLDS
+from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.rejection import MapScores
+from callbacks.sidm.report import first_member, member_latents
+from callbacks.sidm.scores import UNIT
+from callbacks.sidm.subjects import Measured, Populations
+
+UNNAMED = "maps"
+"""Population of maps that come from no simulation."""
+KEYS = ("cross_section", "probability", "energy", "latent")
+QUANTILES = {"q05": (0.9, 0), "q16": (0.68, 0), "q84": (0.68, 1), "q95": (0.9, 1)}
+"""Name of a quantile to the interval and its end."""
+PARTS = ("std_halos", "std_interpolation", "std_members", "map_spread")
+MIN_HALOS = 2 * NUM_FOLDS
+"""Halos below which there is no two-sample test."""
+
+
+@runtime_checkable
+class MapData(NamedData, Protocol):
+    """A datamodule of maps of simulations."""
+
+    simulations: list[str]
+    """Names, in the order of a batch's `simulation`."""
+
+    def groups(self, index: Array) -> Array:
+        """Return the halo of each map, shape (n,)."""
+
+
+class CrossSectionTable(ShardWriter):
+    """Writes σ/m of each population of the input at the end of `predict`, and prints it.
+
+    A population is the maps of one `simulation`; maps of none are the population `maps`. Files are
+    `cross_section.ecsv` and `.csv`, a row a population, in cm^2/g: median, `_q05 _q16 _q84 _q95`
+    and parts of the error as the report has them, `num_maps`, `num_halos`, the largest `overlap`
+    with a known simulation with its p-value `confidence`, `two_sample_auc` and whether it is
+    `foreign`, so that its value means nothing. Intervals are as the posterior gives them, not
+    calibrated. A population of one halo has no error and so no value.
+
+    `cross_section.maps.fits` has a row a map: what the network says of it alone, and its distance
+    from the known maps.
+
+    The known simulations are those of the checkpoint, by the validation maps that it keeps; the
+    members of an `Ensemble` must have kept the same ones.
+    """
+
+    stem: ClassVar[str] = "cross_section"
+    needs: ClassVar[type] = MapData
+    suffixes = ("ecsv", "csv", "maps.fits")
+    data: MapData
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a model without known maps before any work is done."""
+        self._known = reference_populations(pl_module)
+        self._lines: list[str] = []
+        super().on_predict_start(trainer, pl_module)
+
+    def columns(self, outputs: Any, batch: Any) -> Rows:
+        """Return what the model says of each map, and the code of its simulation."""
+        kept = select(outputs, ["index", *(key for key in KEYS if key in outputs)])
+        return kept | select(batch, ["simulation", "index"])
+
+    def write(
+        self, paths: Sequence[Path], rows: MergedRows, trainer: Trainer, module: LightningModule
+    ) -> None:
+        """Write the tables of populations and of maps."""
+        whole = rows.read()
+        latent = member_latents(module, whole["latent"])
+        names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
+        halo = np.asarray(self.data.groups(whole["index"]))
+        found = [
+            Population(str(name), latent[names == name], halo[names == name])
+            for name in dict.fromkeys(names)
+        ]
+        table = population_table(self._known, found)
+        self._lines = [sentence(row) for row in table]
+        facts = header(trainer, module)
+        write_ecsv(paths[0], [table], facts, self.stem)
+        write_csv(paths[1], [table], facts, self.stem)
+        scores = MapScores().fit(self._known)
+        columns = [
+            Column(self.data.names(whole["index"]), "name"),
+            Column(names, "simulation"),
+            Column(halo, "halo"),
+            *map_columns(whole, np.asarray(first_member(module).known_label.cpu())),
+            Column(scores.mahalanobis(latent), "mahalanobis", description="Squared distance"),
+            Column(scores.nearest_neighbours(latent), "nearest_neighbours"),
+        ]
+        write_fits(paths[2], [to_table(columns, split=True)], facts, "maps")
+
+    def title(self, rows: MergedRows) -> str:
+        """Return a line for each population, and how many maps there are."""
+        return "\n".join([*self._lines, f"cross-section of {len(rows.index)} maps"])
+
+
+def reference_populations(module: nn.Module) -> list[Population]:
+    """Return the known maps that a checkpoint keeps, one population for each cross-section.
+
+    Args:
+        module: A `CompactClustering`, or an `Ensemble` of some.
+
+    Raises:
+        ValueError: If it keeps none, or members keep different ones.
+    """
+    members: list[Any] = list(getattr(module, "members", None) or [module])
+    if any(not hasattr(one, "reference_latent") for one in members):
+        raise ValueError(
+            f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "
+            f"{type(members[0]).__name__} does not: use PredictionWriter"
+        )
+    tables = {
+        name: [getattr(one, name).detach().cpu().numpy() for one in members]
+        for name in ("reference_latent", "reference_halo", "known_label")
+    }
+    halos, label = tables["reference_halo"][0], tables["known_label"][0]
+    for key in ("reference_halo", "known_label"):
+        if not all(np.array_equal(x, tables[key][0], equal_nan=True) for x in tables[key]):
+            raise ValueError(
+                f"members of the ensemble differ in {key}: train them with the same data, "
+                "data.seed and data.known"
+            )
+    latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
+    kept = (halos >= 0) & np.isfinite(label)[:, None]
+    if not kept.any():
+        raise ValueError(
+            "the checkpoint keeps no known maps, by which new ones are measured: train with "
+            "data.val_fraction above 0"
+        )
+    return [
+        Population(f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value))
+        for k, value in enumerate(label)
+        if kept[k].any()
+    ]
+
+
+def population_table(known: Sequence[Population], found: Sequence[Population]) -> Table:
+    """Return what is measured of each population, a row each; NaN what cannot be.
+
+    Args:
+        known: Of the checkpoint.
+        found: Among the input.
+    """
+    several = [one for one in found if len(np.unique(one.halo)) > 1]
+    parts = Populations(list(known), several, [], [one.name for one in several])
+    measured = Measured("model", parts)
+    table = Table(rows=[_row(measured, one) for one in found])
+    for name in table.colnames:
+        if name.startswith(("cross_section", "std_", "map_spread")):
+            table[name].unit = UNIT
+    return table
+
+
+def _row(measured: Measured, one: Population) -> dict[str, Any]:
+    """Return the numbers of one population."""
+    sizes = {"num_maps": one.num_maps, "num_halos": len(np.unique(one.halo))}
+    numbers = ("cross_section", *(f"cross_section_{q}" for q in QUANTILES), *PARTS)
+    trust = {"overlap": np.nan, "confidence": np.nan, "two_sample_auc": np.nan}
+    if one.name not in measured.posteriors:
+        values = dict.fromkeys(numbers, np.nan)
+        return {"simulation": one.name, **values, **sizes, **trust, "foreign": False}
+    posterior, intervals = measured.posteriors[one.name], measured.intervals[one.name]
+    ends = [intervals[level][end] for level, end in QUANTILES.values()]
+    found = [posterior.median, *ends, *(getattr(posterior, part) for part in PARTS)]
+    overlaps = measured.overlaps(one)
+    trust["overlap"], trust["confidence"] = (
+        max(overlaps.values()),
+        measured.confidence(overlaps, one),
+    )
+    if sizes["num_halos"] >= MIN_HALOS:
+        trust["two_sample_auc"] = measured.two_sample(one)
+    foreign = trust["confidence"] < MIN_P_VALUE or trust["two_sample_auc"] > MAX_AUC
+    values = dict(zip(numbers, found, strict=True))
+    return {"simulation": one.name, **values, **sizes, **trust, "foreign": bool(foreign)}
+
+
+def sentence(row: Any) -> str:
+    """Return what a row of `population_table` says, and whether to believe it."""
+    size = f"{row['num_maps']} maps of {row['num_halos']} halos"
+    if row["num_halos"] < 2:
+        return f"{row['simulation']}: {size}; with one halo its error is unknown: no value"
+    low, high = row["cross_section_q16"], row["cross_section_q84"]
+    value = f"sigma/m = {row['cross_section']:.3f} cm^2/g (68 %: {low:.3f} to {high:.3f}), {size}"
+    auc = row["two_sample_auc"]
+    said = f"overlap {row['overlap']:.2f} (p = {row['confidence']:.2f})"
+    said += f", two-sample AUC {auc:.2f}" if np.isfinite(auc) else ""
+    verdict = ": it looks foreign, so its value means nothing" if row["foreign"] else ""
+    return f"{row['simulation']}: {value}, {said}{verdict}"
+
+
+def map_columns(rows: Rows, labels: Array) -> Iterator[Column]:
+    """Yield what the model says of single maps.
+
+    Args:
+        rows: Of predictions.
+        labels: σ/m of the classes in cm^2/g, NaN for hidden ones, shape (C,).
+    """
+    text = "Of this map alone"
+    yield Column(rows["cross_section"], "cross_section", unit=UNIT, description=text)
+    for number, (values, label) in enumerate(zip(rows["probability"].T, labels, strict=True)):
+        what = f"of {label:g} cm2/g" if np.isfinite(label) else "of a hidden simulation"
+        yield Column(values, f"probability_{number}", description=f"Probability {what}")
+    yield Column(rows["energy"], "energy", description="-ln sum exp of the logits")
+    yield Column(rows["latent"], "latent", description="Latent")
