@@ -76,7 +76,8 @@ class CompactClustering(MapModule):
         dropout: Dropout in all layers; the network's own if null.
         latent_dim: Length Z of the latent.
         scaling: Of the maps, see `MapScaling`.
-        profile_rings: Rings of the radial profile that joins the features; 0 leaves it out.
+        profile_rings: Rings of the radial profile (mean, scatter, gradient, Laplacian) that joins
+            the features; 0 leaves it out.
         norms: Whether the logarithm of the maps' maximum joins the features.
         ordered_bottleneck: Train with only the first numbers of the latent, how many at random.
         class_weight: Weight of the cross-entropy.
