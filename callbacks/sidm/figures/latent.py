@@ -229,7 +229,7 @@ def parameter_figure(findings: Findings) -> Figure | None:
     run, coordinate = findings.run, findings.model.model.coordinate
     known = [n for n, role in run.datamodule.roles.items() if role == "known"]
     codes = [run.datamodule.simulations.index(name) for name in known]
-    rows = np.flatnonzero(run.split("held_out") & np.isin(run.rows["simulation"], codes))
+    rows = np.flatnonzero(findings.held_out & np.isin(run.rows["simulation"], codes))
     table = run.catalogue(rows)
     columns = {r"$\sigma/m$": coordinate.of(run.rows["true_label"][rows])}
     for name in table.colnames[1:]:
