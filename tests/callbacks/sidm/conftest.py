@@ -24,4 +24,4 @@ def trained(
     torch.manual_seed(0)
     model = make_model(decoder_weight=0.1)
     stars.trainer(tmp_path_factory.mktemp("fit"), max_epochs=4).fit(model, cores)
-    return model
+    return model.eval()
