@@ -84,11 +84,12 @@ def plain_step(batch: dict[str, Tensor], network: str) -> Any:
     """
     plain, losses = PLAIN[network](), model_of(network)
     targets = torch.stack([batch["simulation"], torch.ones_like(batch["simulation"])], dim=1)
+    error = torch.zeros(len(targets), 1)
 
     def loss() -> Tensor:
         scaled = losses.scaler(batch["map"], batch["good"])[0]
-        terms = losses.terms_of(torch.cat(plain(scaled), dim=1), targets)
-        return torch.stack([losses.weights[name] * x for name, x in terms.items()]).sum()
+        rows = torch.cat([error, *plain(scaled)], dim=1)
+        return losses.terms_of(rows, targets)["loss"]
 
     return training_step(AdamW(plain.parameters(), lr=1e-3, fused=True), loss)
 

@@ -1,7 +1,7 @@
-"""The simulator of cluster maps: CPU time a map, from settings to the finished store.
+"""Speed of the simulator of cluster maps against the plain strategy, in one run.
 
-The peer solves for each cluster what ours looks up: the ODE of the isothermal core, the projection
-at every sub-pixel and each subhalo in turn. Neither time counts the start.
-
-    python -m benchmarks.sidm_simulator
+The plain strategy integrates the line of sight on a fixed grid for each cluster, resolves every
+pixel by 3 x 3 points, and adds subhaloes to the whole map one at a time; cores, draws and noise of
+particles are the same calls. See `measure.py` for the lines. Run alone:
+`python benchmarks/sidm_simulator.py`.
 """

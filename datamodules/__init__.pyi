@@ -18,6 +18,7 @@ from .microlensing.simulate.noise import PhotometricErrors as PhotometricErrors
 from .microlensing.simulate.synthetic import SimulatedEvents as SimulatedEvents
 from .sidm.datamodule import SIDMDataModule as SIDMDataModule
 from .sidm.readers.map_files import MapFiles as MapFiles
+from .sidm.readers.pickled_maps import PickledMaps as PickledMaps
 from .sidm.simulate.domains import Simulation as Simulation
 from .sidm.simulate.observation import MapObservation as MapObservation
 from .sidm.simulate.synthetic import SimulatedClusterMaps as SimulatedClusterMaps

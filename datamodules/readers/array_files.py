@@ -39,7 +39,7 @@ def opened_arrays(
     """
     fingerprint(path)
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             yield _npz(path)
         else:
             with h5py.File(path) as file:

@@ -37,10 +37,12 @@ class SIDMDataModule(BaseDataModule):
     | key | shape, type | meaning |
     |---|---|---|
     | `index` | (B,) int64 | row in the prepared store; `names(index)` are ids |
-    | `map` | (B, C, H, W) float32 | Msun/kpc^2 (total, stars) or erg/s/kpc^2 (xray); NaN not good |
+    | `map` | (B, C, H, W) float32 | see below; NaN where not `good` |
     | `good` | (B, H, W) bool | pixels that are good in every channel |
     | `simulation` | (B,) int64 | position in `simulations`, -1 none |
     | `label` | (B,) float32 | cross-section in cm^2/g of known simulations, else NaN |
+
+    Maps of `total` mass and `stars` are in Msun/kpc^2, of `xray` in 1e40 erg/s/kpc^2.
 
     Evaluation batches also have `true_label` (B,) float32, the cross-section of every simulation
     that has one, `halo` (B,) int64, and `split`.

@@ -1,11 +1,15 @@
-"""The base of models of cluster maps: scaling, encoder, coordinate, augmentation, shapes."""
+"""The base of models of cluster maps: scaling, encoder, coordinate, augmentation, evaluation."""
 
-from torch import Tensor
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
 
 from lightning_modules.base import BaseModule, Batch
 from lightning_modules.sidm.coordinate import PaperCoordinate
 from lightning_modules.sidm.dihedral import random_dihedral
 from lightning_modules.sidm.network import Encoder
+from lightning_modules.sidm.sample import EvaluationSample, Rows, mixed_groups
 from lightning_modules.sidm.scaling import MapScaling, Scaling
 
 
@@ -13,8 +17,37 @@ class MapModule(BaseModule):
     """Base of models that encode maps.
 
     The statistics of scaling and coordinate are fitted before training and are part of the
-    checkpoint, so that batches hold physical units.
+    checkpoint, so that batches hold physical units. The loss is one of the whole global batch;
+    means of validation and test are over groups of 120 maps dealt from the whole evaluation,
+    whatever its batches, of maps that take part in the loss.
     """
+
+    @abstractmethod
+    def rows_of(self, batch: Batch, stage: str) -> Rows:
+        """Return what the loss needs of each map: numbers (B, K), and codes (B, 4).
+
+        Args:
+            batch: As the datamodule documents it.
+            stage: `train`, `val` or `test`.
+        """
+
+    @abstractmethod
+    def terms_of(self, numbers: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms of a global batch.
+
+        Args:
+            numbers: Shape (N, K).
+            codes: Shape (N, 4), see `sample.py`.
+        """
+
+    def evaluated(self, stage: str, numbers: Tensor, codes: Tensor) -> None:
+        """Take all maps of an evaluation that take part in the loss, in the order of the index.
+
+        Args:
+            stage: `val` or `test`.
+            numbers: Shape (N, K).
+            codes: Shape (N, 4).
+        """
 
     def build(
         self,
@@ -39,6 +72,7 @@ class MapModule(BaseModule):
         self.map_shape = channels, image_size, image_size
         self.scaler = MapScaling(scaling, channels, image_size)
         self.coordinate = PaperCoordinate(effective_cdm)
+        self.samples = nn.ModuleDict({stage: EvaluationSample() for stage in ("val", "test")})
 
     def expected_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return the shapes of `map` and `good`."""
@@ -61,6 +95,23 @@ class MapModule(BaseModule):
             maps, good = random_dihedral(batch["map"], batch["good"])
             batch = {**batch, "map": maps, "good": good}
         return super().training_step(batch, batch_idx)
+
+    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Return the loss and its terms, of the global batch."""
+        numbers, codes = self.rows_of(batch, stage)
+        if stage != "train":
+            self._sample(stage).update(numbers, codes)
+        return self.terms_of(self.gather_rows(numbers, batch), self.gather_rows(codes, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation's means."""
+        self._regroup("val")
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test's means."""
+        self._regroup("test")
+        super().on_test_epoch_end()
 
     def encode(self, batch: Batch) -> Tensor:
         """Return the latent, shape (B, Z).
@@ -85,3 +136,31 @@ class MapModule(BaseModule):
         x, fraction, norms = scaled
         latent: Tensor = self.encoder(x, fraction, norms, batch["good"])
         return latent
+
+    def codes_of(self, batch: Batch, target: Tensor, takes_part: Tensor) -> Tensor:
+        """Return the codes of a batch's rows, shape (B, 4); rows that only repeat take no part.
+
+        Args:
+            batch: As the datamodule documents it.
+            target: Class or -1, shape (B,).
+            takes_part: Whether a row enters the loss, shape (B,) bool.
+        """
+        counted, halo = self.counted(batch), batch.get("halo", batch["index"])
+        target = torch.where(counted, target, -1)
+        return torch.stack([target, (takes_part & counted).long(), batch["index"], halo], dim=1)
+
+    def _sample(self, stage: str) -> EvaluationSample:
+        """Return what an evaluation has collected."""
+        sample = self.samples[stage]
+        assert isinstance(sample, EvaluationSample)
+        return sample
+
+    def _regroup(self, stage: str) -> None:
+        """Replace the means over batches by those over mixed groups."""
+        rows = self._sample(stage).compute()
+        self._sample(stage).reset()
+        means = self._means(stage)
+        means.reset()
+        for group in mixed_groups(rows):
+            means.update(self.terms_of(*group), len(group[0]))
+        self.evaluated(stage, *rows)

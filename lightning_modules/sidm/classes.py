@@ -44,3 +44,18 @@ def class_tables(labels: Tensor, num_hidden: int, own: bool) -> tuple[Tensor, Te
         classes[len(labels) : size] = len(known) + torch.arange(num_hidden)
         known = torch.cat([known, known.new_full((num_hidden,), torch.nan)])
     return known, classes, takes_part
+
+
+def look_up(
+    simulation: Tensor, class_of_simulation: Tensor, takes_part: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return each row's class, -1 for none, and whether it takes part in the loss, both (B,).
+
+    Args:
+        simulation: Position in the data's list; what is outside the tables has no class, (B,).
+        class_of_simulation: Of `class_tables`.
+        takes_part: Of `class_tables`.
+    """
+    listed = (simulation >= 0) & (simulation < MOST_SIMULATIONS)
+    place = torch.where(listed, simulation, 0)
+    return torch.where(listed, class_of_simulation[place], -1), listed & takes_part[place]

@@ -5,13 +5,16 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.base import Batch
 from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
-from lightning_modules.sidm.classes import MOST_SIMULATIONS, class_tables, distinct
+from lightning_modules.sidm.classes import (
+    MOST_SIMULATIONS,
+    class_tables,
+    distinct,
+    look_up,
+)
 from lightning_modules.sidm.losses import (
     Location,
     class_distance,
@@ -25,7 +28,12 @@ from lightning_modules.sidm.network import (
     NetworkName,
     bottleneck,
 )
-from lightning_modules.sidm.reference import ReferenceSample
+from lightning_modules.sidm.sample import (
+    TAKES_PART,
+    TARGET,
+    Rows,
+    fill_reference,
+)
 from lightning_modules.sidm.scaling import Scaling
 
 TABLES = ("known_label", "class_of_simulation", "takes_part")
@@ -47,7 +55,9 @@ class CompactClustering(MapModule):
     measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
-    before its weight. In validation and test also `accuracy` of rows that have a class.
+    before its weight. Those of validation and test are means over groups of 120 maps dealt from
+    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class,
+    NaN without any.
 
     Reference: Tregidga et al. 2025 (arXiv:2511.09660).
 
@@ -139,22 +149,13 @@ class CompactClustering(MapModule):
         self.build(encoder, scaling, channels, image_size, effective_cdm, augment)
         self.classifier = Classifier(latent_dim, head_dim, num_classes, encoder.dropout.p)
         self.decoder = Decoder(latent_dim, channels, image_size) if decoder_weight else None
-        self.hidden, self.distance = hidden, distance
+        self.num_classes, self.hidden, self.distance = num_classes, hidden, distance
         self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
         self._add_buffers(num_classes, num_reference, latent_dim)
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
-        self.reference_sample = ReferenceSample()
-        accuracy = MulticlassAccuracy(num_classes, average="micro", ignore_index=-1)
-        metrics = MetricCollection({"accuracy": accuracy})
-        self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier."""
-        return len(self.known_label)
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Take the scaling's statistics, and give each simulation its class.
@@ -174,59 +175,43 @@ class CompactClustering(MapModule):
         for name, values in zip(TABLES, tables, strict=True):
             getattr(self, name).copy_(values)
 
-    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return each row's class, -1 for none, and whether it takes part in the loss, both (B,).
-
-        Args:
-            batch: Its `simulation` counts.
-        """
-        simulation = batch["simulation"]
-        listed = (simulation >= 0) & (simulation < MOST_SIMULATIONS)
-        place = torch.where(listed, simulation, 0)
-        classes = torch.where(listed, self.class_of_simulation[place], -1)
-        return classes, listed & self.takes_part[place]
-
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return latent (B, Z) and logits (B, C)."""
         latent = self.encode(batch)
         return latent, self.classifier(latent)
 
-    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the loss and its terms, of the global batch."""
-        scaled = self.scaler(batch["map"], batch["good"])
-        latent = self.encode_scaled(scaled, batch)
+    def rows_of(self, batch: Batch, stage: str) -> Rows:
+        """Return reconstruction error, latent and logits (B, 1 + Z + C), and codes (B, 4)."""
+        x, fraction, norms = self.scaler(batch["map"], batch["good"])
+        latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
             latent = bottleneck(latent)
-        logits = self.classifier(latent)
-        target, takes_part = self.targets(batch)
-        if stage != "train":
-            self._collect(stage, latent, logits, target, batch)
-        rows = self.gather_rows(torch.cat([latent, logits], dim=1), batch)
-        codes = self.gather_rows(torch.stack([target, takes_part.long()], dim=1), batch)
-        terms = self.terms_of(rows, codes)
-        if self.decoder is not None:
-            terms["reconstruction"] = self._reconstruction(latent, scaled[0], batch)
-        weighted = [weight * terms[name] for name, weight in self.weights.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+        error = self._reconstruction_error(latent, x, batch)
+        tables = self.class_of_simulation, self.takes_part
+        codes = self.codes_of(batch, *look_up(batch["simulation"], *tables))
+        return torch.cat([error, latent, self.classifier(latent)], dim=1), codes
 
-    def terms_of(self, rows: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """Return the terms of a global batch.
+    def terms_of(self, numbers: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms of a global batch.
 
         Args:
-            rows: Latent and logits beside each other, shape (N, Z + C).
-            codes: Class, and whether the row takes part, shape (N, 2).
+            numbers: Reconstruction error, latent and logits, shape (N, 1 + Z + C).
+            codes: Shape (N, 4).
         """
-        target = codes[:, 0]
-        part = codes[:, 1] > 0
-        with torch.autocast(rows.device.type, enabled=False):
-            latent, logits = rows.split([rows.shape[1] - self.num_classes, self.num_classes], dim=1)
+        target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
+        error, latent, logits = self._split(numbers)
+        with torch.autocast(numbers.device.type, enabled=False):
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
-            return {
+            terms = {
                 "class": class_entropy(logits, target),
                 "cclp": compact_clustering(*inside),
                 "distance": class_distance(latent[:, 0], target, wanted, self.distance),
+                "reconstruction": error.sum() / max(len(error), 1),
             }
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        terms["loss"] = torch.stack(weighted).sum()
+        return {name: terms[name] for name in self.terms}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Return latents and what follows from them.
@@ -245,20 +230,27 @@ class CompactClustering(MapModule):
             "energy": -logits.logsumexp(dim=1),
         }
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation's means and accuracy; in a training run, keep reference latents."""
-        super().on_validation_epoch_end()
-        self._log_metrics("val")
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.reference_sample.fill(
-                self.reference_latent, self.reference_halo, self.known_label.isfinite()
-            )
-        self.reference_sample.reset()
+    def evaluated(self, stage: str, numbers: Tensor, codes: Tensor) -> None:
+        """Log the accuracy; in the validation of a training run, keep reference latents.
 
-    def on_test_epoch_end(self) -> None:
-        """Log the test's means and accuracy."""
-        super().on_test_epoch_end()
-        self._log_metrics("test")
+        Args:
+            stage: `val` or `test`.
+            numbers: Shape (N, 1 + Z + C).
+            codes: Shape (N, 4).
+        """
+        _, latent, logits = self._split(numbers)
+        right = logits.argmax(dim=1) == codes[:, TARGET]
+        accuracy = right[codes[:, TARGET] >= 0].float().mean()
+        self.log(f"{stage}/accuracy", accuracy, rank_zero_only=False)
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            tables = self.reference_latent, self.reference_halo, self.known_label.isfinite()
+            fill_reference(*tables, (latent, codes))
+
+    def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return reconstruction error (N,), latent (N, Z) and logits (N, C)."""
+        sizes = [1, numbers.shape[1] - 1 - self.num_classes, self.num_classes]
+        error, latent, logits = numbers.split(sizes, dim=1)
+        return error[:, 0], latent, logits
 
     def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
         """Add the tables of classes and the reference latents."""
@@ -269,26 +261,10 @@ class CompactClustering(MapModule):
         self.register_buffer("reference_latent", nothing)
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
 
-    def _reconstruction(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over maps of the decoded map's mean squared error over good pixels."""
-        assert self.decoder is not None
+    def _reconstruction_error(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
+        """Return the mean squared error of each decoded map over its good pixels, shape (B, 1)."""
+        if self.decoder is None:
+            return latent.new_zeros(len(latent), 1)
         good = (batch["good"].unsqueeze(1) & batch["map"].isfinite()).float()
-        squares = good * (self.decoder(latent).float() - x).square()
-        return (squares.sum(dim=(1, 2, 3)) / good.sum(dim=(1, 2, 3)).clamp_min(1)).mean()
-
-    def _collect(
-        self, stage: str, latent: Tensor, logits: Tensor, target: Tensor, batch: Batch
-    ) -> None:
-        """Add a batch to the metrics of its stage and, in validation, to the reference."""
-        target = torch.where(self.counted(batch), target, -1)
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
-        metrics.update(logits, target)
-        if stage == "val":
-            halo = batch.get("halo", batch["index"])
-            self.reference_sample.update(latent, target, batch["index"], halo)
-
-    def _log_metrics(self, stage: str) -> None:
-        """Log and reset the metrics of a stage."""
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
-        self.log_dict(metrics.compute(), rank_zero_only=False)
-        metrics.reset()
+        squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
+        return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)

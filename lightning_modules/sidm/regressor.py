@@ -10,6 +10,7 @@ from lightning_modules.base import Batch
 from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
 from lightning_modules.sidm.network import Encoder, NetworkName
+from lightning_modules.sidm.sample import TAKES_PART, Rows
 from lightning_modules.sidm.scaling import Scaling
 
 
@@ -70,14 +71,21 @@ class CrossSectionRegressor(MapModule):
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
 
-    def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the loss of the global batch."""
+    def rows_of(self, batch: Batch, stage: str) -> Rows:
+        """Return latent and y (B, 2), and codes (B, 4); known maps take part."""
         y = self.coordinate(batch["label"])
-        known = y.isfinite() & self.counted(batch)
-        residual = self.encode(batch)[:, 0] - torch.where(known, y, 0.0)
-        squares = torch.where(known, residual, 0.0).square().sum()
-        total, count = self.sum_over_processes(torch.stack([squares, known.sum()])).unbind()
-        return {"loss": total / count.clamp_min(1)}
+        codes = self.codes_of(batch, torch.full_like(batch["index"], -1), y.isfinite())
+        return torch.stack([self.encode(batch)[:, 0], y], dim=1), codes
+
+    def terms_of(self, numbers: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Return the loss of a global batch.
+
+        Args:
+            numbers: Latent and y, shape (N, 2).
+            codes: Shape (N, 4).
+        """
+        latent, y = numbers[codes[:, TAKES_PART] > 0].unbind(dim=1)
+        return {"loss": (latent - y).square().sum() / max(len(y), 1)}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Return `index` (B,), `latent` (B, 1) and `cross_section` (B,) in cm²/g."""

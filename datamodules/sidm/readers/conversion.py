@@ -74,7 +74,7 @@ class Conversion:
         if self.rows is None:
             return
         if self.rows != len(self.names):
-            raise ValueError(self._wrong_length(f"{len(self.names)} maps"))
+            raise ValueError(self._wrong_length(self.origin, f"{len(self.names)} maps"))
         given = self.table.get("name")
         if given is not None and sorted(given) == sorted(self.names):
             moved = next((k for k, name in enumerate(self.names) if given[k] != name), None)
@@ -82,7 +82,7 @@ class Conversion:
                 return
             raise ValueError(
                 f"{self.origin}: map {moved + 1} is {self.names[moved]!r}, but row "
-                f"{moved + 1} of the table names {given[moved]!r}; sort the table as the files"
+                f"{moved + 1} of the table names {str(given[moved])!r}; sort the table as the files"
             )
 
     def _columns(self, file: Path, maps: FileMaps) -> Columns:
@@ -92,7 +92,9 @@ class Conversion:
         names = [file.stem] if maps.count == 1 else names
         self.names += names
         if self.rows is not None and self.rows < len(self.names):
-            raise ValueError(self._wrong_length(f"at least {len(self.names)} maps"))
+            raise ValueError(
+                self._wrong_length(file, f"at least {len(self.names)} maps up to here")
+            )
         rows = slice(first, first + maps.count)
         given = {**maps.columns, **{name: values[rows] for name, values in self.table.items()}}
         if "halo" not in given or (given["halo"] == MISSING).any():
@@ -116,11 +118,11 @@ class Conversion:
                 f"before {self.shape}; bring all to one size"
             )
 
-    def _wrong_length(self, found: str) -> str:
+    def _wrong_length(self, where: str | Path, found: str) -> str:
         """Say that the table does not fit the maps."""
         return (
-            f"{self.origin}: {found} in the files, but {self.rows} rows in the table; give "
-            "one row a map, in the order of the files"
+            f"{where}: {found}, but {self.rows} rows in the table; give one row a map, in the "
+            "order of the files"
         )
 
 
@@ -136,6 +138,7 @@ def _cleaned(pixels: NDArray[Any], file: Path) -> tuple[NDArray[np.float32], NDA
     largest = np.abs(np.where(good[:, None], pixels, 0)).max(initial=0)
     if largest > np.finfo(np.float32).max:
         raise ValueError(
-            f"{file}: values up to {largest:.3g} are more than float32 holds; choose larger units"
+            f"{file}: values up to {largest:.3g} are more than float32 holds; choose larger units "
+            "(xray is in 1e40 erg/s/kpc^2)"
         )
     return np.where(good[:, None], pixels, np.nan).astype(np.float32), good

@@ -41,7 +41,7 @@ class MapFiles(MapReader):
     Args:
         path: File, folder or pattern, or a list of those.
         pixel_scale: Size of a pixel in kpc.
-        channels: Names of the channels: `total`, `stars` (Msun/kpc^2), `xray` (erg/s/kpc^2).
+        channels: Names of the channels: `total`, `stars` (Msun/kpc^2), `xray` (1e40 erg/s/kpc^2).
         table: Table in FITS, ECSV, CSV, VOTable, parquet or whitespace columns.
         columns: Our name to the name in files or table, such as `{map: kappa, redshift: z}`.
         hdus: Numbers of the images of a FITS file that are maps.

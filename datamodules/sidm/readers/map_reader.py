@@ -10,11 +10,9 @@ from datamodules.files import cache_key, fingerprint
 from datamodules.sidm.readers.conversion import Conversion
 from datamodules.sidm.readers.map_arrays import FileMaps
 from datamodules.sidm.readers.map_columns import Columns
-from datamodules.sidm.source import CHUNK_BYTES, SCHEMA, SIDMSource
+from datamodules.sidm.source import CHANNELS, CHUNK_BYTES, SCHEMA, SIDMSource
 from datamodules.source import check_rules
 from datamodules.store import RowStore
-
-CHANNELS = ("total", "xray", "stars")
 
 
 @dataclass

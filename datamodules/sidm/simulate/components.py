@@ -165,29 +165,30 @@ def substructure(halo: Halo, view: View, grid: Grid, centre: Array) -> Array:
         centre: Of the cluster on the map, kpc, shape (2,).
     """
     mass, position = subhaloes(halo)
-    x, y = view.sky @ position.T + centre[:, None]
+    place = view.sky @ position.T + centre[:, None]
     size = 12 * (mass / 1e11) ** 0.4 * (1 + 0.6 * min(halo.cross_section, 1.0))
     reach = np.searchsorted(STAMPS[:-1], 8 * size / grid.pixel_scale)
-    image = np.zeros(grid.num_pixels**2)
+    image = np.zeros((grid.num_pixels, grid.num_pixels))
     for number, half in enumerate(STAMPS):
         chosen = reach == number
-        image += _stamps(grid, mass[chosen], size[chosen], x[chosen], y[chosen], half)
-    return image.reshape(grid.num_pixels, -1)
+        image += _stamps(grid, mass[chosen], size[chosen], place[:, chosen], half)
+    return image
 
 
-def _stamps(grid: Grid, mass: Array, size: Array, x: Array, y: Array, half: int) -> Array:
-    """Return spots (1 + d^2/size^2)^-1.5 in squares of 2 half + 1 pixels, shape (n * n,)."""
-    scale, count = grid.pixel_scale, grid.num_pixels
+def _stamps(grid: Grid, mass: Array, size: Array, place: Array, half: int) -> Array:
+    """Return spots (1 + d^2/size^2)^-1.5 in squares of 2 half + 1 pixels, shape (n, n)."""
+    pixel = place / grid.pixel_scale + 0.5 * (grid.num_pixels - 1)
+    nearest = np.rint(pixel).astype(np.intp)
+    seen = ((nearest >= -half) & (nearest < grid.num_pixels + half)).all(axis=0)
     offsets = np.arange(-half, half + 1)
-    at = [np.rint(p / scale + 0.5 * (count - 1)).astype(int)[:, None] + offsets for p in (x, y)]
-    dx, dy = (
-        ((pixel - 0.5 * (count - 1)) * scale - p[:, None]) / size[:, None]
-        for pixel, p in zip(at, (x, y), strict=True)
-    )
-    distance = 1 + dy[:, :, None] ** 2 + dx[:, None, :] ** 2
+    at = nearest[:, seen, None] + offsets
+    dx, dy = ((at - pixel[:, seen, None]) * (grid.pixel_scale / size[seen, None])) ** 2
+    distance = 1 + dy[:, :, None] + dx[:, None, :]
     spots = 1 / (distance * np.sqrt(distance))
-    spots *= (mass / (spots.sum(axis=(1, 2)) * grid.area))[:, None, None]
-    inside = [(pixel >= 0) & (pixel < count) for pixel in at]
-    kept = inside[1][:, :, None] & inside[0][:, None, :]
-    where = at[1][:, :, None] * count + at[0][:, None, :]
-    return np.bincount(where[kept], spots[kept], count**2)
+    spots *= (mass[seen] / (spots.sum(axis=(1, 2)) * grid.area))[:, None, None]
+    margin = 2 * half
+    side = grid.num_pixels + 2 * margin
+    columns, rows = at + margin
+    where = rows[:, :, None] * side + columns[:, None, :]
+    image = np.bincount(where.ravel(), spots.ravel(), side**2).reshape(side, side)
+    return image[margin:-margin, margin:-margin]

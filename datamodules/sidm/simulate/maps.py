@@ -32,7 +32,7 @@ PHYSICAL = (
 
 
 @dataclass(frozen=True)
-class Exposure:
+class MapKey:
     """Which map: everything in it is a function of these and of the seed.
 
     Attributes:
@@ -71,7 +71,7 @@ def stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def simulate_map(
-    which: Exposure, seed: int, grid: Grid, domain_gap: float
+    which: MapKey, seed: int, grid: Grid, domain_gap: float
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """Simulate one map.
 

@@ -132,17 +132,24 @@ def _finer(part: slice) -> slice:
 
 
 def _evaluate(tables: Array, shape: Shape, x: Array, y: Array) -> Array:
-    """Look profiles up at the points of a grid, shape (p, len(y), len(x))."""
+    """Look profiles up at the points of a grid, shape (p, len(y), len(x)).
+
+    With r^2 = u^2 + v^2 the elliptical radius squared is (q - 1/q) u^2 + r^2/q.
+    """
     cos, sin = np.cos(shape.angle), np.sin(shape.angle)
     along, across = x - shape.centre[0], (y - shape.centre[1])[:, None]
-    u2, v2 = (cos * along + sin * across) ** 2, (cos * across - sin * along) ** 2
+    square = along**2 + across**2
+    u2 = (cos * along + sin * across) ** 2
     ratio: Array | float = shape.axis_ratio
     if shape.round_radius > 0:
         rounding = 0.6 * (1 - shape.axis_ratio)
-        ratio = shape.axis_ratio + rounding * np.exp((u2 + v2) * (-1 / shape.round_radius**2))
-    position = np.log(ratio * u2 + v2 / ratio + 1e-9)
-    position = (0.5 * position - LOG_START) * (1 / LOG_STEP)
-    np.clip(position, 0, LOOKUP_SIZE - 1.001, out=position)
+        ratio = shape.axis_ratio + rounding * np.exp(square * (-1 / shape.round_radius**2))
+    inverse = 1 / ratio
+    position = np.multiply(u2, ratio - inverse, out=u2)
+    position += np.multiply(square, inverse, out=square)
+    np.log(np.maximum(position, RADII[0] ** 2, out=position), out=position)
+    position *= 0.5 / LOG_STEP
+    position -= LOG_START / LOG_STEP
     lower = position.astype(np.intp)
     position -= lower
     steps = np.diff(tables, axis=1)

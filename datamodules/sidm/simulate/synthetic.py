@@ -15,7 +15,7 @@ from datamodules.sidm.simulate.maps import (
     OBSERVATION,
     PHYSICAL,
     POPULATION,
-    Exposure,
+    MapKey,
     simulate_map,
     stream,
 )
@@ -230,11 +230,11 @@ class SimulatedClusterMaps(SIDMSource):
         within = rows - np.concatenate([[0], last])[run]
         within, projection = np.divmod(within, self.num_projections)
         halo, snapshot = np.divmod(within, self.num_redshifts)
-        exposures = [
-            Exposure(simulations[a], *map(int, which))
+        keys = [
+            MapKey(simulations[a], *map(int, which))
             for a, *which in zip(run, halo, snapshot, projection, strict=True)
         ]
-        maps, good, numbers = self._observed(exposures, seed)
+        maps, good, numbers = self._observed(keys, seed)
         sets = np.array([_halo_set(simulations[a]) for a in run])
         sigma = [simulations[a].cross_section for a in run]
         return {
@@ -248,17 +248,15 @@ class SimulatedClusterMaps(SIDMSource):
             **numbers,
         }, {"maps": len(rows)}
 
-    def _observed(
-        self, exposures: list[Exposure], seed: int
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def _observed(self, keys: list[MapKey], seed: int) -> tuple[Array, Array, dict[str, Array]]:
         """Return maps (n, C, H, W), good pixels (n, H, W) and the numbers beside them, (n,)."""
         side, channels = self.num_pixels, self.channels or []
-        maps = np.empty((len(exposures), len(channels), side, side), np.float32)
+        maps = np.empty((len(keys), len(channels), side, side), np.float32)
         good = np.ones((side, side), dtype=bool)
         if self.observation is not None:
             good = self.observation.good(self.grid)
         numbers = []
-        for row, which in enumerate(exposures):
+        for row, which in enumerate(keys):
             pixels, values = simulate_map(which, seed, self.grid, self.domain_gap)
             if self.observation is not None and which.simulation.domain != "noise":
                 self.observation.observe(which.stream(seed, OBSERVATION), pixels, self.grid)

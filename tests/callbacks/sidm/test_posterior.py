@@ -109,6 +109,12 @@ def test_known_simulations_of_one_value_are_one_anchor() -> None:
     assert joined.known[0].num_maps == 200
 
 
+def test_discriminants_are_those_of_the_maps_they_are_fitted_on() -> None:
+    anchors, others = known(300), known(300, curved)
+    paths = [PosteriorModel(anchors, None, fitted).paths[0] for fitted in (None, others)]
+    assert not np.allclose(paths[0].means, paths[1].means, atol=0.1)
+
+
 def test_one_cross_section_is_no_path() -> None:
     with pytest.raises(ValueError, match=r"two cross-sections, not 1; name more .* data\.known"):
         PosteriorModel(known()[:1])

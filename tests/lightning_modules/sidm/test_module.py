@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules import CompactClustering
 from lightning_modules.sidm.classes import class_tables
 from lightning_modules.sidm.dihedral import transformed
-from lightning_modules.sidm.reference import chosen_rows
+from lightning_modules.sidm.sample import fill_reference, mixed_groups
 from tests.lightning_modules.sidm.maps import SIZE, SMALL, build, cluster_maps, statistics
 
 MakeData = Callable[..., Any]
@@ -150,11 +150,36 @@ def test_simulations_are_told_apart_and_ordered(
 
 
 def test_a_class_with_too_many_maps_is_thinned_evenly() -> None:
-    numbers = torch.stack([torch.arange(20) % 2, torch.arange(20).flip(0), torch.arange(20)], dim=1)
-    found = chosen_rows(numbers, 0, 4)
-    assert numbers[found, 1].tolist() == [1, 5, 11, 15]
-    assert numbers[chosen_rows(numbers, 1, 50), 1].tolist() == list(range(0, 20, 2))
-    assert len(chosen_rows(numbers, 2, 4)) == 0
+    number = torch.arange(20)
+    codes = torch.stack([number % 2, torch.ones_like(number), number, 100 + number], dim=1)
+    latent, halo = torch.zeros(3, 4, 1), torch.zeros(3, 4, dtype=torch.int64)
+    rows = number[:, None].float(), codes
+    fill_reference(latent, halo, torch.tensor([True, False, True]), rows)
+    assert latent[0, :, 0].tolist() == [0.0, 4.0, 10.0, 14.0]
+    assert halo[0].tolist() == [100, 104, 110, 114]
+    assert latent[1:].isnan().all()
+    assert (halo[1:] == -1).all()
+
+
+def test_groups_of_an_evaluation_are_dealt_from_the_whole() -> None:
+    simulation = torch.arange(500) // 125
+    groups = list(mixed_groups((torch.zeros(500, 1), simulation[:, None])))
+    assert [len(codes) for _, codes in groups] == [100] * 5
+    for _, codes in groups:
+        assert torch.bincount(codes[:, 0]).tolist() == [25] * 4
+
+
+def test_validation_means_do_not_depend_on_its_batches(
+    make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    found = []
+    for batch_size in (7, 240):
+        data, trainer = make_data(240, batch_size, val_fraction=0.5), make_trainer()
+        trainer.validate(build(decoder_weight=0.5), data, verbose=False)
+        found.append(trainer.callback_metrics)
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value)
 
 
 class Watched(CompactClustering):

@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datamodules.sidm.simulate.components import dark_matter_profile, surface_densities
+from datamodules.sidm.simulate.components import (
+    dark_matter_profile,
+    substructure,
+    surface_densities,
+)
 from datamodules.sidm.simulate.domains import DOMAINS, FIDUCIAL, Domain, Simulation, domain_of
 from datamodules.sidm.simulate.halos import (
     Halo,
@@ -18,7 +22,7 @@ from datamodules.sidm.simulate.halos import (
 )
 from datamodules.sidm.simulate.maps import (
     PHYSICAL,
-    Exposure,
+    MapKey,
     add_particle_noise,
     simulate_map,
     stream,
@@ -108,6 +112,20 @@ def test_subhaloes_have_their_mass_function_and_evaporate() -> None:
     assert share == pytest.approx(10**-0.9, rel=0.1)
 
 
+def test_spots_have_the_masses_and_places_of_their_subhaloes() -> None:
+    halo, view = cluster(5, 0.0, mass=0.95)
+    mass, position = subhaloes(halo)
+    wide, centre = Grid(300, 20.0), np.array([5.0, -9.0])
+    image = substructure(halo, view, wide, centre)
+    assert image.sum() * wide.area == pytest.approx(mass.sum())
+    x, y = np.meshgrid(wide.coordinate, wide.coordinate)
+    middle = np.array([(x * image).sum(), (y * image).sum()]) / image.sum()
+    expected = view.sky @ (mass @ position) / mass.sum() + centre
+    np.testing.assert_allclose(middle, expected, atol=2)
+    part = substructure(halo, view, GRID, centre)  # the same clipped at the edges
+    np.testing.assert_allclose(part, image[100:200, 100:200], rtol=1e-9)
+
+
 def test_the_sky_shape_of_a_halo_seen_along_its_axes_is_that_of_the_others() -> None:
     halo, _ = cluster(6)
     structure = halo.structure
@@ -144,7 +162,7 @@ def test_twins_differ_by_their_physics_alone() -> None:
     def seen(sigma: float, domain: str = "fiducial", **key: int) -> tuple[Array, dict[str, float]]:
         key = {"halo": 5, "snapshot": 1, "projection": 2, **key}
         run = Simulation("any", sigma, domain, halo_set=key.pop("halo_set", 0))  # type: ignore[arg-type]
-        maps, numbers = simulate_map(Exposure(run, **key), 7, GRID, 1.0)
+        maps, numbers = simulate_map(MapKey(run, **key), 7, GRID, 1.0)
         return maps["total"], numbers
 
     image, numbers = seen(0.1)
@@ -174,11 +192,11 @@ def test_the_snapshots_of_a_halo_have_each_redshift_once() -> None:
 
 def test_domains_are_what_they_say() -> None:
     run = Simulation("dark", 0.3, "dark_matter_only")
-    maps, _ = simulate_map(Exposure(run, 0, 0, 0), 0, GRID, 1.0)
+    maps, _ = simulate_map(MapKey(run, 0, 0, 0), 0, GRID, 1.0)
     assert not maps["xray"].any()
     assert not maps["stars"].any()
     assert maps["total"].min() > 0
-    noise, numbers = simulate_map(Exposure(Simulation("n", domain="noise"), 0, 0, 0), 0, GRID, 1.0)
+    noise, numbers = simulate_map(MapKey(Simulation("n", domain="noise"), 0, 0, 0), 0, GRID, 1.0)
     assert noise["total"].mean() == pytest.approx(0.5, abs=0.02)
     assert noise["total"].var() == pytest.approx(1 / 12, rel=0.05)
     assert np.isnan(list(numbers.values())).all()
