@@ -4,16 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from lightning.pytorch import LightningModule
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from callbacks.report.base import ReportCallback, ReportData, TestRun
+from callbacks.report.base import ReportCallback, TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.gather import Rows
 from callbacks.sidm.baselines import profile_features
 from callbacks.sidm.figures.assemble import sidm_figures
-from callbacks.sidm.figures.examples import ExampleMaps
 from callbacks.sidm.figures.look import Findings
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.scores import (
@@ -78,13 +76,8 @@ class SIDMReport(ReportCallback):
     shows_beside: ClassVar[bool] = True
     own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile",)
 
-    def begin(self, module: LightningModule, data: ReportData | None) -> None:
-        """Forget the example maps of an interrupted run."""
-        self._examples = ExampleMaps()
-
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of each map: its profile, not its pixels; keep a few examples."""
-        self._examples.add(batch)
+        """Return what is kept of each map: its profile, not its pixels."""
         profile = profile_features(batch["map"], batch["good"])
         return super().reduce(batch, outputs) | {"profile": profile}
 
@@ -115,7 +108,11 @@ class SIDMReport(ReportCallback):
                 classes = found_classes
             subjects.append(measured)
         profiles = _select(run, run.rows["profile"][:, None], held_out)
-        return sidm_figures(Findings(run, subjects, profiles, classes, self._examples))
+        return self.draw(Findings(run, held_out, subjects, profiles, classes))
+
+    def draw(self, findings: Findings) -> dict[str, Figure]:
+        """Return the figures by name; override for others, or none."""
+        return sidm_figures(findings)
 
     def _subjects(self, run: TestRun, held_out: Array) -> Iterator[tuple[Measured, Rows]]:
         """Yield what each subject says of the populations, and its rows."""

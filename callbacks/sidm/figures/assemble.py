@@ -24,7 +24,7 @@ def sidm_figures(findings: Findings) -> dict[str, Figure]:
     figures: dict[str, Figure | None] = {
         "maps": map_figure(findings, [*known, *shown(model, 4)]),
         "profiles": profile_figure(findings, by_name),
-        "latent": component_figure(model, by_name),
+        "latent": component_figure(model, by_name) if known[0].latent.shape[2] > 1 else None,
         "latent_corner": corner_figure(model, by_name),
         "parameters": parameter_figure(findings),
         "saliency": saliency_figure(findings),

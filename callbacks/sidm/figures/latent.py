@@ -21,7 +21,7 @@ from callbacks.sidm.subjects import Measured
 
 MAX_DIMS = 8
 NUM_BINS = 40
-CONTENT = (0.68,)
+CONTENT = 0.68
 """Share of a population's maps within its contour."""
 LEFT_OUT = ("index", "halo", "projection", "cross_section")
 """Columns of the catalogue that are no physical parameters, or shown as the coordinate u."""
@@ -194,7 +194,7 @@ def draw_contour(
     colour: str,
     linestyle: str,
 ) -> None:
-    """Draw the contour that holds 68 % of points.
+    """Draw the contour that holds 68 % of points; none if fewer are within the limits.
 
     Args:
         panel: Where to draw.
@@ -204,17 +204,16 @@ def draw_contour(
         linestyle: Of the line.
     """
     counts, edges = np.histogramdd(points, bins=NUM_BINS, range=limits)
-    density = gaussian_filter(counts, 2.0)
-    ordered = np.sort(density.ravel())[::-1]
-    if counts.sum() < len(points) / 2:  # most are beyond the limits
+    density = np.pad(gaussian_filter(counts, 2.0), 1)  # 0 beyond the limits
+    cell = [np.searchsorted(e, x) for e, x in zip(edges, points.T, strict=True)]
+    level = np.quantile(density[tuple(cell)], 1 - CONTENT)
+    if not level > 0:
         return
-    held = np.searchsorted(np.cumsum(ordered) / ordered.sum(), CONTENT)
     middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
-    levels = ordered[held]
-    if levels[0] < ordered[0]:
-        panel.contour(
-            *middles, density.T, levels, colors=colour, linestyles=linestyle, linewidths=1.5
-        )
+    panel.contour(
+        *middles, density[1:-1, 1:-1].T, [level], colors=colour, linestyles=linestyle,
+        linewidths=1.5,
+    )  # fmt: skip
 
 
 def parameter_figure(findings: Findings) -> Figure | None:
@@ -229,7 +228,7 @@ def parameter_figure(findings: Findings) -> Figure | None:
     run, coordinate = findings.run, findings.model.model.coordinate
     known = [n for n, role in run.datamodule.roles.items() if role == "known"]
     codes = [run.datamodule.simulations.index(name) for name in known]
-    rows = np.flatnonzero(run.split("held_out") & np.isin(run.rows["simulation"], codes))
+    rows = np.flatnonzero(findings.held_out & np.isin(run.rows["simulation"], codes))
     table = run.catalogue(rows)
     columns = {r"$\sigma/m$": coordinate.of(run.rows["true_label"][rows])}
     for name in table.colnames[1:]:

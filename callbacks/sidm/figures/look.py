@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from callbacks.report.base import TestRun
-from callbacks.sidm.figures.examples import ExampleMaps
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.posterior import Coordinate
 from callbacks.sidm.subjects import Measured, Populations
@@ -29,27 +29,39 @@ class Findings:
 
     Args:
         run: With the filled report, the model and the data.
+        held_out: Which rows are reported.
         subjects: What is said of the populations; the model first.
         profiles: The populations with radial profiles as their latents.
         classes: Known simulation to the class that each of its maps is taken for, as in
             `callbacks.sidm.scores.add_classes`.
-        examples: A few maps of each simulation.
     """
 
     run: TestRun
+    held_out: Array
     subjects: Sequence[Measured]
     profiles: Populations
     classes: dict[str, Array]
-    examples: ExampleMaps
 
     @property
     def model(self) -> Measured:
         """What the model says."""
         return self.subjects[0]
 
-    def maps_of(self, name: str) -> tuple[Array, Array]:
-        """Return example maps of a simulation, shape (n, C, H, W), and their good pixels."""
-        return self.examples.of(self.run.datamodule.simulations.index(name))
+    def maps_of(self, name: str, count: int) -> tuple[Array, Array]:
+        """Return the first held-out maps of a simulation, and their good pixels.
+
+        Args:
+            name: Of the simulation.
+            count: Maps at most.
+
+        Returns:
+            Shape (n, C, H, W), and (n, H, W) bool.
+        """
+        data, rows = self.run.datamodule, self.run.rows
+        own = (rows["simulation"] == data.simulations.index(name)) & self.held_out
+        index = torch.from_numpy(rows["index"][own][:count])
+        maps, good = (data.columns[key][index].numpy() for key in ("map", "good"))
+        return maps, good
 
 
 def shown(measured: Measured, most: int = MAX_SHOWN) -> list[Population]:

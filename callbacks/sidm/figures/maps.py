@@ -33,7 +33,7 @@ def map_figure(findings: Findings, populations: Sequence[Population]) -> Figure:
     """
     data = findings.run.datamodule
     figure, axes = new_figure(len(data.channels), len(populations), panel=(1.9, 2.0))
-    found = {one.name: findings.maps_of(one.name) for one in populations}
+    found = {one.name: findings.maps_of(one.name, 1) for one in populations}
     for row, channel in enumerate(data.channels):
         line = axes[row * len(populations) :][: len(populations)]
         images = [np.where(good[0], maps[0, row], np.nan) for maps, good in found.values()]

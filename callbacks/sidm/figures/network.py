@@ -27,8 +27,8 @@ def saliency_figure(findings: Findings) -> Figure:
     """
     data = findings.run.datamodule
     known = findings.model.populations.known
-    found = [findings.maps_of(one.name) for one in known]
-    maps, good = (np.concatenate([one[k][:NUM_MAPS] for one in found]) for k in (0, 1))
+    found = [findings.maps_of(one.name, NUM_MAPS) for one in known]
+    maps, good = (np.concatenate(parts) for parts in zip(*found, strict=True))
     slopes = saliency(first_model(findings.run.module), maps, good).mean(0)  # (Z, C, H, W)
     size, channels = slopes.shape[:2]
     figure, axes = new_figure(channels, size, panel=(1.8, 2.0))

@@ -156,7 +156,8 @@ def survey_figure(subjects: Sequence[Measured], report: Report) -> Figure | None
         colour = subject_colours(report)[subject.subject]
         panel.errorbar(sizes, widths, stds, fmt="o-", color=colour, label=subject.subject)
         floor = 2 * subject.calibration.factor(0.68) * np.median(_interpolation(subject))
-        panel.axhline(floor, color=colour, linestyle="--", linewidth=1)
+        if np.isfinite(floor):  # not with too few calibration populations
+            panel.axhline(floor, color=colour, linestyle="--", linewidth=1)
         if subject is subjects[0]:
             guide = widths[0] * np.sqrt(sizes[0] / sizes)
             panel.plot(sizes, guide, ":", color=GREY, label=r"$\propto N^{-1/2}$")
