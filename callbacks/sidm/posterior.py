@@ -25,6 +25,8 @@ LENGTH_SCALES = (0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2)
 AMPLITUDE = 1.5
 """Variance of the process over that of the known means."""
 JITTER = 1e-8
+MIN_LEFT_OUT = 3
+"""Known cross-sections below which none can be left out."""
 BEYOND = 1.6
 """The prior ends at so many times the largest known cross-section."""
 LEVELS = (0.68, 0.9, 0.95)
@@ -249,7 +251,8 @@ class PosteriorModel:
 
     Args:
         known: Held-out maps of the known simulations; those of equal cross-section count as one.
-        coordinate: Of the path; that of the largest known cross-section if None.
+        coordinate: Of the path. If None, that in which known simulations are predicted best by the
+            path of the others; u where there are fewer than three.
         fitted: Maps of the same simulations that the discriminants are fitted on; `known` if None.
 
     Raises:
@@ -269,8 +272,7 @@ class PosteriorModel:
                 f"a path needs known simulations of two cross-sections, not {len(self.known)}; "
                 "name more of them in data.known"
             )
-        largest = max(one.cross_section for one in self.known)
-        self.coordinate = coordinate or Coordinate(largest)
+        self.coordinate = coordinate or self._best_coordinate()
         members = range(self.known[0].latent.shape[1])
         self.paths = [self._path(k) for k in members]
 
@@ -294,9 +296,22 @@ class PosteriorModel:
         """Return which known simulation the first member's discriminants take each map for."""
         return self.paths[0].classify(population.member(0))
 
+    def _best_coordinate(self) -> Coordinate:
+        """Return the coordinate of the smallest left-out errors in u; no hidden value is used."""
+        largest = max(one.cross_section for one in self.known)
+        choices = [Coordinate(largest, name) for name in ("log", "core")]
+        if len(self.known) < MIN_LEFT_OUT:
+            return choices[0]
+        values = {one.name: one.cross_section for one in self.known}
+        errors = []
+        for choice in choices:
+            found = PosteriorModel(self.known, choice, self._fitted).left_out().items()
+            errors.append(sum(abs(x.quantile(0.5) - choice.of(values[name])) for name, x in found))
+        return choices[int(np.argmin(errors))]
+
     def left_out(self) -> dict[str, Posterior]:
         """Return the posterior of each known simulation by the path of all others, by name."""
-        if len(self.known) < 3:
+        if len(self.known) < MIN_LEFT_OUT:
             return {}
         found = {}
         for number, one in enumerate(self.known):

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,18 @@ def test_each_known_simulation_is_predicted_by_the_others(model: PosteriorModel)
     assert found.keys() == {"cdm", "sidm_0.1", "sidm_0.3", "sidm_1"}
     assert found["sidm_0.3"].median == pytest.approx(0.3, abs=0.15)
     assert PosteriorModel(known()[:2]).left_out() == {}
+
+
+@pytest.mark.parametrize("interpolation", ["log", "core"])
+def test_the_coordinate_is_that_in_which_known_simulations_predict_each_other(
+    interpolation: Literal["log", "core"],
+) -> None:
+    truth = Coordinate(1.0, interpolation)
+
+    def path(u: float) -> Array:
+        return np.append(8 * truth.along(COORDINATE.inverse(np.array([u]))), [0.0, 0.0])
+
+    assert PosteriorModel(known(400, path)).coordinate == truth
 
 
 def test_known_simulations_of_one_value_are_one_anchor() -> None:
