@@ -306,7 +306,8 @@ class PosteriorModel:
         errors = []
         for choice in choices:
             found = PosteriorModel(self.known, choice, self._fitted).left_out().items()
-            errors.append(sum(abs(x.quantile(0.5) - choice.of(values[name])) for name, x in found))
+            steps = [x.quantile(0.5) - float(choice.of(values[name])) for name, x in found]
+            errors.append(float(np.abs(steps).sum()))
         return choices[int(np.argmin(errors))]
 
     def left_out(self) -> dict[str, Posterior]:
