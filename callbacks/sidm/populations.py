@@ -53,27 +53,46 @@ class Population:
         return self.take(rank <= np.searchsorted(counts, num_maps))
 
 
-def mean_and_error(values: Array, halo: Array) -> tuple[Array, Array]:
-    """Return the mean over maps and the variance of it over halos.
-
-    The variance is that of a bootstrap over halos in the limit of many resamples: with residuals
-    summed over each of H halos, Σ_h (Σ_i r_hi)^2 H / (H - 1) / n^2.
+@dataclass(frozen=True)
+class MeanOfMaps:
+    """The mean over the maps of a population, and what each of its halos contributes to its error.
 
     Args:
-        values: Shape (n, D).
-        halo: Shape (n,).
-
-    Returns:
-        Mean and variance of the mean, shape (D,) each; the variance of one halo is infinite.
+        mean: Shape (D,).
+        halo: Its halos, sorted, shape (H,).
+        share: Of each, the sum of its maps' residuals over the number of all maps, times
+            √(H / (H - 1)), shape (H, D); infinite for one halo, which tells no error.
     """
-    mean = values.mean(0)
-    _, member = np.unique(halo, return_inverse=True)
-    count = int(member.max()) + 1
-    if count < 2:
-        return mean, np.full(values.shape[1:], np.inf)
-    sums = np.zeros((count, values.shape[1]))
-    np.add.at(sums, member, values - mean)
-    return mean, (sums**2).sum(0) * count / (count - 1) / len(values) ** 2
+
+    mean: Array
+    halo: Array
+    share: Array
+
+    @classmethod
+    def of(cls, values: Array, halo: Array) -> "MeanOfMaps":
+        """Return the mean of maps.
+
+        Args:
+            values: Shape (n, D).
+            halo: Of each map, shape (n,).
+        """
+        mean = values.mean(0)
+        halos, member = np.unique(halo, return_inverse=True)
+        sums = np.zeros((len(halos), values.shape[1]))
+        np.add.at(sums, member, values - mean)
+        if len(halos) < 2:
+            return cls(mean, halos, np.full_like(sums, np.inf))
+        return cls(mean, halos, sums / len(values) * np.sqrt(len(halos) / (len(halos) - 1)))
+
+    def covariance(self, other: "MeanOfMaps") -> Array:
+        """Return the covariance of two means, shape (D,), from the halos that they share.
+
+        That of a bootstrap over halos in the limit of many resamples, Σ_h share_h share'_h: with
+        itself the variance of the mean, with a twin (the same halos in another simulation) nearly
+        as much, with another population 0.
+        """
+        _, own, others = np.intersect1d(self.halo, other.halo, True, return_indices=True)
+        return np.asarray((self.share[own] * other.share[others]).sum(0))
 
 
 def resampled_halos(halo: Array, num_maps: int, seed: int) -> Iterator[Array]:

@@ -1,25 +1,32 @@
 """The posterior of the cross-section of populations whose value is hidden (numpy).
 
-The latent means of known simulations lie on a path that a Gaussian process interpolates in
-u = log10(1 + σ/σ0); where the mean of a population falls on the path tells its σ/m. The spread of
-single maps does not enter, but through the error of the mean.
+The latent means of known simulations lie on a path that a Gaussian process interpolates; where the
+mean of a population falls on the path tells its σ/m. The process lives in the coordinate in which
+the effect on a map grows: the radius r1 of the isothermal core of a typical cluster, within which
+particles have scattered once (Kaplinghat et al. 2016), or u = log10(1 + σ/σ0). The spread of single
+maps does not enter, but through the error of the mean.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from callbacks.metrics.calibration import conformal_factor
-from callbacks.sidm.populations import Array, Population, mean_and_error
+from callbacks.sidm.populations import Array, MeanOfMaps, Population
+from lightning_modules.physics.isothermal_jeans import typical_core_radius
 
+Interpolation = Literal["core", "log"]
 LENGTH_SCALES = (0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2)
-"""Of the Gaussian process in u, over which is marginalised."""
+"""Of the Gaussian process, over the distance from CDM to the largest known one; marginalised."""
 AMPLITUDE = 1.5
 """Variance of the process over that of the known means."""
 JITTER = 1e-8
+MIN_LEFT_OUT = 3
+"""Known cross-sections below which none can be left out."""
 BEYOND = 1.6
 """The prior ends at so many times the largest known cross-section."""
 LEVELS = (0.68, 0.9, 0.95)
@@ -30,12 +37,14 @@ class Coordinate:
     """The coordinate u = log10(1 + σ/σ0), in which CDM is 0, and a grid on it.
 
     Args:
-        largest: Largest σ/m of the prior in cm^2/g.
+        largest: Largest known σ/m in cm^2/g; the prior ends at 1.6 times that.
+        interpolation: Coordinate of the path: `core`, r1 of a typical cluster, or `log`, u.
         softening: σ0 in cm^2/g.
         num_points: Of the grid.
     """
 
     largest: float
+    interpolation: Interpolation = "core"
     softening: float = 0.1
     num_points: int = 400
 
@@ -47,10 +56,25 @@ class Coordinate:
         """Return σ/m in cm^2/g of u."""
         return self.softening * (10.0 ** np.asarray(u, np.float64) - 1.0)
 
+    def along(self, cross_section: Array) -> Array:
+        """Return the coordinate of the path, 0 for CDM and 1 for the largest known σ/m, (n,).
+
+        Args:
+            cross_section: σ/m in cm^2/g, shape (n,).
+        """
+        effect = self.of if self.interpolation == "log" else typical_core_radius
+        both = effect(np.append(cross_section, self.largest))
+        return np.asarray(both[:-1] / both[-1])
+
     @cached_property
     def grid(self) -> Array:
         """Points of u from CDM to the end of the prior, which is flat in u, shape (G,)."""
-        return np.linspace(0.0, float(self.of(self.largest)), self.num_points)
+        return np.linspace(0.0, float(self.of(BEYOND * self.largest)), self.num_points)
+
+    @cached_property
+    def places(self) -> Array:
+        """The grid in the coordinate of the path, shape (G,)."""
+        return self.along(self.inverse(self.grid))
 
 
 @dataclass(frozen=True)
@@ -112,7 +136,8 @@ class Path:
     """The path of the known simulations through one model's latent space.
 
     Latents are first projected on the directions that tell the known simulations apart (Fisher's
-    discriminants, one fewer than there are simulations), in which maps scatter by about one.
+    discriminants, one fewer than there are simulations), in which maps scatter by about one. The
+    means of simulations that share halos have errors in common.
 
     Args:
         known: Two or more, of different cross-sections, latent (n, 1, Z).
@@ -122,7 +147,6 @@ class Path:
     Attributes:
         anchors: u of the known simulations, shape (A,).
         means: Their means in the discriminants, shape (A, D).
-        variances: Of these means, shape (A, D).
         mean: The path on the grid, shape (G, D).
         error: Its standard deviation, shape (G, D).
     """
@@ -134,44 +158,54 @@ class Path:
         fitted: Sequence[Population] | None = None,
     ) -> None:
         self.coordinate = coordinate
-        self.anchors = coordinate.of(np.array([one.cross_section for one in known]))
+        values = np.array([one.cross_section for one in known])
+        self.anchors, self._places = coordinate.of(values), coordinate.along(values)
         features = [one.latent[:, 0].astype(np.float64) for one in fitted or known]
         labels = np.repeat(np.arange(len(features)), [len(one) for one in features])
         self._discriminants = LinearDiscriminantAnalysis().fit(np.concatenate(features), labels)
-        found = [mean_and_error(self.project(one), one.halo) for one in known]
-        self.means, self.variances = (np.stack(values) for values in zip(*found, strict=True))
+        self._known = [self.mean_of(one) for one in known]
+        self.means = np.stack([one.mean for one in self._known])
         self._centre = self.means.mean(0)
         self._amplitude = AMPLITUDE * self.means.var(0) + np.finfo(float).tiny
-        fits = [self._interpolate(length) for length in LENGTH_SCALES]
-        self._evidence = np.array([evidence for _, _, evidence in fits])
-        self._paths = [(mean, variance) for mean, variance, _ in fits]
+        self._noise = np.stack(
+            [[a.covariance(b) for b in self._known] for a in self._known]
+        )  # (A, A, D)
+        self._evidence = np.array([self._log_evidence(length) for length in LENGTH_SCALES])
         weights = np.exp(self._evidence - self._evidence.max())
         weights /= weights.sum()
-        paths, variances = (np.stack(values) for values in zip(*self._paths, strict=True))
+        found = [self._predict(length, np.zeros_like(self.means)) for length in LENGTH_SCALES]
+        paths, variances = (np.stack(values) for values in zip(*found, strict=True))
         self.mean = np.tensordot(weights, paths, 1)
         scatter = np.tensordot(weights, (paths - self.mean) ** 2 + variances, 1)
-        self.error = np.sqrt(scatter)
+        self.error = np.sqrt(np.maximum(scatter, 0.0))
 
     def project(self, population: Population) -> Array:
         """Return the maps in the discriminants, shape (n, D)."""
         return np.asarray(self._discriminants.transform(population.latent[:, 0]))
 
+    def mean_of(self, population: Population) -> MeanOfMaps:
+        """Return the mean of a population in the discriminants."""
+        return MeanOfMaps.of(self.project(population), population.halo)
+
     def classify(self, population: Population) -> Array:
         """Return the position of the known simulation that each map is taken for, shape (n,)."""
         return np.asarray(self._discriminants.predict(population.latent[:, 0]))
 
-    def log_likelihood(self, mean: Array, variance: Array, interpolated: bool = True) -> Array:
+    def log_likelihood(self, observed: MeanOfMaps, interpolated: bool = True) -> Array:
         """Return ln p of a population's mean on the grid, length scale marginalised, shape (G,).
 
         Args:
-            mean: Of its maps in the discriminants, shape (D,).
-            variance: Of that mean, shape (D,).
+            observed: The mean; what its error shares with those of the path counts once.
             interpolated: Whether the path has an error.
         """
+        own = observed.covariance(observed)
+        common = np.stack([observed.covariance(one) for one in self._known])  # (A, D)
         terms = []
-        for (path, error), evidence in zip(self._paths, self._evidence, strict=True):
-            total = variance + (error if interpolated else 0.0)
-            terms.append(evidence - 0.5 * ((mean - path) ** 2 / total + np.log(total)).sum(1))
+        for length, evidence in zip(LENGTH_SCALES, self._evidence, strict=True):
+            path, error = self._predict(length, common)
+            total = np.maximum(own + error, JITTER * own) if interpolated else own
+            residual = (observed.mean - path) ** 2
+            terms.append(evidence - 0.5 * (residual / total + np.log(total)).sum(1))
         return np.asarray(np.logaddexp.reduce(np.stack(terms)))
 
     def single_maps(self, population: Population) -> Array:
@@ -179,22 +213,34 @@ class Path:
         distance = (self.mean**2).sum(1) - 2 * self.project(population) @ self.mean.T
         return np.asarray(self.coordinate.grid[distance.argmin(1)])
 
-    def _interpolate(self, length: float) -> tuple[Array, Array, float]:
-        """Return the path (G, D), its variance and the log-evidence for a length scale."""
-        grid, anchors = self.coordinate.grid, self.anchors
-        kernel = np.exp(-0.5 * ((anchors[:, None] - anchors) / length) ** 2)
-        across = np.exp(-0.5 * ((grid[:, None] - anchors) / length) ** 2)
-        means, variances, evidence = [], [], 0.0
-        for number, amplitude in enumerate(self._amplitude):
-            noise = self.variances[:, number] + JITTER * amplitude
-            covariance = amplitude * kernel + np.diag(noise)
-            residual = self.means[:, number] - self._centre[number]
-            solved = np.linalg.solve(covariance, np.column_stack([residual, amplitude * across.T]))
-            means.append(self._centre[number] + amplitude * across @ solved[:, 0])
-            explained = amplitude * np.einsum("ga,ag->g", across, solved[:, 1:])
-            variances.append(np.maximum(amplitude - explained, 0.0))
-            evidence -= 0.5 * (residual @ solved[:, 0] + np.linalg.slogdet(covariance)[1])
-        return np.stack(means, 1), np.stack(variances, 1), evidence
+    def _covariance(self, length: float) -> Array:
+        """Return the covariance of the known means, shape (D, A, A)."""
+        kernel = _kernel(self._places, self._places, length) + JITTER * np.eye(len(self.means))
+        return np.asarray(self._amplitude[:, None, None] * kernel + np.moveaxis(self._noise, 2, 0))
+
+    def _log_evidence(self, length: float) -> float:
+        """Return ln p of the known means under the process."""
+        covariance, residual = self._covariance(length), (self.means - self._centre).T[..., None]
+        quadratic = (residual * np.linalg.solve(covariance, residual)).sum()
+        return float(-0.5 * (quadratic + np.linalg.slogdet(covariance)[1].sum()))
+
+    def _predict(self, length: float, common: Array) -> tuple[Array, Array]:
+        """Return the mean at each u and what the path adds to the variance of an observed one.
+
+        Args:
+            length: Scale of the process.
+            common: Covariance of the observed mean with the known ones, shape (A, D).
+
+        Returns:
+            Shape (G, D) each; the second may be negative where errors are shared.
+        """
+        kernel = _kernel(self.coordinate.places, self._places, length)
+        across = self._amplitude[:, None, None] * kernel + common.T[:, None]  # (D, G, A)
+        residual = (self.means - self._centre).T[..., None]
+        covariance = self._covariance(length)
+        path = (across @ np.linalg.solve(covariance, residual))[..., 0]
+        explained = (across * np.linalg.solve(covariance, across.mT).mT).sum(2)
+        return path.T + self._centre, (self._amplitude[:, None] - explained).T
 
 
 class PosteriorModel:
@@ -205,7 +251,8 @@ class PosteriorModel:
 
     Args:
         known: Held-out maps of the known simulations; those of equal cross-section count as one.
-        coordinate: Of the path; up to 1.6 times the largest known cross-section if None.
+        coordinate: Of the path. If None, that in which known simulations are predicted best by the
+            path of the others; u where there are fewer than three.
         fitted: Maps of the same simulations that the discriminants are fitted on; `known` if None.
 
     Raises:
@@ -225,8 +272,7 @@ class PosteriorModel:
                 f"a path needs known simulations of two cross-sections, not {len(self.known)}; "
                 "name more of them in data.known"
             )
-        largest = max(one.cross_section for one in self.known)
-        self.coordinate = coordinate or Coordinate(BEYOND * largest)
+        self.coordinate = coordinate or self._best_coordinate()
         members = range(self.known[0].latent.shape[1])
         self.paths = [self._path(k) for k in members]
 
@@ -250,9 +296,23 @@ class PosteriorModel:
         """Return which known simulation the first member's discriminants take each map for."""
         return self.paths[0].classify(population.member(0))
 
+    def _best_coordinate(self) -> Coordinate:
+        """Return the coordinate of the smallest left-out errors in u; no hidden value is used."""
+        largest = max(one.cross_section for one in self.known)
+        choices = [Coordinate(largest, name) for name in ("log", "core")]
+        if len(self.known) < MIN_LEFT_OUT:
+            return choices[0]
+        values = {one.name: one.cross_section for one in self.known}
+        errors = []
+        for choice in choices:
+            found = PosteriorModel(self.known, choice, self._fitted).left_out().items()
+            steps = [x.quantile(0.5) - float(choice.of(values[name])) for name, x in found]
+            errors.append(float(np.abs(steps).sum()))
+        return choices[int(np.argmin(errors))]
+
     def left_out(self) -> dict[str, Posterior]:
         """Return the posterior of each known simulation by the path of all others, by name."""
-        if len(self.known) < 3:
+        if len(self.known) < MIN_LEFT_OUT:
             return {}
         found = {}
         for number, one in enumerate(self.known):
@@ -271,8 +331,8 @@ class PosteriorModel:
 
     def _measure(self, path: Path, population: Population) -> tuple[Array, Array]:
         """Return a member's density, and the one that the error of the mean alone would give."""
-        mean, variance = mean_and_error(path.project(population), population.halo)
-        logs = [path.log_likelihood(mean, variance, also) for also in (True, False)]
+        observed = path.mean_of(population)
+        logs = [path.log_likelihood(observed, also) for also in (True, False)]
         whole, halos = (np.exp(one - one.max()) for one in logs)
         return whole / whole.sum(), halos / halos.sum()
 
@@ -313,6 +373,11 @@ class Calibration:
             level: One of `LEVELS`.
         """
         return posterior.interval(level, self.factors[level])
+
+
+def _kernel(first: Array, second: Array, length: float) -> Array:
+    """Return the correlation of the path at two sets of places, shape (n, m)."""
+    return np.asarray(np.exp(-0.5 * ((first[:, None] - second) / length) ** 2))
 
 
 def _deviation(density: Array, values: Array) -> Array:

@@ -46,6 +46,16 @@ def num_rings(height: int, width: int) -> int:
     return int(ring_index(height, width).max()) + 1
 
 
+def usable_pixels(maps: Tensor, good: Tensor) -> Tensor:
+    """Return which pixels of each channel are good and finite, shape (B, C, H, W) bool.
+
+    Args:
+        maps: Shape (B, C, H, W).
+        good: Shape (B, H, W) bool.
+    """
+    return good.unsqueeze(1) & (maps.abs() < torch.inf)  # a third of the time of isfinite
+
+
 def max_normalised(maps: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps over the maximum of their good pixels, and its logarithm.
 
@@ -57,8 +67,7 @@ def max_normalised(maps: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
         Values in [0, 1], 0 where not good or negative, shape (B, C, H, W), and log10 of the
         maximum, NaN where no good pixel is positive, shape (B, C).
     """
-    usable = good.unsqueeze(1) & maps.isfinite()
-    positive = torch.where(usable, maps, 0.0).clamp_min(0.0)
+    positive = torch.where(usable_pixels(maps, good), maps, 0.0).clamp_min(0.0)
     maximum = positive.amax(dim=(2, 3))
     lit = maximum > 0
     scaled = positive / torch.where(lit, maximum, 1.0)[..., None, None]
@@ -90,6 +99,17 @@ def profile_rings(height: int, width: int, count: int) -> Tensor:
     return inside.float()
 
 
+def ring_sums(values: Tensor, rings: Tensor) -> Tensor:
+    """Return sums over the pixels of rings, shape (B, C, K).
+
+    Args:
+        values: Shape (B, C, P).
+        rings: 0 or 1, shape (P, K).
+    """
+    sums = (rings.mT @ values.flatten(0, 1).mT).mT  # a quarter of the time of values @ rings
+    return sums.view(*values.shape[:2], -1)
+
+
 def radial_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
     """Return mean and standard deviation of log10(map/max + 1e-4) over the good pixels of rings.
 
@@ -105,9 +125,9 @@ def radial_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
     with torch.autocast(scaled.device.type, enabled=False):
         usable = good.flatten(1).unsqueeze(1).to(scaled.dtype)  # (B, 1, H W)
         logs = (scaled.flatten(2) + PROFILE_FLOOR).log10() * usable
-        count = usable @ rings
-        mean = logs @ rings / count
-        variance = logs.square() @ rings / count - mean.square()
+        count = ring_sums(usable, rings)
+        mean = ring_sums(logs, rings) / count
+        variance = ring_sums(logs.square(), rings) / count - mean.square()
         return torch.cat([mean, variance.clamp_min(1e-8).sqrt()], dim=2).flatten(1)
 
 
@@ -143,8 +163,9 @@ def texture_profile(scaled: Tensor, good: Tensor, rings: Tensor) -> Tensor:
         inside = inside & good[:, :-2, 1:-1] & good[:, 2:, 1:-1]
         usable = inside.flatten(1).unsqueeze(1).to(scaled.dtype)
         own = rings.view(*good.shape[1:], -1)[1:-1, 1:-1].flatten(0, 1)
+        count = ring_sums(usable, own)
         powers = [
-            ((power.flatten(2) * usable) @ own / (usable @ own) + TEXTURE_FLOOR).log10()
+            (ring_sums(power.flatten(2) * usable, own) / count + TEXTURE_FLOOR).log10()
             for power in (gradient, laplacian)
         ]
         return torch.cat(powers, dim=2).flatten(1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import Batch
+from lightning_modules.nn.rings import usable_pixels
 from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
 from lightning_modules.sidm.classes import (
@@ -75,7 +76,8 @@ class CompactClustering(MapModule):
         dropout: Dropout in all layers; the network's own if null.
         latent_dim: Length Z of the latent.
         scaling: Of the maps, see `MapScaling`.
-        profile_rings: Rings of the radial profile that joins the features; 0 leaves it out.
+        profile_rings: Rings of the radial profile (mean, scatter, gradient, Laplacian) that joins
+            the features; 0 leaves it out.
         norms: Whether the logarithm of the maps' maximum joins the features.
         ordered_bottleneck: Train with only the first numbers of the latent, how many at random.
         class_weight: Weight of the cross-entropy.
@@ -265,6 +267,6 @@ class CompactClustering(MapModule):
         """Return the mean squared error of each decoded map over its good pixels, shape (B, 1)."""
         if self.decoder is None:
             return latent.new_zeros(len(latent), 1)
-        good = (batch["good"].unsqueeze(1) & batch["map"].isfinite()).float()
+        good = usable_pixels(batch["map"], batch["good"]).float()
         squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
         return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)

@@ -37,7 +37,8 @@ class Encoder(nn.Module):
     """From a scaled map to its latent: trunk, a hidden layer with SELU, a linear layer.
 
     Two things can join the trunk's features: the map's radial profile, normalised over the batch,
-    and its norms.
+    and its norms. They also reach the latent by a linear shortcut, so that the discriminants of the
+    profile need not be learned through the hidden layer.
 
     Args:
         network: Which trunk.
@@ -81,6 +82,7 @@ class Encoder(nn.Module):
         self.hidden = nn.Linear(self.trunk.num_features + beside, hidden_dim)
         self.dropout = nn.Dropout(design.dense_dropout if dropout is None else dropout)
         self.latent = nn.Linear(hidden_dim, latent_dim)
+        self.shortcut = nn.Linear(beside, latent_dim, bias=False) if beside else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, fraction: Tensor, norms: Tensor, good: Tensor) -> Tensor:
@@ -92,14 +94,15 @@ class Encoder(nn.Module):
             norms: Standardised log10 of the maximum, shape (B, C).
             good: Shape (B, H, W) bool.
         """
-        features = [self.trunk(x.contiguous(memory_format=torch.channels_last))]
-        if self.profile is not None:
-            features.append(self.profile(fraction, good))
-        if self.norms:
-            features.append(norms)
+        beside = [] if self.profile is None else [self.profile(fraction, good)]
+        beside += [norms] if self.norms else []
+        features = [self.trunk(x.contiguous(memory_format=torch.channels_last)), *beside]
         hidden = self.dropout(functional.selu(self.hidden(torch.cat(features, dim=1))))
         with torch.autocast(x.device.type, enabled=False):
-            return self.latent(hidden.to(self.latent.weight.dtype))
+            latent: Tensor = self.latent(hidden.to(self.latent.weight.dtype))
+            if self.shortcut is not None:
+                latent = latent + self.shortcut(torch.cat(beside, dim=1))
+            return latent
 
 
 class RadialProfile(nn.Module):

@@ -30,7 +30,8 @@ class CrossSectionRegressor(MapModule):
         hidden_dim: Width of the encoder's hidden layer.
         dropout: Dropout in all layers; the network's own if null.
         scaling: Of the maps, see `MapScaling`.
-        profile_rings: Rings of the radial profile that joins the features; 0 leaves it out.
+        profile_rings: Rings of the radial profile (mean, scatter, gradient, Laplacian) that joins
+            the features; 0 leaves it out.
         norms: Whether the logarithm of the maps' maximum joins the features.
         effective_cdm: Cross-section in cm²/g that stands for σ = 0 in the coordinate y alone.
         augment: Flip and transpose training maps at random.

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.nn.rings import max_normalised, num_rings, ring_index
+from lightning_modules.nn.rings import max_normalised, num_rings, ring_index, usable_pixels
 
 Scaling = Literal["radial", "max", "log", "asinh"]
 SOFTENING = 0.03
@@ -78,9 +78,8 @@ class MapScaling(nn.Module):
             training split, 0 where unknown, (B, C).
         """
         fraction, log_max = max_normalised(maps, good)
-        usable = good.unsqueeze(1) & maps.isfinite()
         norms = ((log_max - self.log_max_mean) / self.log_max_std).nan_to_num(0.0)
-        return torch.where(usable, self._scaled(fraction), 0.0), fraction, norms
+        return torch.where(usable_pixels(maps, good), self._scaled(fraction), 0.0), fraction, norms
 
     def _scaled(self, x: Tensor) -> Tensor:
         """Return map/max after the chosen scaling."""

@@ -15,7 +15,7 @@ from callbacks.metrics.disentanglement import correlations
 from callbacks.report.figures import new_figure
 from callbacks.report.plots import heatmap
 from callbacks.sidm.figures.look import Findings, cross_section_axis, label_of, shown
-from callbacks.sidm.populations import Array, Population, mean_and_error
+from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.posterior import Path
 from callbacks.sidm.subjects import Measured
 
@@ -59,7 +59,8 @@ def _draw_plane(panel: Axes, measured: Measured, path: Path, colours: Mapping[st
     for limits, which in zip(_path_limits(path), ("x", "y"), strict=False):
         panel.set(**{f"{which}lim": limits})
     for one, known in _known_and_shown(measured):
-        mean, variance = mean_and_error(path.project(one.member(0)), one.halo)
+        found = path.mean_of(one.member(0))
+        mean, variance = found.mean, found.covariance(found)
         errors = np.sqrt(variance[:2])[:, None]
         _mark(panel, mean[:2], errors, colours[one.name], known)
     panel.set(xlabel="discriminant 1", ylabel="discriminant 2", title="Path of known simulations")
@@ -76,7 +77,8 @@ def _draw_component(
     panel.set(ylim=_path_limits(path)[number])
     cross_section_axis(panel, coordinate, "x")
     for one, known in _known_and_shown(measured):
-        mean, variance = mean_and_error(path.project(one.member(0)), one.halo)
+        found = path.mean_of(one.member(0))
+        mean, variance = found.mean, found.covariance(found)
         value = one.cross_section if known else measured.posteriors[one.name].median
         ends = [value] * 2 if known else measured.intervals[one.name][0.68]
         u, (low, high) = float(coordinate.of(value)), coordinate.of(np.array(ends))

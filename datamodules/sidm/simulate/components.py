@@ -4,7 +4,6 @@ import numpy as np
 from scipy.special import gamma
 
 from datamodules.sidm.simulate.halos import Halo, View, sky_shape, subhaloes
-from datamodules.sidm.simulate.jeans import nfw_density
 from datamodules.sidm.simulate.projection import (
     DEPTH,
     LOOKUP_LOG,
@@ -17,6 +16,7 @@ from datamodules.sidm.simulate.projection import (
     lookup_table,
 )
 from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.isothermal_jeans import nfw_density
 
 MERGERS = 0.15
 """Share of clusters that merge with a smaller copy of themselves."""

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri, pdtrik
 
 from datamodules.sidm.simulate.domains import Domain
-from datamodules.sidm.simulate.jeans import Core, G, isothermal_core, nfw_mass
 from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.isothermal_jeans import Core, G, isothermal_core, nfw_mass
 
 HUBBLE = 0.07
 """km/s/kpc"""
@@ -160,7 +160,7 @@ def make_halo(structure: Structure, redshift: float, cross_section: float, domai
     dark = mass * (1 - domain.gas_fraction - domain.star_fraction)
     scale = radius / concentration
     density = float(dark / (4 * np.pi * scale**3 * nfw_mass(concentration)))
-    core = isothermal_core(density, scale, cross_section, age)
+    core = isothermal_core(density, scale, age, cross_section)
     return Halo(
         structure, redshift, mass, concentration, radius, density, age, cross_section, core, domain
     )

@@ -8,10 +8,10 @@ from astropy.cosmology import FlatLambdaCDM
 from scipy.ndimage import gaussian_filter
 
 from datamodules.sidm.simulate.halos import OMEGA_MATTER
-from datamodules.sidm.simulate.jeans import G
 from datamodules.sidm.simulate.projection import Grid
 from datamodules.source import check_rules
 from lightning_modules.physics.arrays import Array
+from lightning_modules.physics.isothermal_jeans import G
 
 COSMOLOGY = FlatLambdaCDM(H0=70, Om0=OMEGA_MATTER)
 

@@ -1,7 +1,12 @@
 import numpy as np
 
-from callbacks.sidm.populations import Population, mean_and_error, resampled_halos
+from callbacks.sidm.populations import Array, MeanOfMaps, Population, resampled_halos
 from tests.callbacks.sidm.toy import draw
+
+
+def mean_and_error(values: Array, halo: Array) -> tuple[Array, Array]:
+    found = MeanOfMaps.of(values, halo)
+    return found.mean, found.covariance(found)
 
 
 def test_the_error_of_the_mean_of_single_maps_is_the_textbook_one() -> None:
@@ -30,6 +35,18 @@ def test_the_error_is_that_of_a_bootstrap_over_halos_of_uneven_size() -> None:
     means = [values[next(draws)].mean() for _ in range(2000)]
     _, variance = mean_and_error(values[:, None], halo)
     assert abs(np.std(means) / np.sqrt(variance[0]) - 1) < 0.1
+
+
+def test_means_of_twins_share_their_error_and_those_of_strangers_do_not() -> None:
+    rng = np.random.default_rng(4)
+    structure, halo = rng.normal(size=(4000, 1)), np.arange(4000)
+    first, twin = (
+        MeanOfMaps.of(structure + 0.5 * rng.normal(size=(4000, 1)), halo) for _ in range(2)
+    )
+    np.testing.assert_allclose(first.covariance(twin) * 4000, 1.0, rtol=0.1)
+    np.testing.assert_allclose(first.covariance(first) * 4000, 1.25, rtol=0.1)
+    stranger = MeanOfMaps.of(structure, halo + 10_000)
+    assert first.covariance(stranger) == 0
 
 
 def test_a_part_of_a_population_holds_whole_halos() -> None:

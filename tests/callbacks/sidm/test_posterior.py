@@ -1,10 +1,12 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from callbacks.metrics.calibration import interval_coverage
 from callbacks.sidm.populations import Array, Population
-from callbacks.sidm.posterior import Calibration, Posterior, PosteriorModel
-from tests.callbacks.sidm.toy import COORDINATE, curved, draw, known, straight
+from callbacks.sidm.posterior import Calibration, Coordinate, Posterior, PosteriorModel
+from tests.callbacks.sidm.toy import COORDINATE, KNOWN, curved, draw, known, straight, twins
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,14 @@ def test_the_coordinate_is_zero_for_cold_dark_matter_and_inverts() -> None:
     np.testing.assert_allclose(COORDINATE.inverse(COORDINATE.grid[-1]), 1.6)
 
 
+def test_the_path_runs_from_cold_dark_matter_to_the_largest_known_value() -> None:
+    ends = np.array([0.0, 0.3])
+    for interpolation in ("core", "log"):
+        np.testing.assert_allclose(Coordinate(0.3, interpolation).along(ends), [0.0, 1.0])
+    core = Coordinate(1.0, "core").along(np.array([0.1, 0.3]))
+    assert core == pytest.approx([0.17, 0.46], abs=0.04)  # r1 of 49, 133 and 287 kpc at 5e14 Msun
+
+
 def test_intervals_hold_hidden_values_as_often_as_they_say(model: PosteriorModel) -> None:
     sigma = np.geomspace(0.03, 0.9, 80)
     found = [model.measure(draw("x", x, 200, k, curved)) for k, x in enumerate(sigma)]
@@ -44,6 +54,26 @@ def test_the_error_from_halos_is_that_of_the_mean_on_a_straight_path() -> None:
     slope = 2.0 / (np.log(10) * 0.3)  # of the latent by cm^2/g at 0.2
     deviation = population.latent[:, 0, 0].std() / np.sqrt(400) / slope
     assert model.measure(population).std_halos == pytest.approx(deviation, rel=0.15)
+
+
+def test_intervals_hold_though_the_known_simulations_share_their_halos() -> None:
+    held = []
+    for seed in range(60):
+        model = PosteriorModel(twins(KNOWN, 200, seed), COORDINATE)
+        observed = twins({"x": 0.2}, 400, 1000 + seed, first_halo=1000)[0]
+        low, high = model.measure(observed).interval(0.68)
+        held.append(low <= 0.2 <= high)
+    assert 0.5 < np.mean(held) < 0.86
+
+
+def test_a_twin_of_the_known_simulations_is_measured_better_than_a_stranger() -> None:
+    *anchors, twin = twins({**KNOWN, "x": 0.2}, 200, 5)
+    stranger = twins({"x": 0.2}, 200, 6, first_halo=1000)[0]
+    model = PosteriorModel(anchors, COORDINATE)
+    found = [model.measure(one) for one in (twin, stranger)]
+    widths = [np.ptp(one.interval(0.68)) for one in found]
+    assert widths[0] < 0.7 * widths[1]
+    assert abs(found[0].median - 0.2) < 0.03
 
 
 def test_more_halos_narrow_the_posterior_but_repeated_maps_do_not(model: PosteriorModel) -> None:
@@ -99,6 +129,18 @@ def test_each_known_simulation_is_predicted_by_the_others(model: PosteriorModel)
     assert found.keys() == {"cdm", "sidm_0.1", "sidm_0.3", "sidm_1"}
     assert found["sidm_0.3"].median == pytest.approx(0.3, abs=0.15)
     assert PosteriorModel(known()[:2]).left_out() == {}
+
+
+@pytest.mark.parametrize("interpolation", ["log", "core"])
+def test_the_coordinate_is_that_in_which_known_simulations_predict_each_other(
+    interpolation: Literal["log", "core"],
+) -> None:
+    truth = Coordinate(1.0, interpolation)
+
+    def path(u: float) -> Array:
+        return np.append(8 * truth.along(COORDINATE.inverse(np.array([u]))), [0.0, 0.0])
+
+    assert PosteriorModel(known(400, path)).coordinate == truth
 
 
 def test_known_simulations_of_one_value_are_one_anchor() -> None:

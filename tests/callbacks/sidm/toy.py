@@ -7,7 +7,7 @@ import numpy as np
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.posterior import Coordinate
 
-COORDINATE = Coordinate(1.6)
+COORDINATE = Coordinate(1.0, "log")
 KNOWN = {"cdm": 0.0, "sidm_0.1": 0.1, "sidm_0.3": 0.3, "sidm_1": 1.0}
 
 PathFunction = Callable[[float], Array]
@@ -42,3 +42,15 @@ def known(num_maps: int = 400, path: PathFunction = straight, num_members: int =
     """Return the known populations, rising."""
     drawn = KNOWN.items()
     return [draw(name, x, num_maps, 7, path, num_members) for name, x in drawn]
+
+
+def twins(cross_sections: dict[str, float], num_maps: int, seed: int, first_halo: int = 0) -> list:
+    """Return populations of the same halos, whose structure makes most of the scatter."""
+    rng = np.random.default_rng(seed)
+    structure = rng.normal(size=(num_maps, 1, 3))
+    found = []
+    for name, value in cross_sections.items():
+        mean = straight(float(COORDINATE.of(value)))
+        latent = mean + structure + 0.2 * rng.normal(size=structure.shape)
+        found.append(Population(name, latent, first_halo + np.arange(num_maps), value))
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.sidm.simulate.halos import HUBBLE
-from datamodules.sidm.simulate.jeans import (
+from lightning_modules.physics.isothermal_jeans import (
     CM2_PER_G,
     GYR,
     G,
@@ -12,6 +12,7 @@ from datamodules.sidm.simulate.jeans import (
     isothermal_sphere,
     nfw_density,
     nfw_mass,
+    typical_core_radius,
 )
 
 MASS, CONCENTRATION, AGE, REDSHIFT = 5e14, 4.5, 7.0, 0.2
@@ -40,7 +41,7 @@ def test_mass_and_density_are_continuous_at_the_edge(
     nfw: tuple[float, float], cross_section: float
 ) -> None:
     density, scale = nfw
-    core = isothermal_core(density, scale, cross_section, AGE)
+    core = isothermal_core(density, scale, AGE, cross_section)
     radius = np.geomspace(1e-5, 1.0, 20000) * core.outer_radius
     inside = core.profile(radius)
     mass = np.trapezoid(4 * np.pi * radius**3 * inside, np.log(radius))
@@ -51,7 +52,7 @@ def test_mass_and_density_are_continuous_at_the_edge(
 
 def test_a_particle_scatters_once_at_the_edge(nfw: tuple[float, float]) -> None:
     density, scale = nfw
-    core = isothermal_core(density, scale, 0.3, AGE)
+    core = isothermal_core(density, scale, AGE, 0.3)
     at_edge = density * nfw_density(core.outer_radius / scale)
     speed = 4 / np.sqrt(np.pi) * core.dispersion
     assert at_edge * 0.3 * CM2_PER_G * speed * AGE * GYR == pytest.approx(1, rel=1e-4)
@@ -76,13 +77,22 @@ def test_a_massive_cluster_has_the_known_cores(
     density: float,
     dispersion: float,
 ) -> None:
-    core = isothermal_core(*nfw, cross_section, AGE)
+    core = isothermal_core(*nfw, AGE, cross_section)
     found = (core.outer_radius, core.radius, core.density, core.dispersion)
     np.testing.assert_allclose(found, (edge, radius, density, dispersion), rtol=0.04)
 
 
 def test_a_small_cross_section_leaves_no_core(nfw: tuple[float, float]) -> None:
-    edges = [isothermal_core(*nfw, sigma, AGE).outer_radius for sigma in (1e-3, 1e-2, 0.0)]
+    edges = [isothermal_core(*nfw, AGE, sigma).outer_radius for sigma in (1e-3, 1e-2, 0.0)]
     assert edges[0] < 0.02 * edges[1]
     assert edges[0] < 0.05
     assert edges[2] == 0
+
+
+def test_the_core_of_a_typical_cluster_grows_from_nothing() -> None:
+    sigma = np.array([0.0, 0.01, 0.1, 1.0])
+    found = typical_core_radius(sigma)
+    assert found[0] == 0
+    assert (np.diff(found) > 0).all()
+    massive = [1.1, 49, 287]  # kpc, at 5e14 Msun
+    np.testing.assert_allclose(found[1:] / found[-1], np.array(massive) / 287, atol=0.04)

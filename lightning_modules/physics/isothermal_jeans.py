@@ -23,6 +23,9 @@ CM2_PER_G = 2.0885e-10
 GYR = 1 / 0.97779
 """1 Gyr in kpc/(km/s)"""
 
+TYPICAL = (1.07e6, 278.0, 6.8)
+"""NFW's rho_s in Msun/kpc^3 and r_s in kpc, and the age in Gyr, of a typical cluster."""
+
 SMALLEST, LARGEST = 1e-5, 3.9
 """Range of r1/r_s; no isothermal sphere fits NFW's mass and density beyond 3.9."""
 
@@ -97,14 +100,24 @@ def _scattering() -> tuple[Array, Array, Array]:
     return np.log(reduced), log_a, log_x1
 
 
-def isothermal_core(density: float, radius: float, cross_section: float, age: float) -> Core:
+def typical_core_radius(cross_section: Array) -> Array:
+    """Return r1 in kpc in a typical cluster: 3e14 Msun, concentration 4.7, 6.8 Gyr old.
+
+    Args:
+        cross_section: sigma/m in cm^2/g, shape (n,).
+    """
+    values = np.asarray(cross_section, np.float64)
+    return np.array([isothermal_core(*TYPICAL, value).outer_radius for value in values])
+
+
+def isothermal_core(density: float, radius: float, age: float, cross_section: float) -> Core:
     """Return the core where rho(r1) (sigma/m) (4 s0/sqrt(pi)) t = 1.
 
     Args:
         density: NFW's rho_s of the dark matter, Msun/kpc^3.
         radius: NFW's r_s, kpc.
-        cross_section: sigma/m in cm^2/g; zero gives no core.
         age: t in Gyr.
+        cross_section: sigma/m in cm^2/g; zero gives no core.
     """
     if cross_section == 0:
         return NO_CORE
