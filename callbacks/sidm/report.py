@@ -13,6 +13,7 @@ from callbacks.report.gather import Rows
 from callbacks.sidm.baselines import profile_features
 from callbacks.sidm.figures.assemble import sidm_figures
 from callbacks.sidm.figures.look import Findings
+from callbacks.sidm.members import member_latents, members_of
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.scores import (
     add_classes,
@@ -91,43 +92,43 @@ class SIDMReport(ReportCallback):
         if len({one.cross_section for one in found.known}) < 2:
             run.report.note("a path needs held-out maps of known simulations of two cross-sections")
             return {}
-        subjects, classes = [], {}
-        for measured, rows in self._subjects(run, held_out):
+        subjects, classes = [], []
+        for measured, module, rows in self._subjects(run, held_out):
+            classes.append(self._classes(run, measured, module, rows, held_out))
+            subjects.append(measured)
             add_posteriors(run, measured)
             add_coverage(run, measured)
             add_widths(run, measured)
             add_confidence(run, measured)
             add_rejection(run, measured, self._per_map(run, held_out, rows, "energy"))
-            found_classes = self._classes(run, measured, rows, held_out)
-            add_classes(run, measured, found_classes)
+            add_classes(run, measured, classes[-1])
             maps = self._per_map(run, held_out, rows, "cross_section")
             medians = {name: float(np.median(values)) for name, values in maps.items()}
             add_single_maps(run, measured.subject, medians)
-            if measured.subject == "model":
-                add_table(run, measured)
-                classes = found_classes
-            subjects.append(measured)
+        add_table(run, subjects[0])
         profiles = _select(run, run.rows["profile"][:, None], held_out)
-        return self.draw(Findings(run, held_out, subjects, profiles, classes))
+        return self.draw(Findings(run, held_out, subjects, profiles, classes[0]))
 
     def draw(self, findings: Findings) -> dict[str, Figure]:
         """Return the figures by name; override for others, or none."""
         return sidm_figures(findings)
 
-    def _subjects(self, run: TestRun, held_out: Array) -> Iterator[tuple[Measured, Rows]]:
-        """Yield what each subject says of the populations, and its rows."""
+    def _subjects(
+        self, run: TestRun, held_out: Array
+    ) -> Iterator[tuple[Measured, nn.Module | None, Rows]]:
+        """Yield what each subject says of the populations, the subject and its rows."""
         models = {"model": (run.module, run.rows)}
         models |= {f"model_{name}": (self.beside[name], rows) for name, rows in run.beside.items()}
         for subject, (module, rows) in models.items():
             populations = _select(run, member_latents(module, rows["latent"]), held_out)
-            yield Measured(subject, populations, self.seed), rows
+            yield Measured(subject, populations, self.seed), module, rows
         if run.use_baselines:
             latent = run.rows["profile"][:, None]
             populations = _select(run, latent, held_out)
             training = np.flatnonzero(run.split("train"))
             training = training[subsample(len(training), self.max_fit, self.seed)]
             populations.training = _select(run, latent, training).known
-            yield Measured("baseline/radial_profile", populations, self.seed), {}
+            yield Measured("baseline/radial_profile", populations, self.seed), None, {}
 
     def _per_map(self, run: TestRun, held_out: Array, rows: Rows, key: str) -> dict[str, Array]:
         """Return one number a map by the name of its simulation; empty without the key."""
@@ -138,34 +139,22 @@ class SIDMReport(ReportCallback):
         return {x.name: x.latent[:, 0, 0] for x in (*found.known, *found.measured)}
 
     def _classes(
-        self, run: TestRun, measured: Measured, rows: Rows, held_out: Array
+        self,
+        run: TestRun,
+        measured: Measured,
+        module: nn.Module | None,
+        rows: Rows,
+        held_out: Array,
     ) -> dict[str, Array]:
         """Return the class of each known map; by the discriminants if the model has no classes."""
-        if "probability" not in rows:
+        if module is None or "probability" not in rows:
             return {x.name: measured.model.classify(x) for x in measured.populations.known}
         best = rows["probability"].argmax(1)
-        labels = np.asarray(first_member(run.module).known_label.cpu())
+        labels = np.asarray(members_of(module)[0].known_label.cpu())
         values = sorted({one.cross_section for one in measured.populations.known})
         place = [values.index(x) if x in values else -1 for x in labels.tolist()]
         found = _select(run, np.array(place)[best].reshape(-1, 1, 1), held_out)
         return {one.name: one.latent[:, 0, 0] for one in found.known}
-
-
-def member_latents(module: nn.Module, latent: Array) -> Array:
-    """Return latents by member, shape (n, R, Z).
-
-    Args:
-        module: A model, or an `Ensemble` of R, whose members' latents stand beside each other.
-        latent: What it said, shape (n, R Z).
-    """
-    members = getattr(module, "members", None)
-    return latent.reshape(len(latent), 1 if members is None else len(members), -1)
-
-
-def first_member(module: nn.Module) -> Any:
-    """Return a model, or the first of an `Ensemble`."""
-    members = getattr(module, "members", None)
-    return module if members is None else members[0]
 
 
 def _select(run: TestRun, latent: Array, rows: Array) -> Populations:

@@ -15,9 +15,9 @@ from callbacks.predictions.tables import select, to_table, write_csv, write_ecsv
 from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
 from callbacks.sidm.confidence import MAX_AUC, MIN_P_VALUE, NUM_FOLDS
+from callbacks.sidm.members import member_latents, members_of
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.rejection import MapScores
-from callbacks.sidm.report import first_member, member_latents
 from callbacks.sidm.scores import UNIT
 from callbacks.sidm.subjects import Measured, Populations
 
@@ -97,7 +97,7 @@ class CrossSectionTable(ShardWriter):
             Column(self.data.names(whole["index"]), "name"),
             Column(names, "simulation"),
             Column(halo, "halo"),
-            *map_columns(whole, np.asarray(first_member(module).known_label.cpu())),
+            *map_columns(whole, np.asarray(members_of(module)[0].known_label.cpu())),
             Column(scores.mahalanobis(latent), "mahalanobis", description="Squared distance"),
             Column(scores.nearest_neighbours(latent), "nearest_neighbours"),
         ]
@@ -117,7 +117,7 @@ def reference_populations(module: nn.Module) -> list[Population]:
     Raises:
         ValueError: If it keeps none, or members keep different ones.
     """
-    members: list[Any] = list(getattr(module, "members", None) or [module])
+    members = members_of(module)
     if any(not hasattr(one, "reference_latent") for one in members):
         raise ValueError(
             f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "

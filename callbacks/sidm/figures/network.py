@@ -11,6 +11,7 @@ from torch import Tensor
 from callbacks.report.figures import new_figure
 from callbacks.sidm.figures.look import Findings
 from callbacks.sidm.figures.maps import draw_bar
+from callbacks.sidm.members import members_of
 from callbacks.sidm.populations import Array
 
 NUM_MAPS = 3
@@ -29,7 +30,7 @@ def saliency_figure(findings: Findings) -> Figure:
     known = findings.model.populations.known
     found = [findings.maps_of(one.name, NUM_MAPS) for one in known]
     maps, good = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    slopes = saliency(first_model(findings.run.module), maps, good).mean(0)  # (Z, C, H, W)
+    slopes = saliency(members_of(findings.run.module)[0], maps, good).mean(0)  # (Z, C, H, W)
     size, channels = slopes.shape[:2]
     figure, axes = new_figure(channels, size, panel=(1.8, 2.0))
     scale = LogNorm(1e-3, 1, clip=True)
@@ -85,7 +86,7 @@ def traversal_figure(findings: Findings) -> Figure | None:
     Returns:
         None if the model has no decoder.
     """
-    model = first_model(findings.run.module)
+    model = members_of(findings.run.module)[0]
     if getattr(model, "decoder", None) is None:
         return None
     values, points = traversed(findings)
@@ -127,9 +128,3 @@ def traversed(findings: Findings) -> tuple[Array, Array]:
     path = np.stack([np.interp(u, anchors, column) for column in means.T], 1)
     moves = np.eye(whole.shape[1])[:, None] * np.array(STEPS)[:, None] * whole.std(0)
     return coordinate.inverse(u), np.concatenate([path[None], whole.mean(0) + moves])
-
-
-def first_model(module: Any) -> Any:
-    """Return a model, or the first of an `Ensemble`."""
-    members = getattr(module, "members", None)
-    return module if members is None else members[0]

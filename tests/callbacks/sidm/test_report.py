@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from callbacks.report.base import TestRun
+from callbacks.report.table import Report
 from callbacks.sidm.figures.look import Findings
 from callbacks.sidm.report import SIDMReport
 from datamodules import SIDMDataModule
@@ -98,24 +99,38 @@ def test_the_run_beside_is_the_run(report: dict[str, Any]) -> None:
     assert beside == rows
 
 
+def evaluated(first: TestRun, **rows: np.ndarray) -> Kept:
+    """Evaluate a run anew with other rows."""
+    options = first.module, first.datamodule, first.bootstrap, first.folder
+    again = TestRun(Report("sidm"), first.rows | rows, *options, use_baselines=False)
+    callback = Kept()
+    callback.evaluate(again)
+    return callback
+
+
+@pytest.mark.parametrize("gone", [tuple(HIDDEN), MEASURED])
+def test_what_there_is_is_drawn(run: tuple[Path, Kept], gone: tuple[str, ...]) -> None:
+    first = run[1].run
+    codes = [first.datamodule.simulations.index(name) for name in gone]
+    code = first.rows["simulation"]
+    found = evaluated(first, simulation=np.where(np.isin(code, codes), -1, code))
+    lost = {"coverage", "survey_size", *({"posteriors", "confidence"} if "noise" in gone else ())}
+    assert set(found.figures) == FIGURES - lost
+    assert "model/accuracy" in found.run.report.as_dict()
+
+
 def test_hidden_truth_scores_and_nothing_else(
     run: tuple[Path, Kept], report: dict[str, Any]
 ) -> None:
-    kept = run[1]
-    first, data = kept.run, kept.run.datamodule
+    first = run[1].run
     moved = first.rows["true_label"].copy()
-    codes = [data.simulations.index(name) for name in HIDDEN]
+    codes = [first.datamodule.simulations.index(name) for name in HIDDEN]
     for code, value in zip(codes, reversed(HIDDEN.values()), strict=True):
         moved[first.rows["simulation"] == code] = value
-    rows = first.rows | {"true_label": moved}
-    again = TestRun(
-        type(first.report)("sidm"), rows, first.module, data, first.bootstrap, first.folder
-    )
-    kept.evaluate(again)
-    found = again.report.as_dict()
+    found = evaluated(first, true_label=moved).run.report.as_dict()
     scores = ("coverage", "median_error")
     for key, value in report.items():
-        if key.startswith(("model/", "baseline/")) and not any(x in key for x in scores):
+        if key.startswith("model/") and not any(x in key for x in scores):
             assert found[key] == value, key
     assert found["model/median_error"] > 4 * report["model/median_error"]
 
