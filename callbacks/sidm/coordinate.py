@@ -1,4 +1,4 @@
-"""Coordinates of the cross-section: that of the prior, and that in which its effect grows (numpy)."""
+"""Coordinates of the cross-section: of the prior, and in which its effect grows (numpy)."""
 
 from dataclasses import dataclass
 from functools import cached_property
