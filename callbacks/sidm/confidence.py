@@ -12,8 +12,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from callbacks.metrics.ranking import Ranking, area_under_roc
+from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.populations import Array, Population, resampled_halos
-from callbacks.sidm.posterior import Coordinate
 
 NUM_POINTS = 100
 NUM_FOLDS = 5

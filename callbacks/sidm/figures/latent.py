@@ -15,8 +15,8 @@ from callbacks.metrics.disentanglement import correlations
 from callbacks.report.figures import new_figure
 from callbacks.report.plots import heatmap
 from callbacks.sidm.figures.look import Findings, cross_section_axis, label_of, shown
+from callbacks.sidm.path import Path
 from callbacks.sidm.populations import Array, Population
-from callbacks.sidm.posterior import Path
 from callbacks.sidm.subjects import Measured
 
 MAX_DIMS = 8

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from callbacks.report.base import TestRun
+from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.populations import Array, Population
-from callbacks.sidm.posterior import Coordinate
 from callbacks.sidm.subjects import Measured, Populations
 
 UNIT = r"cm$^2$ g$^{-1}$"

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from callbacks.report.figures import new_figure
 from callbacks.report.table import Report
+from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.figures.latent import component_figure, draw_contour, path_figure
 from callbacks.sidm.figures.look import colours, cross_section_axis, label_of, shown
 from callbacks.sidm.figures.maps import ring_radii
 from callbacks.sidm.figures.network import STEPS, saliency, traversed
 from callbacks.sidm.figures.posteriors import coverage_figure, posterior_figure, survey_figure
-from callbacks.sidm.posterior import Coordinate
 from callbacks.sidm.subjects import Measured, Populations
 from tests.callbacks.sidm.toy import KNOWN, curved, draw, known
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from callbacks.metrics.calibration import interval_coverage
+from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.populations import Array, Population
-from callbacks.sidm.posterior import Calibration, Coordinate, Posterior, PosteriorModel
+from callbacks.sidm.posterior import Calibration, Posterior, PosteriorModel
 from tests.callbacks.sidm.toy import COORDINATE, KNOWN, curved, draw, known, straight, twins
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.populations import Array, Population
-from callbacks.sidm.posterior import Coordinate
 
 COORDINATE = Coordinate(1.0, "log")
 KNOWN = {"cdm": 0.0, "sidm_0.1": 0.1, "sidm_0.3": 0.3, "sidm_1": 1.0}
