@@ -4,16 +4,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.nn.rings import max_normalised, profile_rings, radial_profile
+from lightning_modules.nn.rings import (
+    max_normalised,
+    most_profile_rings,
+    profile_rings,
+    radial_profile,
+)
 
 NUM_RINGS = 10
 
 
 def profile_features(maps: Tensor, good: Tensor) -> Tensor:
-    """Return the log profiles of maps over their maximum, shape (B, 2 C K) with K = 10 rings.
+    """Return the log profiles of maps over their maximum, shape (B, 2 C K), K = 10 rings.
 
     For each channel the means, then the scatters, of log10(map/max + 1e-4) in rings; 0 where a ring
-    has no good pixel.
+    has no good pixel. Small maps have fewer rings, see `baseline_rings`.
 
     Args:
         maps: Shape (B, C, H, W).
@@ -21,8 +26,18 @@ def profile_features(maps: Tensor, good: Tensor) -> Tensor:
     """
     scaled, _ = max_normalised(maps, good)
     height, width = maps.shape[-2:]
-    rings = profile_rings(height, width, NUM_RINGS).to(maps.device)
+    rings = baseline_rings(height, width).to(maps.device)
     return torch.nan_to_num(radial_profile(scaled, good, rings), nan=0.0)
+
+
+def baseline_rings(height: int, width: int) -> Tensor:
+    """Return the rings of the profile, ten if none of them is empty, see `profile_rings`.
+
+    Args:
+        height: H.
+        width: W.
+    """
+    return profile_rings(height, width, most_profile_rings(height, width, NUM_RINGS))
 
 
 def mean_profiles(features: np.ndarray, num_channels: int) -> np.ndarray:
@@ -32,4 +47,4 @@ def mean_profiles(features: np.ndarray, num_channels: int) -> np.ndarray:
         features: Of `profile_features`, shape (n, 2 C K).
         num_channels: C.
     """
-    return features.reshape(len(features), num_channels, 2, NUM_RINGS)[:, :, 0]
+    return features.reshape(len(features), num_channels, 2, -1)[:, :, 0]

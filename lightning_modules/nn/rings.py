@@ -87,16 +87,33 @@ def profile_rings(height: int, width: int, count: int) -> Tensor:
     Raises:
         ValueError: If a ring holds no pixel.
     """
-    reach = min(height, width) / 2
-    edges = SOFTENING * torch.linspace(0, 1, count + 1).mul(_log(1 + reach / SOFTENING)).expm1()
-    r = radius(height, width).flatten().unsqueeze(1)
-    inside = (r >= edges[:-1]) & (r < edges[1:])
+    inside = _inside_rings(height, width, count)
     if not inside.any(dim=0).all():
         raise ValueError(
             f"{count} rings are too many for maps of {height} x {width} pixels: some would be "
             "empty; lower the number of rings"
         )
     return inside.float()
+
+
+def most_profile_rings(height: int, width: int, most: int) -> int:
+    """Return the largest number of rings of a profile none of which is empty.
+
+    Args:
+        height: H.
+        width: W.
+        most: Returned at most.
+    """
+    counts = range(most, 0, -1)
+    return next(n for n in counts if _inside_rings(height, width, n).any(dim=0).all())
+
+
+def _inside_rings(height: int, width: int, count: int) -> Tensor:
+    """Return which pixels are in each ring of a profile, bool, shape (H W, count)."""
+    reach = min(height, width) / 2
+    edges = SOFTENING * torch.linspace(0, 1, count + 1).mul(_log(1 + reach / SOFTENING)).expm1()
+    r = radius(height, width).flatten().unsqueeze(1)
+    return (r >= edges[:-1]) & (r < edges[1:])
 
 
 def ring_sums(values: Tensor, rings: Tensor) -> Tensor:

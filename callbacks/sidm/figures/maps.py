@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from callbacks.report.figures import new_figure
 from callbacks.report.plots import logarithmic
-from callbacks.sidm.baselines import NUM_RINGS, mean_profiles
+from callbacks.sidm.baselines import baseline_rings, mean_profiles
 from callbacks.sidm.figures.look import Findings, label_of, shown
 from callbacks.sidm.populations import Array, Population
-from lightning_modules.nn.rings import profile_rings, radius
+from lightning_modules.nn.rings import radius
 
 UNITS = {
     "total": r"M$_\odot$ kpc$^{-2}$",
@@ -128,5 +128,5 @@ def ring_radii(height: int, width: int) -> Array:
         height: H.
         width: W.
     """
-    rings, r = profile_rings(height, width, NUM_RINGS), radius(height, width).flatten()
+    rings, r = baseline_rings(height, width), radius(height, width).flatten()
     return np.asarray((r @ rings / rings.sum(0)).clamp_min(0.5).numpy())

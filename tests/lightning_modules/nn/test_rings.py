@@ -5,6 +5,7 @@ import torch
 
 from lightning_modules.nn.rings import (
     max_normalised,
+    most_profile_rings,
     num_rings,
     profile_rings,
     radial_profile,
@@ -90,3 +91,12 @@ def test_the_texture_of_a_ramp_and_of_a_bowl_are_their_slope_and_curvature() -> 
     torch.testing.assert_close(ramp[:4], torch.full((4,), math.log10(0.25)).double())
     assert (ramp[4:] < -11).all()
     torch.testing.assert_close(bowl[4:], torch.full((4,), math.log10(4.0)).double())
+
+
+@pytest.mark.parametrize("size", [16, 32, 33, 64, 100])
+def test_the_most_rings_are_full_and_one_more_would_not_be(size: int) -> None:
+    most = most_profile_rings(size, size, 99)
+    assert profile_rings(size, size, most).any(dim=0).all()
+    with pytest.raises(ValueError, match="too many"):
+        profile_rings(size, size, most + 1)
+    assert most_profile_rings(size, size, 3) == 3
