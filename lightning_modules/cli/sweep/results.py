@@ -137,8 +137,8 @@ def _places(
         return np.array([trial.params[name] for trial in done])
     texts = [str(label_of(name, choice)) for choice in distribution.choices]
     panel.margins(x=0.2)
-    slant = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > 6 else {}
-    panel.set_xticks(range(len(texts)), texts, **slant)
+    angle, end = (30, "right") if max(map(len, texts)) > 6 else (0, "center")
+    panel.set_xticks(range(len(texts)), texts, rotation=angle, ha=end)
     return np.array([distribution.choices.index(trial.params[name]) for trial in done])
 
 

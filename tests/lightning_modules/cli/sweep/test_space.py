@@ -106,7 +106,7 @@ def test_corners_are_all_choices_and_both_ends() -> None:
 
 def test_shipped_spaces_are_of_their_configurations() -> None:
     assert not list_spaces().keys() & list_configs().keys()
-    assert len(list_spaces()) == 2
+    assert len(list_spaces()) == 6
     for name, line in list_spaces().items():
         config = re.search(r"-c (\S+) --sweep\.space " + re.escape(name), line)
         assert config
