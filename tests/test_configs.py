@@ -18,8 +18,9 @@ import yaml
 from astropy.table import Table
 
 import lightning_modules
-from datamodules import StarCluster, SyntheticField
+from datamodules import SimulatedClusterMaps, StarCluster, SyntheticField
 from datamodules.clustering.gaia_columns import OPTIONAL, REQUIRED
+from datamodules.sidm.roles import assign_roles
 from datamodules.spectra.simulate.emulator import FILES
 from datamodules.spectra.simulate.spectra import Simulation, simulate_block
 from lightning_modules.cli.app import main
@@ -153,7 +154,7 @@ def fewer_maps(source: dict[str, Any]) -> list[str]:
     """Return what makes the maps few of simulations and populations that say their own numbers."""
     words = [f"--data.source.{name}={number}" for name, number in FEW.items() if name in source]
     if simulations := source.get("simulations"):
-        few = [{k: v for k, v in one.items() if k != "num_halos"} for one in simulations]
+        few = [{**one, "num_halos": 12} for one in simulations]
         words.append(f"--data.source.simulations={json.dumps(few)}")
     return words
 
@@ -194,6 +195,7 @@ def _drawn_once_a_method(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """Draw the figures of each method's demo alone: the others' are the same, and most of a run."""
     if not request.getfixturevalue("name").endswith("/demo.yaml"):
         monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
+        monkeypatch.setattr("callbacks.sidm.report.sidm_figures", lambda findings: {})
 
 
 @pytest.mark.usefixtures("_drawn_once_a_method")
@@ -251,3 +253,33 @@ def test_idec_stands_beside_the_mixture_of_compare(
     report = json.loads(Path("runs/clustering/compare/version_0/report.json").read_text())
     assert report["num_objects"] == 300
     assert -1 < report["baseline/idec/ari/split=held_out"] <= 1
+
+
+def test_the_regressor_can_stand_beside_the_demo() -> None:
+    demo, regression = (
+        yaml.safe_load((config_folder() / f"sidm/{name}.yaml").read_text())
+        for name in ("demo", "regression")
+    )
+    assert regression["data"] == demo["data"]
+
+
+@pytest.mark.parametrize("name", ["demo", "reduced", "full", "paper", "unlabelled", "foreign"])
+def test_classes_are_those_of_the_simulations(name: str) -> None:
+    """Of each configuration, and of each step of the cumulative study."""
+    config = yaml.safe_load((config_folder() / f"sidm/{name}.yaml").read_text())
+    source = SimulatedClusterMaps(**config["data"]["init_args"]["source"]["init_args"])
+    values = {one.name: one.cross_section for one in source.all_simulations(0)}
+    data, model = config["data"]["init_args"], config["model"].get("init_args", {})
+    points = [(data, model)]
+    if name == "foreign":
+        space = yaml.safe_load((config_folder() / "sidm/space_cumulative.yaml").read_text())
+        for step in space["space"]["steps"].values():
+            lists = {option[5:]: x for option, x in step.items() if option.startswith("data.")}
+            points.append((data | lists, model | {"num_classes": step["model.num_classes"]}))
+    for data, model in points:
+        lists = {role: data.get(role, []) for role in ("known", "hidden", "calibration", "foreign")}
+        roles = assign_roles(lists, list(values), name)
+        known = {values[one] for one, role in roles.items() if role == "known"}
+        own = data.get("train_on_hidden", True) and model.get("hidden", "class") == "class"
+        hidden = list(roles.values()).count("hidden") if own else 0
+        assert model.get("num_classes", 4) == len(known) + hidden
