@@ -19,12 +19,14 @@ class Population:
         latent: What each of R models makes of each of n maps, shape (n, R, Z).
         halo: Halo of each map, shape (n,); maps of one halo are resampled together.
         cross_section: σ/m in cm^2/g; NaN if unknown.
+        profile: What the models see of the rings of each map, shape (n, F); None if nothing.
     """
 
     name: str
     latent: Array
     halo: Array
     cross_section: float = float("nan")
+    profile: Array | None = None
 
     @property
     def num_maps(self) -> int:
@@ -33,7 +35,14 @@ class Population:
 
     def take(self, rows: Array) -> "Population":
         """Return the population of some of its maps, by mask or positions."""
-        return replace(self, latent=self.latent[rows], halo=self.halo[rows])
+        profile = None if self.profile is None else self.profile[rows]
+        return replace(self, latent=self.latent[rows], halo=self.halo[rows], profile=profile)
+
+    @property
+    def features(self) -> Array:
+        """Latents of all members, and the profile, beside each other, shape (n, R Z + F)."""
+        latent = self.latent.reshape(self.num_maps, -1).astype(np.float64)
+        return latent if self.profile is None else np.concatenate([latent, self.profile], axis=1)
 
     def member(self, number: int) -> "Population":
         """Return the population as one of the models sees it, latent (n, 1, Z)."""

@@ -217,6 +217,11 @@ def joined(known: Sequence[Population]) -> list[Population]:
     joined = []
     for value in sorted({one.cross_section for one in known}):
         same = [one for one in known if one.cross_section == value]
-        latent, halo = (np.concatenate([getattr(x, k) for x in same]) for k in ("latent", "halo"))
-        joined.append(Population("+".join(one.name for one in same), latent, halo, value))
+        names = "+".join(one.name for one in same)
+        columns = {
+            key: np.concatenate([getattr(one, key) for one in same])
+            for key in ("latent", "halo", "profile")
+            if same[0].profile is not None or key != "profile"
+        }
+        joined.append(Population(names, cross_section=value, **columns))
     return joined

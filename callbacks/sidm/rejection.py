@@ -13,7 +13,10 @@ NUM_NEIGHBOURS = 10
 
 
 class MapScores:
-    """Distances of single maps from the clouds of known simulations in the latents of all members.
+    """Distances of single maps from the clouds of known simulations.
+
+    In the latents of all members and, where the models have one, the profile of the map: the latent
+    keeps what tells cross-sections, the profile also texture, which tells resolution and noise.
 
     Args:
         num_neighbours: The distance to the k-th nearest known map counts.
@@ -24,7 +27,7 @@ class MapScores:
 
     def fit(self, known: Sequence[Population]) -> Self:
         """Fit one covariance about the means of the known simulations, and a tree of their maps."""
-        clouds = [_flat(one.latent) for one in known]
+        clouds = [one.features for one in known]
         self._means = np.stack([cloud.mean(0) for cloud in clouds])
         residuals = [cloud - mean for cloud, mean in zip(clouds, self._means, strict=True)]
         fitted = EmpiricalCovariance(assume_centered=True).fit(np.concatenate(residuals))
@@ -36,23 +39,18 @@ class MapScores:
         self._tree.fit(np.concatenate(clouds) @ self._whitening)
         return self
 
-    def mahalanobis(self, latent: Array) -> Array:
+    def mahalanobis(self, population: Population) -> Array:
         """Return the smallest squared Mahalanobis distance to a known simulation's mean, (n,).
 
         Reference: Lee et al. 2018 (arXiv:1807.03888).
         """
-        offsets = _flat(latent)[:, None] - self._means
+        offsets = population.features[:, None] - self._means
         return np.asarray(np.einsum("nkd,de,nke->nk", offsets, self._precision, offsets).min(1))
 
-    def nearest_neighbours(self, latent: Array) -> Array:
+    def nearest_neighbours(self, population: Population) -> Array:
         """Return the whitened distance to the k-th nearest known map, (n,).
 
         Reference: Sun et al. 2022 (arXiv:2204.06507).
         """
-        distance, _ = self._tree.kneighbors(_flat(latent) @ self._whitening)
+        distance, _ = self._tree.kneighbors(population.features @ self._whitening)
         return np.asarray(distance[:, -1])
-
-
-def _flat(latent: Array) -> Array:
-    """Return latents (n, R, Z) of all members beside each other, (n, R Z)."""
-    return latent.reshape(len(latent), -1).astype(np.float64)

@@ -71,16 +71,18 @@ class SIDMReport(ReportCallback):
     """
 
     method: ClassVar[str] = "sidm"
-    outputs: ClassVar[tuple[str, ...]] = ("latent", "probability", "cross_section", "energy")
+    outputs: ClassVar[tuple[str, ...]] = (
+        "latent", "profile", "probability", "cross_section", "energy"
+    )  # fmt: skip
     inputs: ClassVar[tuple[str, ...]] = ("simulation", "label", "true_label", "halo", "split")
     shown: ClassVar[tuple[str, ...]] = ("", "level=0.68", "level=0.95")
     shows_beside: ClassVar[bool] = True
     own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile",)
 
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of each map: its profile, not its pixels."""
-        profile = profile_features(batch["map"], batch["good"])
-        return super().reduce(batch, outputs) | {"profile": profile}
+        """Return what is kept of each map: the means and scatters of its rings, not its pixels."""
+        rings = profile_features(batch["map"], batch["good"])
+        return super().reduce(batch, outputs) | {"rings": rings}
 
     def evaluate(self, run: TestRun) -> dict[str, Figure]:
         """Fill the report and return the figures."""
@@ -106,7 +108,7 @@ class SIDMReport(ReportCallback):
             medians = {name: float(np.median(values)) for name, values in maps.items()}
             add_single_maps(run, measured.subject, medians)
         add_table(run, subjects[0])
-        profiles = _select(run, run.rows["profile"][:, None], held_out)
+        profiles = _select(run, run.rows["rings"][:, None], held_out)
         return self.draw(Findings(run, held_out, subjects, profiles, classes[0]))
 
     def draw(self, findings: Findings) -> dict[str, Figure]:
@@ -120,10 +122,11 @@ class SIDMReport(ReportCallback):
         models = {"model": (run.module, run.rows)}
         models |= {f"model_{name}": (self.beside[name], rows) for name, rows in run.beside.items()}
         for subject, (module, rows) in models.items():
-            populations = _select(run, member_latents(module, rows["latent"]), held_out)
+            latent = member_latents(module, rows["latent"])
+            populations = _select(run, latent, held_out, rows.get("profile"))
             yield Measured(subject, populations, self.seed), module, rows
         if run.use_baselines:
-            latent = run.rows["profile"][:, None]
+            latent = run.rows["rings"][:, None]
             populations = _select(run, latent, held_out)
             training = np.flatnonzero(run.split("train"))
             training = training[subsample(len(training), self.max_fit, self.seed)]
@@ -157,13 +160,14 @@ class SIDMReport(ReportCallback):
         return {one.name: one.latent[:, 0, 0] for one in found.known}
 
 
-def _select(run: TestRun, latent: Array, rows: Array) -> Populations:
+def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = None) -> Populations:
     """Return the populations of some rows by role.
 
     Args:
         run: Of the test.
         latent: Of all rows, shape (n, R, Z).
         rows: Mask or positions.
+        profile: Of all rows, shape (n, F), if the subject has one.
     """
     kept = run.select(rows)
     code, values, halo = kept["simulation"], latent[rows], kept["halo"]
@@ -178,7 +182,8 @@ def _select(run: TestRun, latent: Array, rows: Array) -> Populations:
         if own.sum() >= 2:
             value = float(kept["true_label"][own][0])
             role = run.datamodule.roles[name]
-            found[role].append(Population(name, values[own], halo[own], value))
+            beside = None if profile is None else profile[rows][own]
+            found[role].append(Population(name, values[own], halo[own], value, beside))
     hidden = [one.name for one in found["hidden"]]
     measured = [*found["hidden"], *found["foreign"]]
     return Populations(found["known"], measured, found["calibration"], hidden)

@@ -126,8 +126,8 @@ def add_rejection(run: TestRun, measured: Measured, energy: dict[str, Array]) ->
         if one.name in measured.populations.hidden:
             continue
         for score in ("mahalanobis", "nearest_neighbours"):
-            inside = np.concatenate([getattr(scores, score)(x.latent) for x in rest])
-            _add_ranking(run, measured, one, score, inside, getattr(scores, score)(one.latent))
+            inside = np.concatenate([getattr(scores, score)(x) for x in rest])
+            _add_ranking(run, measured, one, score, inside, getattr(scores, score)(one))
         if one.name in energy:
             inside = np.concatenate([energy[x.name] for x in measured.populations.known])
             _add_ranking(run, measured, one, "energy", inside, energy[one.name])

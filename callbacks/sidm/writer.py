@@ -1,6 +1,7 @@
 """σ/m of the populations among one's own maps, and what each map says, as tables."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -23,7 +24,7 @@ from callbacks.sidm.subjects import Measured, Populations
 
 UNNAMED = "maps"
 """Population of maps that come from no simulation."""
-KEYS = ("cross_section", "probability", "energy", "latent")
+KEYS = ("cross_section", "probability", "energy", "latent", "profile")
 QUANTILES = {"q05": (0.9, 0), "q16": (0.68, 0), "q84": (0.68, 1), "q95": (0.9, 1)}
 """Name of a quantile to the interval and its end."""
 PARTS = ("std_halos", "std_interpolation", "std_members", "map_spread")
@@ -83,10 +84,8 @@ class CrossSectionTable(ShardWriter):
         latent = member_latents(module, whole["latent"])
         names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
         halo = np.asarray(self.data.groups(whole["index"]))
-        found = [
-            Population(str(name), latent[names == name], halo[names == name])
-            for name in dict.fromkeys(names)
-        ]
+        maps = Population(UNNAMED, latent, halo, profile=whole["profile"])
+        found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
         facts = header(trainer, module)
@@ -98,8 +97,8 @@ class CrossSectionTable(ShardWriter):
             Column(names, "simulation"),
             Column(halo, "halo"),
             *map_columns(whole, np.asarray(members_of(module)[0].known_label.cpu())),
-            Column(scores.mahalanobis(latent), "mahalanobis", description="Squared distance"),
-            Column(scores.nearest_neighbours(latent), "nearest_neighbours"),
+            Column(scores.mahalanobis(maps), "mahalanobis", description="Squared distance"),
+            Column(scores.nearest_neighbours(maps), "nearest_neighbours"),
         ]
         write_fits(paths[2], [to_table(columns, split=True)], facts, "maps")
 
@@ -125,7 +124,7 @@ def reference_populations(module: nn.Module) -> list[Population]:
         )
     tables = {
         name: [getattr(one, name).detach().cpu().numpy() for one in members]
-        for name in ("reference_latent", "reference_halo", "known_label")
+        for name in ("reference_latent", "reference_profile", "reference_halo", "known_label")
     }
     halos, label = tables["reference_halo"][0], tables["known_label"][0]
     for key in ("reference_halo", "known_label"):
@@ -135,6 +134,7 @@ def reference_populations(module: nn.Module) -> list[Population]:
                 "data.seed and data.known"
             )
     latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
+    profile = np.mean(tables["reference_profile"], 0)
     kept = (halos >= 0) & np.isfinite(label)[:, None]
     if not kept.any():
         raise ValueError(
@@ -142,7 +142,9 @@ def reference_populations(module: nn.Module) -> list[Population]:
             "data.val_fraction above 0"
         )
     return [
-        Population(f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value))
+        Population(
+            f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value), profile[k][kept[k]]
+        )
         for k, value in enumerate(label)
         if kept[k].any()
     ]

@@ -51,8 +51,9 @@ class CompactClustering(MapModule):
     the distance of latent 0 of each known class from the coordinate y of its σ/m (see
     `PaperCoordinate`). A hidden σ/m enters none of them.
 
-    Latents of the validation's known maps are kept in the buffers `reference_latent` (C, R, Z),
-    NaN where there are fewer, and `reference_halo` (C, R), -1 there, so that a checkpoint can
+    Of the validation's known maps, latents are kept in the buffers `reference_latent` (C, R, Z),
+    profiles in `reference_profile` (C, R, F), NaN where there are fewer, and the numbers of the
+    halos in `reference_halo` (C, R), -1 there, so that a checkpoint can
     measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
@@ -102,6 +103,7 @@ class CompactClustering(MapModule):
     class_of_simulation: Tensor
     takes_part: Tensor
     reference_latent: Tensor
+    reference_profile: Tensor
     reference_halo: Tensor
 
     def __init__(
@@ -155,7 +157,8 @@ class CompactClustering(MapModule):
         self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
-        self._add_buffers(num_classes, num_reference, latent_dim)
+        self._add_buffers(num_classes, num_reference, latent_dim, encoder.num_profile)
+        self.latent_dim = latent_dim
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
 
@@ -183,7 +186,7 @@ class CompactClustering(MapModule):
         return latent, self.classifier(latent)
 
     def rows_of(self, batch: Batch, stage: str) -> Rows:
-        """Return reconstruction error, latent and logits (B, 1 + Z + C), and codes (B, 4)."""
+        """Return error, latent, logits and, to evaluate, profile, side by side; codes (B, 4)."""
         x, fraction, norms = self.scaler(batch["map"], batch["good"])
         latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
@@ -191,17 +194,19 @@ class CompactClustering(MapModule):
         error = self._reconstruction_error(latent, x, batch)
         tables = self.class_of_simulation, self.takes_part
         codes = self.codes_of(batch, *look_up(batch["simulation"], *tables))
-        return torch.cat([error, latent, self.classifier(latent)], dim=1), codes
+        parts = [error, latent, self.classifier(latent)]
+        parts += [] if stage == "train" else [self.encoder.profile_of(fraction, batch["good"])]
+        return torch.cat(parts, dim=1), codes
 
     def terms_of(self, numbers: Tensor, codes: Tensor) -> dict[str, Tensor]:
         """Return the loss and its terms of a global batch.
 
         Args:
-            numbers: Reconstruction error, latent and logits, shape (N, 1 + Z + C).
+            numbers: Of `rows_of`.
             codes: Shape (N, 4).
         """
         target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
-        error, latent, logits = self._split(numbers)
+        error, latent, logits, _ = self._split(numbers)
         with torch.autocast(numbers.device.type, enabled=False):
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
@@ -219,14 +224,18 @@ class CompactClustering(MapModule):
         """Return latents and what follows from them.
 
         Returns:
-            `index` (B,); `latent` (B, Z); `probability` (B, C) of the classes; `cross_section`
-            (B,) in cm²/g from latent 0 alone, as the paper; `energy` (B,), -ln Σ exp logits, high
-            for maps that are of no class.
+            `index` (B,); `latent` (B, Z); `profile` (B, F), what the encoder sees of the rings of a
+            map, normalised; `probability` (B, C) of the classes; `cross_section` (B,) in cm²/g
+            from latent 0 alone, as the paper; `energy` (B,), -ln Σ exp logits, high for maps that
+            are of no class.
         """
-        latent, logits = self(batch)
+        scaled = self.scaler(batch["map"], batch["good"])
+        latent = self.encode_scaled(scaled, batch)
+        logits = self.classifier(latent)
         return {
             "index": batch["index"],
             "latent": latent,
+            "profile": self.encoder.profile_of(scaled[1], batch["good"]),
             "probability": logits.softmax(dim=1),
             "cross_section": self.coordinate.inverse(latent[:, 0]),
             "energy": -logits.logsumexp(dim=1),
@@ -237,30 +246,36 @@ class CompactClustering(MapModule):
 
         Args:
             stage: `val` or `test`.
-            numbers: Shape (N, 1 + Z + C).
+            numbers: Of `rows_of`.
             codes: Shape (N, 4).
         """
-        _, latent, logits = self._split(numbers)
+        _, latent, logits, profile = self._split(numbers)
         right = logits.argmax(dim=1) == codes[:, TARGET]
         accuracy = right[codes[:, TARGET] >= 0].float().mean()
         self.log(f"{stage}/accuracy", accuracy, rank_zero_only=False)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            tables = self.reference_latent, self.reference_halo, self.known_label.isfinite()
-            fill_reference(*tables, (latent, codes))
+            known = self.known_label.isfinite()
+            fill_reference(self.reference_latent, self.reference_halo, known, (latent, codes))
+            fill_reference(self.reference_profile, self.reference_halo, known, (profile, codes))
 
-    def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return reconstruction error (N,), latent (N, Z) and logits (N, C)."""
-        sizes = [1, numbers.shape[1] - 1 - self.num_classes, self.num_classes]
-        error, latent, logits = numbers.split(sizes, dim=1)
-        return error[:, 0], latent, logits
+    def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return reconstruction error (N,), latent (N, Z), logits (N, C) and profile (N, F)."""
+        rest = numbers.shape[1] - 1 - self.latent_dim - self.num_classes
+        sizes = [1, self.latent_dim, self.num_classes, rest]
+        error, latent, logits, profile = numbers.split(sizes, dim=1)
+        return error[:, 0], latent, logits, profile
 
-    def _add_buffers(self, num_classes: int, num_reference: int, latent_dim: int) -> None:
-        """Add the tables of classes and the reference latents."""
-        nothing = torch.full((num_classes, num_reference, latent_dim), torch.nan)
+    def _add_buffers(
+        self, num_classes: int, num_reference: int, latent_dim: int, num_profile: int
+    ) -> None:
+        """Add the tables of classes and of the reference maps."""
+        tables = torch.full((num_classes, num_reference, latent_dim + num_profile), torch.nan)
+        latent, profile = tables.split([latent_dim, num_profile], dim=2)
         self.register_buffer("known_label", torch.full((num_classes,), torch.nan))
         self.register_buffer("class_of_simulation", torch.full((MOST_SIMULATIONS,), -1))
         self.register_buffer("takes_part", torch.zeros(MOST_SIMULATIONS, dtype=torch.bool))
-        self.register_buffer("reference_latent", nothing)
+        self.register_buffer("reference_latent", latent.clone())
+        self.register_buffer("reference_profile", profile.clone())
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
 
     def _reconstruction_error(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:

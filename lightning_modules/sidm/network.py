@@ -104,6 +104,23 @@ class Encoder(nn.Module):
                 latent = latent + self.shortcut(torch.cat(beside, dim=1))
             return latent
 
+    def profile_of(self, fraction: Tensor, good: Tensor) -> Tensor:
+        """Return the normalised radial profile alone, shape (B, F); F is 0 without one.
+
+        Args:
+            fraction: Map over its maximum, shape (B, C, H, W).
+            good: Shape (B, H, W) bool.
+        """
+        if self.profile is None:
+            return fraction.new_zeros(len(fraction), 0)
+        profile: Tensor = self.profile(fraction, good)
+        return profile
+
+    @property
+    def num_profile(self) -> int:
+        """Numbers F of the radial profile."""
+        return 0 if self.profile is None else self.profile.num_features
+
 
 class RadialProfile(nn.Module):
     """Mean, scatter, gradient and Laplacian of map/max in rings, normalised over the batch.

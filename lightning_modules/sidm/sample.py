@@ -59,20 +59,20 @@ def mixed_groups(rows: Rows) -> Iterator[Rows]:
         yield rows[0][first::count], rows[1][first::count]
 
 
-def fill_reference(latent: Tensor, halo: Tensor, known: Tensor, rows: Rows) -> None:
-    """Put the latents of known classes into tables, evenly spaced by index where too many.
+def fill_reference(table: Tensor, halo: Tensor, known: Tensor, rows: Rows) -> None:
+    """Put rows of known classes into tables, evenly spaced by index where too many.
 
     Args:
-        latent: Filled with NaN beside the rows found, shape (C, R, Z).
+        table: Filled with NaN beside the rows found, shape (C, R, K).
         halo: Likewise with -1, shape (C, R).
         known: Which classes are wanted, shape (C,) bool.
-        rows: Latents as numbers, shape (N, Z), in the order of the index, and codes.
+        rows: Numbers, shape (N, K), in the order of the index, and codes.
     """
-    latent.fill_(torch.nan)
+    table.fill_(torch.nan)
     halo.fill_(-1)
     for number in torch.where(known)[0].tolist():
         own = torch.where(rows[1][:, TARGET] == number)[0]
         size = min(len(own), halo.shape[1])
         own = own[torch.arange(size, device=own.device) * len(own) // max(size, 1)]
-        latent[number, :size] = rows[0][own]
+        table[number, :size] = rows[0][own]
         halo[number, :size] = rows[1][own, HALO]
