@@ -130,7 +130,7 @@ def test_models_without_known_maps_are_refused(stars: Any, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="CrossSectionRegressor does not: use PredictionWriter"):
         reference_populations(regressor)
     trainer = stars.trainer(tmp_path, CrossSectionTable())
-    with pytest.raises(ValueError, match=r"keeps no known maps.*data\.val_fraction above 0"):
+    with pytest.raises(ValueError, match=r"known maps of no halos.*larger data\.val_fraction"):
         trainer.predict(make_model(), make_data(tmp_path))
 
 
