@@ -84,7 +84,8 @@ class CrossSectionTable(ShardWriter):
         latent = member_latents(module, whole["latent"])
         names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
         halo = np.asarray(self.data.groups(whole["index"]))
-        maps = Population(UNNAMED, latent, halo, profile=whole["profile"])
+        profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
+        maps = Population(UNNAMED, latent, halo, profile=profile)
         found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
