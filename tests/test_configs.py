@@ -59,7 +59,7 @@ SIZES = {
 TINY = {"ClusterMixture": "tiny_mixture.yaml", "VaDE": "tiny_vade.yaml"}
 """Sizes of a model that needs others than those of its method."""
 
-TABLES = {"membership", "predictions", "spectra"}
+TABLES = {"cross_section", "membership", "predictions", "spectra"}
 """Stems of what `predict` writes."""
 
 

@@ -84,7 +84,8 @@ class CrossSectionTable(ShardWriter):
         latent = member_latents(module, whole["latent"])
         names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
         halo = np.asarray(self.data.groups(whole["index"]))
-        maps = Population(UNNAMED, latent, halo, profile=whole["profile"])
+        profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
+        maps = Population(UNNAMED, latent, halo, profile=profile)
         found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
@@ -114,7 +115,7 @@ def reference_populations(module: nn.Module) -> list[Population]:
         module: A `CompactClustering`, or an `Ensemble` of some.
 
     Raises:
-        ValueError: If it keeps none, or members keep different ones.
+        ValueError: If it keeps too few, or members keep different ones.
     """
     members = members_of(module)
     if any(not hasattr(one, "reference_latent") for one in members):
@@ -136,18 +137,20 @@ def reference_populations(module: nn.Module) -> list[Population]:
     latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
     profile = np.mean(tables["reference_profile"], 0)
     kept = (halos >= 0) & np.isfinite(label)[:, None]
-    if not kept.any():
-        raise ValueError(
-            "the checkpoint keeps no known maps, by which new ones are measured: train with "
-            "data.val_fraction above 0"
-        )
-    return [
+    found = [
         Population(
             f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value), profile[k][kept[k]]
         )
         for k, value in enumerate(label)
         if kept[k].any()
     ]
+    sizes = [len(np.unique(one.halo)) for one in found]
+    if len(found) < 2 or min(sizes) < 2:
+        raise ValueError(
+            f"the checkpoint keeps known maps of {sizes or 'no'} halos, by which new ones are "
+            "measured; two cross-sections need several each: train with a larger data.val_fraction"
+        )
+    return found
 
 
 def population_table(known: Sequence[Population], found: Sequence[Population]) -> Table:
