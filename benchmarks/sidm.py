@@ -53,6 +53,8 @@ def model_of(network: str, **arguments: Any) -> CompactClustering:
             "ring_std": torch.full(rings, 0.2),
             "log_max_mean": torch.zeros(1),
             "log_max_std": torch.ones(1),
+            "pixel_scale": torch.tensor(20.0),
+            "channel": torch.tensor([0]),
         }
     )
     return model

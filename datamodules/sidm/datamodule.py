@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.base import BaseDataModule
 from datamodules.lazy_arrays import StoredColumn
 from datamodules.sidm.roles import assign_roles
-from datamodules.sidm.source import SCHEMA, SIDMSource
+from datamodules.sidm.source import CHANNELS, SCHEMA, SIDMSource
 from datamodules.sidm.statistics import map_moments
 from datamodules.source import check_rules
 from datamodules.splits import SPLIT_CODES
@@ -173,7 +173,8 @@ class SIDMDataModule(BaseDataModule):
         Returns:
             `known_label` (A,) float32: cross-sections of the known simulations in cm^2/g;
             `num_hidden` () int64: hidden simulations in training; `ring_mean`, `ring_std` (C, K)
-            and `log_max_mean`, `log_max_std` (C,) float32, see `map_moments`.
+            and `log_max_mean`, `log_max_std` (C,) float32, see `map_moments`; and those of
+            `pixels`.
         """
         roles = list(self.roles.values())
         first = [(self.columns["simulation"] == k).nonzero()[0, 0] for k in range(len(roles))]
@@ -183,6 +184,19 @@ class SIDMDataModule(BaseDataModule):
             "known_label": torch.tensor([self.columns["label"][row] for row in known]),
             "num_hidden": torch.tensor(hidden),
             **map_moments(self.batches("train", ["map", "good"]), self.sample_shapes["map"]),
+            **self.pixels(),
+        }
+
+    def pixels(self) -> dict[str, Tensor]:
+        """Return what a model that is given other maps must find alike.
+
+        Returns:
+            `pixel_scale` () float32 in kpc; `channel` (C,) int64, positions of the channels in
+            `total`, `xray`, `stars`.
+        """
+        return {
+            "pixel_scale": torch.tensor(self.pixel_scale),
+            "channel": torch.tensor([CHANNELS.index(name) for name in self.channels]),
         }
 
     def provenance(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The base of models of cluster maps: scaling, encoder, coordinate, augmentation, evaluation."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +83,27 @@ class MapModule(BaseModule):
             "good": (self.map_shape[1:], "image_size"),
         }
 
+    def setup(self, stage: str) -> None:
+        """Compare shapes and pixels with the data; fit buffers before the first training.
+
+        Raises:
+            ValueError: If the data have pixels or channels that the model was not trained on.
+        """
+        super().setup(stage)
+        self._check_pixels()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights, which a trainer does after `setup`; compare pixels with its data.
+
+        Raises:
+            ValueError: If they are not those of this model, or the data have other pixels.
+        """
+        found = super().load_state_dict(state_dict, strict, assign)
+        self._check_pixels()
+        return found
+
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Take the statistics of rings and maxima, and the known cross-sections."""
         self.scaler.assign(statistics)
@@ -148,6 +171,17 @@ class MapModule(BaseModule):
         counted, halo = self.counted(batch), batch.get("halo", batch["index"])
         target = torch.where(counted, target, -1)
         return torch.stack([target, (takes_part & counted).long(), batch["index"], halo], dim=1)
+
+    def _check_pixels(self) -> None:
+        """Refuse data whose pixels are not those of the training."""
+        data = getattr(self.trainer, "datamodule", None) if self.has_trainer else None
+        if data is None or not self.statistics_fitted:
+            return
+        if difference := self.scaler.differs_from(data.pixels()):
+            raise ValueError(
+                f"this {type(self).__name__} was trained on {difference}; give it maps of the same "
+                "kind, or train it anew"
+            )
 
     def _sample(self, stage: str) -> EvaluationSample:
         """Return what an evaluation has collected."""

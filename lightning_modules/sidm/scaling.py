@@ -12,6 +12,8 @@ from lightning_modules.nn.rings import max_normalised, num_rings, ring_index, us
 Scaling = Literal["radial", "max", "log", "asinh"]
 SOFTENING = 0.03
 """Part of the maximum at which `asinh` turns from linear to logarithmic."""
+SAME_PIXELS = 0.01
+"""Pixels whose sides differ by less than this share are alike."""
 LEAST_STD = 1e-3
 """A ring that varies less over the training split is divided by this."""
 
@@ -26,7 +28,8 @@ class MapScaling(nn.Module):
     - `log`: (log10(x + 1e-3) + 1.8) / 0.6.
     - `asinh`: asinh(x / 0.03) / asinh(1 / 0.03).
 
-    Pixels that are not good are 0 after scaling. The statistics are buffers.
+    Pixels that are not good are 0 after scaling. The statistics are buffers, and so is what the
+    pixels of the training were: `pixel_scale` in kpc and `channel` (C,), see `differs_from`.
 
     Args:
         scaling: Which of them.
@@ -39,6 +42,8 @@ class MapScaling(nn.Module):
     ring_std: Tensor
     log_max_mean: Tensor
     log_max_std: Tensor
+    pixel_scale: Tensor
+    channel: Tensor
 
     def __init__(self, scaling: Scaling, channels: int, image_size: int) -> None:
         super().__init__()
@@ -49,9 +54,13 @@ class MapScaling(nn.Module):
         self.register_buffer("ring_std", torch.ones(rings))
         self.register_buffer("log_max_mean", torch.zeros(channels))
         self.register_buffer("log_max_std", torch.ones(channels))
+        self.register_buffer("pixel_scale", torch.tensor(math.nan))
+        self.register_buffer("channel", torch.full((channels,), -1))
 
     def assign(self, statistics: Mapping[str, Tensor]) -> None:
         """Take `ring_mean`, `ring_std` (C, K) and `log_max_mean`, `log_max_std` (C,) of the data.
+
+        Also `pixel_scale` () and `channel` (C,).
 
         Raises:
             ValueError: If they are not finite.
@@ -65,6 +74,22 @@ class MapScaling(nn.Module):
                 )
             least = LEAST_STD if name.endswith("std") else -math.inf
             getattr(self, name).copy_(values.clamp_min(least))
+        self.pixel_scale.copy_(statistics["pixel_scale"])
+        self.channel.copy_(statistics["channel"])
+
+    def differs_from(self, pixels: Mapping[str, Tensor]) -> str:
+        """Return how other maps differ from those of the training; "" if they do not, to 1 %.
+
+        Args:
+            pixels: `pixel_scale` () in kpc and `channel` (C,), positions in total, xray, stars.
+        """
+        own, found = float(self.pixel_scale), float(pixels["pixel_scale"])
+        if abs(found / own - 1) > SAME_PIXELS:
+            return f"pixels of {own:g} kpc, not {found:g}"
+        channels, others = self.channel.tolist(), pixels["channel"].tolist()
+        if channels != others:
+            return f"channels {channels} of total, xray and stars (0, 1, 2), not {others}"
+        return ""
 
     def forward(self, maps: Tensor, good: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the network's input, maps over their maximum, and the norms.

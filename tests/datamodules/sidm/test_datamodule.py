@@ -166,6 +166,7 @@ def test_statistics_are_those_of_good_training_pixels(
     np.testing.assert_allclose(found["ring_std"], std, rtol=1e-4)
     np.testing.assert_allclose(found["log_max_mean"], np.log10(largest).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found["log_max_std"], np.log10(largest).std(axis=0), rtol=1e-5)
+    assert (found["pixel_scale"], found["channel"].tolist()) == (20.0, [0, 1])
 
 
 def test_catalogue_and_provenance(data: SIDMDataModule) -> None:

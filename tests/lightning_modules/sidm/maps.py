@@ -11,6 +11,7 @@ from lightning_modules.nn.rings import max_normalised, num_rings, radius, ring_i
 SIZE = 24
 CROSS_SECTIONS = (0.0, 1.0, 0.3, 0.1)
 """Of the simulations; the last is hidden."""
+PIXELS = {"pixel_scale": torch.tensor(20.0), "channel": torch.tensor([0])}
 SMALL: dict[str, Any] = {
     "image_size": SIZE,
     "widths": [4, 8],
@@ -59,6 +60,7 @@ def statistics(columns: dict[str, Tensor]) -> dict[str, Tensor]:
         "ring_std": torch.stack([values.std() for values in rings])[None],
         "log_max_mean": log_max.mean(dim=0),
         "log_max_std": log_max.std(dim=0),
+        **PIXELS,
     }
 
 

@@ -12,7 +12,7 @@ from lightning_modules import CompactClustering
 from lightning_modules.sidm.classes import class_tables
 from lightning_modules.sidm.dihedral import transformed
 from lightning_modules.sidm.sample import fill_reference, mixed_groups
-from tests.lightning_modules.sidm.maps import SIZE, SMALL, build, cluster_maps, statistics
+from tests.lightning_modules.sidm.maps import PIXELS, SIZE, SMALL, build, cluster_maps, statistics
 
 MakeData = Callable[..., Any]
 MakeTrainer = Callable[..., Trainer]
@@ -224,6 +224,34 @@ def test_maps_of_another_shape_are_refused() -> None:
     message = rf"channels and model.image_size=\(1, {SIZE}, {SIZE}\) but the data have \(2, {SIZE}"
     with pytest.raises(ValueError, match=message):
         build().training_step(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [
+        ({"pixel_scale": torch.tensor(10.0)}, "trained on pixels of 20 kpc, not 10; give it maps"),
+        ({"channel": torch.tensor([1])}, r"trained on channels \[0\] of total.*, not \[1\]; give"),
+    ],
+)
+def test_maps_of_other_pixels_are_refused(
+    pixels: dict[str, Tensor],
+    sentence: str,
+    make_data: MakeData,
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Whether the model is at hand or comes from a checkpoint, which is read after `setup`."""
+    model, data = build(), make_data(64)
+    model.statistics_fitted.fill_(True)
+    make_trainer().validate(model, data, verbose=False)
+    path = tmp_path / "model.ckpt"
+    model.trainer.save_checkpoint(path)
+    monkeypatch.setattr(data, "pixels", lambda: PIXELS | pixels)
+    with pytest.raises(ValueError, match=sentence):
+        make_trainer().validate(model, data, verbose=False)
+    with pytest.raises(ValueError, match=sentence):
+        make_trainer().validate(CompactClustering(**SMALL), data, ckpt_path=path, verbose=False)
 
 
 def test_an_empty_batch_is_refused() -> None:
