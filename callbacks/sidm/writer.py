@@ -117,23 +117,8 @@ def reference_populations(module: nn.Module) -> list[Population]:
     Raises:
         ValueError: If it keeps too few, or members keep different ones.
     """
-    members = members_of(module)
-    if any(not hasattr(one, "reference_latent") for one in members):
-        raise ValueError(
-            f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "
-            f"{type(members[0]).__name__} does not: use PredictionWriter"
-        )
-    tables = {
-        name: [getattr(one, name).detach().cpu().numpy() for one in members]
-        for name in ("reference_latent", "reference_profile", "reference_halo", "known_label")
-    }
+    tables = _reference_tables(members_of(module))
     halos, label = tables["reference_halo"][0], tables["known_label"][0]
-    for key in ("reference_halo", "known_label"):
-        if not all(np.array_equal(x, tables[key][0], equal_nan=True) for x in tables[key]):
-            raise ValueError(
-                f"members of the ensemble differ in {key}: train them with the same data, "
-                "data.seed and data.known"
-            )
     latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
     profile = np.mean(tables["reference_profile"], 0)
     kept = (halos >= 0) & np.isfinite(label)[:, None]
@@ -151,6 +136,26 @@ def reference_populations(module: nn.Module) -> list[Population]:
             "measured; two cross-sections need several each: train with a larger data.val_fraction"
         )
     return found
+
+
+def _reference_tables(members: Sequence[Any]) -> dict[str, list[Array]]:
+    """Return what each member keeps of known maps, which must be the same maps."""
+    if any(not hasattr(one, "reference_latent") for one in members):
+        raise ValueError(
+            f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "
+            f"{type(members[0]).__name__} does not: use PredictionWriter"
+        )
+    tables = {
+        name: [getattr(one, name).detach().cpu().numpy() for one in members]
+        for name in ("reference_latent", "reference_profile", "reference_halo", "known_label")
+    }
+    for key in ("reference_halo", "known_label"):
+        if not all(np.array_equal(x, tables[key][0], equal_nan=True) for x in tables[key]):
+            raise ValueError(
+                f"members of the ensemble differ in {key}: train them with the same data, "
+                "data.seed and data.known"
+            )
+    return tables
 
 
 def population_table(known: Sequence[Population], found: Sequence[Population]) -> Table:
