@@ -15,7 +15,7 @@ from callbacks.predictions.fits import header
 from callbacks.predictions.tables import select, to_table, write_csv, write_ecsv, write_fits
 from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
-from callbacks.sidm.confidence import MAX_AUC, MIN_P_VALUE, NUM_FOLDS
+from callbacks.sidm.confidence import MIN_P_VALUE, NUM_FOLDS
 from callbacks.sidm.members import member_latents, members_of
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.rejection import MapScores
@@ -179,7 +179,8 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
     """Return the numbers of one population."""
     sizes = {"num_maps": one.num_maps, "num_halos": len(np.unique(one.halo))}
     numbers = ("cross_section", *(f"cross_section_{q}" for q in QUANTILES), *PARTS)
-    trust = {"overlap": np.nan, "confidence": np.nan, "two_sample_auc": np.nan}
+    keys = "overlap", "confidence", "two_sample_auc", "two_sample_limit"
+    trust = dict.fromkeys(keys, np.nan)
     if one.name not in measured.posteriors:
         values = dict.fromkeys(numbers, np.nan)
         return {"simulation": one.name, **values, **sizes, **trust, "foreign": False}
@@ -192,8 +193,9 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
         measured.confidence(overlaps, one),
     )
     if sizes["num_halos"] >= MIN_HALOS:
-        trust["two_sample_auc"] = measured.two_sample(one)
-    foreign = trust["confidence"] < MIN_P_VALUE or trust["two_sample_auc"] > MAX_AUC
+        trust["two_sample_auc"], trust["two_sample_limit"] = measured.two_sample(one)
+    unlike = trust["two_sample_auc"] > trust["two_sample_limit"]
+    foreign = unlike or trust["confidence"] < MIN_P_VALUE
     values = dict(zip(numbers, found, strict=True))
     return {"simulation": one.name, **values, **sizes, **trust, "foreign": bool(foreign)}
 
