@@ -51,12 +51,19 @@ SIZES = {
     "SyntheticSpectra": ["--data.source.num_spectra", "60"],
     "SimulatedClusterMaps": [
         "--data.source.num_halos", "12", "--data.source.population_size", "4",
-        "--data.source.simulation_workers", "1",
+        "--data.source.num_pixels", "40", "--data.source.simulation_workers", "1",
     ],
 }  # fmt: skip
 """Sizes of simulated sets that the method's tiny.yaml does not make small."""
 
-TINY = {"ClusterMixture": "tiny_mixture.yaml", "VaDE": "tiny_vade.yaml"}
+FEW = {"num_hidden": 6, "num_calibration": 4}
+"""Populations of simulated maps, where a configuration has more."""
+
+TINY = {
+    "ClusterMixture": "tiny_mixture.yaml",
+    "VaDE": "tiny_vade.yaml",
+    "CrossSectionRegressor": "tiny_regressor.yaml",
+}
 """Sizes of a model that needs others than those of its method."""
 
 TABLES = {"cross_section", "membership", "predictions", "spectra"}
@@ -108,7 +115,7 @@ def gaia(stars: Table) -> Iterator[str]:
 @pytest.fixture
 def maps() -> Path:
     """A small file of maps of four known simulations."""
-    write_maps(Path("maps.npz"))
+    write_maps(Path("maps.npz"), size=40)
     return Path("maps.npz")
 
 
@@ -139,7 +146,16 @@ def data_arguments(name: str, request: pytest.FixtureRequest) -> list[str]:
     option, fixture = WRITTEN.get(name, ("", ""))
     words = [option, str(request.getfixturevalue(fixture))] if fixture else []
     source = yaml.safe_load((config_folder() / name).read_text())["data"]["init_args"]["source"]
-    return [*words, *SIZES.get(source["class_path"], [])]
+    return [*words, *SIZES.get(source["class_path"], []), *fewer_maps(source["init_args"])]
+
+
+def fewer_maps(source: dict[str, Any]) -> list[str]:
+    """Return what makes the maps few of simulations and populations that say their own numbers."""
+    words = [f"--data.source.{name}={number}" for name, number in FEW.items() if name in source]
+    if simulations := source.get("simulations"):
+        few = [{k: v for k, v in one.items() if k != "num_halos"} for one in simulations]
+        words.append(f"--data.source.simulations={json.dumps(few)}")
+    return words
 
 
 def keys_of(printed: Any, given: Any) -> Any:

@@ -25,7 +25,7 @@ from lightning_modules.cli.shipped_configs import (
 )
 from lightning_modules.cli.sweep.results import draw, write_table
 from lightning_modules.cli.sweep.settings import Settings
-from lightning_modules.cli.sweep.space import Space, corners, read_space, words_of
+from lightning_modules.cli.sweep.space import Space, corners, label_of, read_space, words_of
 from lightning_modules.cli.sweep.study import ATTEMPT, Study
 from lightning_modules.cli.sweep.trial import NoObjectiveError, run_of, run_trial, test_trial
 
@@ -208,7 +208,7 @@ def run_one(study: Study, trial: Trial, words: list[str]) -> str:
             except (Exception, SystemExit) as error:  # the value stands all the same
                 what += f", {_record_error(trial, error, log, 'test failed')}"
     study.study.tell(trial, value, state)
-    point = ", ".join(f"{name}={x}" for name, x in trial.params.items())
+    point = ", ".join(f"{name}={label_of(name, x)}" for name, x in trial.params.items())
     return f"trial {trial.number}: {what}  ({point}; {time.monotonic() - start:.0f} s)"
 
 

@@ -12,14 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from callbacks.report.figures import COLOURS, new_figure, render, style
 from callbacks.report.plots import GREY, logarithmic
 from datamodules.files import atomic_path
+from lightning_modules.cli.sweep.space import label_of
 from lightning_modules.cli.sweep.study import BOOKKEEPING, Study
 from lightning_modules.cli.sweep.trial import run_of
 
+Array = NDArray[Any]
 MIN_IMPORTANCE = 4
 """Finished trials below which importances mean nothing."""
 
@@ -41,13 +44,17 @@ def _write(study: Study, trials: Sequence[FrozenTrial]) -> None:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         for trial in trials:
-            point = {name: trial.params.get(name) for name in study.space}
+            point = {name: label_of(name, value) for name, value in trial.params.items()}
             kept = {key: trial.user_attrs[key] for key in attributes & trial.user_attrs.keys()}
             writer.writerow({**_facts(study, trial), **point, **kept})
 
 
 def draw(study: Study) -> list[Path]:
-    """Draw the figures into `figures/`; return their files."""
+    """Draw the figures into `figures/`; return their files.
+
+    Raises:
+        ValueError: If no report has a key that is watched.
+    """
     done = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     if not done:
         return []
@@ -56,6 +63,8 @@ def draw(study: Study) -> list[Path]:
         importance = _importance(study, done)
         if importance is not None:
             figures["importance"] = importance
+        if study.settings.watch:
+            figures["watched"] = _watched(study, done)
     paths = []
     for name, figure in figures.items():
         with atomic_path(study.folder / "figures" / f"{name}.png") as path:
@@ -111,16 +120,61 @@ def _option(
 ) -> None:
     """Draw the objective against one option; choices stand side by side."""
     value = np.array([trial.value for trial in done])
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        place = [distribution.choices.index(trial.params[name]) for trial in done]
-        texts = [str(choice) for choice in distribution.choices]
-        panel.margins(x=0.2)
-        panel.set_xticks(range(len(texts)), texts, rotation=30 if max(map(len, texts)) > 6 else 0)
-    else:
-        place = [trial.params[name] for trial in done]
+    place = _places(panel, name, distribution, done)
+    panel.scatter(place, value, c=[trial.number for trial in done], cmap="viridis")
+
+
+def _places(
+    panel: Axes,
+    name: str,
+    distribution: optuna.distributions.BaseDistribution,
+    done: Sequence[FrozenTrial],
+) -> Array:
+    """Return where trials stand on the axis of one option, and prepare that axis."""
+    if not isinstance(distribution, optuna.distributions.CategoricalDistribution):
         if getattr(distribution, "log", False):
             logarithmic(panel, "x")
-    panel.scatter(place, value, c=[trial.number for trial in done], cmap="viridis")
+        return np.array([trial.params[name] for trial in done])
+    texts = [str(label_of(name, choice)) for choice in distribution.choices]
+    panel.margins(x=0.2)
+    angle, end = (30, "right") if max(map(len, texts)) > 6 else (0, "center")
+    panel.set_xticks(range(len(texts)), texts, rotation=angle, ha=end)
+    return np.array([distribution.choices.index(trial.params[name]) for trial in done])
+
+
+def _watched(study: Study, done: Sequence[FrozenTrial]) -> Figure:
+    """Draw what reports say against the first option: each trial, and the mean at each place."""
+    name, distribution = next(iter(study.space.items()))
+    figure, panels = new_figure(len(study.settings.watch), panel=(6.0, 3.2))
+    for panel, key in zip(panels, study.settings.watch, strict=True):
+        told = [trial for trial in done if trial.user_attrs.get(key) is not None]
+        if not told:
+            there = sorted({key for trial in done for key in trial.user_attrs if "/" in key})
+            raise ValueError(f"--sweep.watch {key}: no report has it; they have {', '.join(there)}")
+        place = _places(panel, name, distribution, told)
+        value, low, high = (_told(told, key, end) for end in ("", "_q16", "_q84"))
+        bars = np.nan_to_num(np.stack([value - low, high - value]).clip(0))
+        panel.errorbar(place, value, bars, fmt="o", color=COLOURS[0], alpha=0.6, capsize=3)
+        where = np.unique(place)
+        mean = [value[place == x].mean() for x in where]
+        panel.plot(where, mean, color=COLOURS[1], label="mean over trials")
+        metric, _, rest = key.removeprefix("model/").partition("/")
+        panel.set(xlabel=name, ylabel=metric, title=rest)
+    panels[0].legend()
+    return figure
+
+
+def _told(trials: Sequence[FrozenTrial], key: str, end: str) -> Array:
+    """Return what the report of each trial says, NaN if nothing.
+
+    Args:
+        trials: With what their reports say.
+        key: Of the report, model/<metric>/<slice>.
+        end: Put behind the metric.
+    """
+    metric, slash, rest = key.removeprefix("model/").partition("/")
+    name = f"model/{metric}{end}{slash}{rest}"
+    return np.array([trial.user_attrs.get(name, np.nan) for trial in trials], dtype=float)
 
 
 def _importance(study: Study, done: Sequence[FrozenTrial]) -> Figure | None:

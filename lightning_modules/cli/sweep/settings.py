@@ -1,6 +1,6 @@
 """What a sweep is told on the command line, as `--sweep.<name>`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -21,6 +21,8 @@ class Settings:
             epoch, once there are five.
         warmup_epochs: Epochs before which no run is pruned.
         test: Whether to test each run; what its report says of the model is recorded beside it.
+        watch: Keys of the report (model/...) that are drawn against the first option of the space,
+            with bars from their `_q16` to their `_q84` where those are.
         seed: Fixes the draws of `random` and `tpe`.
     """
 
@@ -33,6 +35,7 @@ class Settings:
     pruner: Literal["none", "median"] = "none"
     warmup_epochs: int = 0
     test: bool = True
+    watch: list[str] = field(default_factory=list)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,3 +54,5 @@ class Settings:
                 f"--sweep.num_trials {self.num_trials} must be at least 1 and "
                 f"--sweep.warmup_epochs {self.warmup_epochs} not negative"
             )
+        if self.watch and not self.test:
+            raise ValueError("--sweep.watch needs reports: leave --sweep.test true")

@@ -1,5 +1,6 @@
 """What a sweep tries: a YAML file of options and their choices or ranges."""
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,8 @@ from optuna.distributions import (
 
 Space = dict[str, BaseDistribution]
 RANGE = {"low", "high", "log", "step"}
+STEPS = "steps"
+"""Stands for options that change together; a choice is JSON of a step's name and its options."""
 
 
 def read_space(path: str) -> Space:
@@ -25,6 +28,8 @@ def read_space(path: str) -> Space:
     Args:
         path: A YAML file with the one key `space`, a mapping from an option such as `model.lr` to
             a list of choices or to a range: `low`, `high` and, if wanted, `log: true` or `step`.
+            In place of an option, `steps` maps names to options that change together, each with
+            its value, of any kind.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -40,7 +45,17 @@ def read_space(path: str) -> Space:
             f"{path}: a space has the one key `space`, a mapping from options such as model.lr to "
             "lists of choices or to ranges {low: 1e-4, high: 1e-2, log: true}"
         )
-    return {str(name): _distribution(f"{path}: {name}", x) for name, x in space.items()}
+    found = {
+        str(name): (_steps if name == STEPS else _distribution)(f"{path}: {name}", given)
+        for name, given in space.items()
+    }
+    for name, options in space.get(STEPS, {}).items():
+        if twice := sorted(options.keys() & found.keys()):
+            raise ValueError(
+                f"{path}: step {name!r} sets {twice[0]}, of which the space has choices too; leave "
+                "one of them out"
+            )
+    return found
 
 
 def grid(space: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
@@ -54,8 +69,21 @@ def grid(space: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
 
 
 def words_of(point: Mapping[str, Any]) -> list[str]:
-    """Return a point of the space as words of a command line."""
-    return [f"--{name}={_word(value)}" for name, value in point.items()]
+    """Return a point of the space as words of a command line, the options of a step for it."""
+    options = {name: value for name, value in point.items() if name != STEPS}
+    for step in json.loads(point.get(STEPS, "{}")).values():
+        options |= step
+    return [f"--{name}={_word(value)}" for name, value in options.items()]
+
+
+def label_of(name: str, choice: Any) -> Any:
+    """Return a choice for readers: of a step its name, else as it is.
+
+    Args:
+        name: Of the option, or `steps`.
+        choice: Its value.
+    """
+    return next(iter(json.loads(choice))) if name == STEPS else choice
 
 
 def corners(space: Mapping[str, BaseDistribution]) -> Iterator[tuple[str, Any]]:
@@ -69,6 +97,8 @@ def corners(space: Mapping[str, BaseDistribution]) -> Iterator[tuple[str, Any]]:
 
 def _word(value: Any) -> str:
     """Return a value as YAML reads it back."""
+    if isinstance(value, list | dict):
+        return json.dumps(value)
     return value if isinstance(value, str) else yaml.safe_dump(value).split("\n", 1)[0]
 
 
@@ -97,6 +127,17 @@ def _distribution(where: str, given: Any) -> BaseDistribution:
         return FloatDistribution(low, high, log=bool(log), step=step)
     except ValueError as error:  # low above high, log from 0, log with step
         raise ValueError(f"{where}: {error}") from None
+
+
+def _steps(where: str, given: Any) -> CategoricalDistribution:
+    """Return the choice between steps, in their order."""
+    steps = given.values() if isinstance(given, dict) else []
+    if not steps or not all(isinstance(step, dict) and step for step in steps):
+        raise ValueError(
+            f"{where}: give each step a name and its options, such as "
+            "{small: {model.latent_dim: 2, model.hidden_dims: [64, 32]}}"
+        )
+    return CategoricalDistribution([json.dumps({str(n): step}) for n, step in given.items()])
 
 
 def _values(name: str, distribution: BaseDistribution) -> list[Any]:

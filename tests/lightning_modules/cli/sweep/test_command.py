@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks.report.base import TestRun
 from lightning_modules.base import Batch
 from lightning_modules.cli.app import main
+from lightning_modules.cli.sweep import results
 from tests.lightning_modules.cli.test_beside import PredictionReport
 from tests.reliability.tiny import TinyModule
 
@@ -107,6 +108,46 @@ def test_each_trial_is_a_run_and_the_report_stands_beside_the_objective(
     main(["fit", *again])  # what is fitted from a run's configuration is no trial
     assert Path("runs/tiny/Sensitive/version_0/checkpoints/last.ckpt").is_file()
     assert not (FOLDER / "version_4").exists()
+
+
+class OffsetReport(PredictionReport):
+    """Reports the model's offset with an interval of ± 1 around it."""
+
+    def evaluate(self, run: TestRun) -> dict[str, Figure]:
+        offset = run.module.offset
+        for end, value in (("", offset), ("_q16", offset - 1), ("_q84", offset + 1)):
+            run.scope("model", simulation="a").add(f"offset{end}", value)
+        return {}
+
+
+def test_what_a_report_says_is_drawn_against_the_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: dict[str, Figure] = {}
+    drawn = results.render
+    patched: Any = lambda figure: drawn(found.setdefault(figure.axes[0].get_title(), figure))  # noqa: E731
+    monkeypatch.setattr(results, "render", patched)
+    space(
+        "{steps: {slow: {model.offset: 2.0, model.lr: 0.1}, fast: {model.offset: 6.0}},"
+        " seed_everything: [0, 1]}"
+    )
+    words = [*WORDS, f"--trainer.callbacks+={HERE}.OffsetReport", "--trainer.max_epochs", "1"]
+    main([*words, "--sweep.watch", "[model/offset/simulation=a]"])
+    assert [(row["steps"], row["seed_everything"]) for row in table()] == [
+        ("slow", "0"), ("slow", "1"), ("fast", "0"), ("fast", "1"),
+    ]  # fmt: skip
+    assert "val/loss 6  (steps=fast, seed_everything=1" in capsys.readouterr().out
+    assert (FOLDER / "figures/watched.png").is_file()
+    (panel,) = found["simulation=a"].axes
+    (mean,) = [line for line in panel.lines if line.get_label() == "mean over trials"]
+    assert mean.get_xydata().tolist() == [[0.0, 2.0], [1.0, 6.0]]
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["slow", "fast"]
+    (bars,) = panel.collections
+    ends = [path.vertices[:, 1].tolist() for path in bars.get_paths()]
+    assert ends == [[1.0, 3.0]] * 2 + [[5.0, 7.0]] * 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--sweep.watch", "[model/ofset]"])
+    assert "--sweep.watch model/ofset: no report has it; they have" in error(capsys)
 
 
 def test_a_failing_trial_does_not_end_the_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +254,12 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
         ("{model.lr: [0.1]}", ["--trainer.logger", "false"], "leave --trainer.logger out"),
         ("{model.lr: [0.1]}", ["--sweep.folder", "bad"], "bad/study.db: the study could not be"),
         ("{model.lr: [0.1, 0.2, fast]}", [], "lr"),
+        ("{steps: {first: {model.ofset: 1}}}", [], "ofset"),
+        (
+            "{model.lr: [0.1]}",
+            ["--sweep.test", "false", "--sweep.watch", "[model/mse]"],
+            "--sweep.watch needs reports: leave --sweep.test true",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from lightning_modules.cli.shipped_configs import config_folder, list_configs, list_spaces
 from lightning_modules.cli.sweep.command import check
-from lightning_modules.cli.sweep.space import corners, grid, read_space, words_of
+from lightning_modules.cli.sweep.space import corners, grid, label_of, read_space, words_of
 
 
 def space_of(text: str) -> str:
@@ -62,6 +62,11 @@ def test_points_are_words_that_yaml_reads_back() -> None:
         ("space: {a: {low: 2.0, high: 1.0}}", "a: .*low"),
         ("space: {a: {low: 0.0, high: 1.0, log: true}}", "a: .*log"),
         ("space: {a: [[64, 32]]}", "JSON strings in a space"),
+        ("space: {steps: [{a: 1}]}", "steps: give each step a name and its options"),
+        ("space: {steps: {}}", "steps: give each step a name and its options"),
+        ("space: {steps: {first: 3}}", "steps: give each step a name and its options"),
+        ("space: {steps: {first: {}}}", "steps: give each step a name and its options"),
+        ("space: {steps: {x: {b: 1}, y: {a: 1}}, a: [1]}", "step 'y' sets a, of which the space"),
     ],
 )
 def test_mistakes_name_the_option(text: str, sentence: str) -> None:
@@ -74,6 +79,26 @@ def test_a_grid_needs_steps() -> None:
         list(grid(read_space(space_of("space: {model.lr: {low: 0.1, high: 0.2}}"))))
 
 
+def test_steps_change_options_together_in_their_order() -> None:
+    path = space_of(
+        "space:\n"
+        "  steps:\n"
+        "    two: {data.known: [cdm, '1'], model.num_classes: 2}\n"
+        "    add 0.1: {data.known: [cdm, '1', sidm_0.1], model.num_classes: 3, model.lr: null}\n"
+        "  seed_everything: [0, 1]\n"
+    )
+    points = list(grid(read_space(path)))
+    assert [(label_of("steps", x["steps"]), x["seed_everything"]) for x in points] == [
+        ("two", 0), ("two", 1), ("add 0.1", 0), ("add 0.1", 1),
+    ]  # fmt: skip
+    assert words_of(points[3]) == [
+        "--seed_everything=1", '--data.known=["cdm", "1", "sidm_0.1"]', "--model.num_classes=3",
+        "--model.lr=null",
+    ]  # fmt: skip
+    named = [label_of(name, choice) for name, choice in corners(read_space(path))]
+    assert named == ["two", "add 0.1", 0, 1]
+
+
 def test_corners_are_all_choices_and_both_ends() -> None:
     path = space_of("space: {a: [x, null], b: {low: 1, high: 3}}")
     assert list(corners(read_space(path))) == [("a", "x"), ("a", None), ("b", 1), ("b", 3)]
@@ -81,7 +106,7 @@ def test_corners_are_all_choices_and_both_ends() -> None:
 
 def test_shipped_spaces_are_of_their_configurations() -> None:
     assert not list_spaces().keys() & list_configs().keys()
-    assert len(list_spaces()) == 2
+    assert len(list_spaces()) == 6
     for name, line in list_spaces().items():
         config = re.search(r"-c (\S+) --sweep\.space " + re.escape(name), line)
         assert config
