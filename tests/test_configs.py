@@ -67,7 +67,7 @@ TINY = {
 }
 """Sizes of a model that needs others than those of its method."""
 
-TABLES = {"membership", "predictions", "spectra"}
+TABLES = {"cross_section", "membership", "predictions", "spectra"}
 """Stems of what `predict` writes."""
 
 

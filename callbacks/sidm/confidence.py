@@ -5,6 +5,7 @@ has seen the population's domain in training.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import gaussian_kde
@@ -20,7 +21,21 @@ NUM_FOLDS = 5
 MIN_P_VALUE = 0.05
 """Below, the overlap says that the population is foreign."""
 MAX_AUC = 0.75
-"""Above, the two-sample test says so."""
+"""Above, the two-sample test says so; small populations need more."""
+NUM_SIGMA = 3.0
+"""By how much an AUC must exceed 1/2, in standard deviations of equal populations."""
+
+
+class TwoSample(NamedTuple):
+    """What a classifier two-sample test found.
+
+    Attributes:
+        auc: How well held-out maps are told apart, 0.5 if they are alike.
+        limit: Above it the population is foreign.
+    """
+
+    auc: float
+    limit: float
 
 
 def density_overlap(first: Array, second: Array) -> float:
@@ -144,10 +159,12 @@ def nearest_known(
     return Population(f"{low.name}+{high.name}", latent, halo, cross_section)
 
 
-def two_sample_auc(population: Population, reference: Population) -> float:
+def two_sample_test(population: Population, reference: Population) -> TwoSample:
     """Return how well a linear classifier tells a population from a reference by their latents.
 
-    The area under the ROC curve of held-out maps in five folds of halos: 0.5 if they are alike.
+    The area under the ROC curve of held-out maps in five folds of halos. The limit is 0.75, or
+    three standard deviations of the AUC of equal populations, √((n + m + 1) / (12 n m)) for n and m
+    halos (Mann & Whitney 1947), above 1/2 if that is more.
 
     Args:
         population: In question.
@@ -165,4 +182,6 @@ def two_sample_auc(population: Population, reference: Population) -> float:
     score = cross_val_predict(
         classifier, features, label, groups=halo, cv=folds, method="decision_function"
     )
-    return area_under_roc(Ranking(label, score).curve())
+    n, m = (len(np.unique(one.halo)) for one in (population, reference))
+    limit = 0.5 + NUM_SIGMA * np.sqrt((n + m + 1) / (12 * n * m))
+    return TwoSample(area_under_roc(Ranking(label, score).curve()), max(MAX_AUC, float(limit)))

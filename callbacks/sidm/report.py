@@ -54,7 +54,7 @@ class SIDMReport(ReportCallback):
     | `left_out/simulation=` | median σ/m of a known simulation by the path of the others |
     | `map_median/simulation=` | median over maps of what the network says of each alone |
     | `overlap/simulation=/known=`, `confidence/simulation=` | the paper's overlap, its p-value |
-    | `two_sample_auc/simulation=` | against the known simulations nearest in σ/m |
+    | `two_sample_auc`, `_limit` `/simulation=` | against the known simulations nearest in σ/m |
     | `ood_auc/domain=/score=` | single foreign maps against known ones |
     | `coverage/level=`, `median_width`, `median_error` | over hidden populations |
     | `interval_width/num_maps=` | median over hidden populations cut to that size, cm^2/g |

@@ -12,7 +12,7 @@ from callbacks.metrics.ranking import Ranking, area_under_roc
 from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import spread
 from callbacks.report.scope import Scope
-from callbacks.sidm.confidence import MAX_AUC, MIN_P_VALUE
+from callbacks.sidm.confidence import MIN_P_VALUE
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.rejection import MapScores
 from callbacks.sidm.subjects import Measured
@@ -101,9 +101,10 @@ def add_confidence(run: TestRun, measured: Measured) -> None:
         for name, value in overlaps.items():
             scope.where(known=name).add("overlap", value, n=one.num_maps)
         scope.add("confidence", measured.confidence(overlaps, one), n=one.num_maps)
-        auc = measured.two_sample(one)
-        scope.add("two_sample_auc", auc, n=one.num_maps)
-        inside += [auc] if one.name in measured.populations.hidden else []
+        found = measured.two_sample(one)
+        scope.add("two_sample_auc", found.auc, n=one.num_maps)
+        scope.add("two_sample_limit", found.limit, n=one.num_maps)
+        inside += [found.auc] if one.name in measured.populations.hidden else []
     if inside:
         _add_median(run.scope(measured.subject), "hidden_two_sample_auc", np.array(inside))
 
@@ -160,7 +161,7 @@ def add_table(run: TestRun, measured: Measured) -> None:
     run.report.attach("cross_sections", Table(columns))
     run.report.note(
         f"a population is foreign where its confidence is below {MIN_P_VALUE} or its two-sample "
-        f"AUC above {MAX_AUC}: its cross-section then means nothing"
+        "AUC above its limit: its cross-section then means nothing"
     )
 
 

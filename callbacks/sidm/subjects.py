@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from callbacks.sidm.confidence import OverlapTest, nearest_known, two_sample_auc
+from callbacks.sidm.confidence import OverlapTest, TwoSample, nearest_known, two_sample_test
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.posterior import Calibration, Posterior, PosteriorModel
 
@@ -76,11 +76,11 @@ class Measured:
         """
         return self._overlap.p_value(max(overlaps.values()), population.num_maps)
 
-    def two_sample(self, population: Population) -> float:
+    def two_sample(self, population: Population) -> TwoSample:
         """Return the AUC between a population and the known simulations nearest in σ/m."""
         value = self.posteriors[population.name].median
         reference = nearest_known(self.model.known, value, self.model.coordinate, self.seed)
-        return two_sample_auc(population, reference)
+        return two_sample_test(population, reference)
 
     def widths(self, num_maps: int, names: Sequence[str]) -> Array:
         """Return the width of the 68 % interval of populations cut to a number of maps, cm^2/g.

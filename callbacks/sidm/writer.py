@@ -15,7 +15,7 @@ from callbacks.predictions.fits import header
 from callbacks.predictions.tables import select, to_table, write_csv, write_ecsv, write_fits
 from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
-from callbacks.sidm.confidence import MAX_AUC, MIN_P_VALUE, NUM_FOLDS
+from callbacks.sidm.confidence import MIN_P_VALUE, NUM_FOLDS
 from callbacks.sidm.members import member_latents, members_of
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.rejection import MapScores
@@ -84,7 +84,8 @@ class CrossSectionTable(ShardWriter):
         latent = member_latents(module, whole["latent"])
         names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
         halo = np.asarray(self.data.groups(whole["index"]))
-        maps = Population(UNNAMED, latent, halo, profile=whole["profile"])
+        profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
+        maps = Population(UNNAMED, latent, halo, profile=profile)
         found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
@@ -114,9 +115,31 @@ def reference_populations(module: nn.Module) -> list[Population]:
         module: A `CompactClustering`, or an `Ensemble` of some.
 
     Raises:
-        ValueError: If it keeps none, or members keep different ones.
+        ValueError: If it keeps too few, or members keep different ones.
     """
-    members = members_of(module)
+    tables = _reference_tables(members_of(module))
+    halos, label = tables["reference_halo"][0], tables["known_label"][0]
+    latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
+    profile = np.mean(tables["reference_profile"], 0)
+    kept = (halos >= 0) & np.isfinite(label)[:, None]
+    found = [
+        Population(
+            f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value), profile[k][kept[k]]
+        )
+        for k, value in enumerate(label)
+        if kept[k].any()
+    ]
+    sizes = [len(np.unique(one.halo)) for one in found]
+    if len(found) < 2 or min(sizes) < 2:
+        raise ValueError(
+            f"the checkpoint keeps known maps of {sizes or 'no'} halos, by which new ones are "
+            "measured; two cross-sections need several each: train with a larger data.val_fraction"
+        )
+    return found
+
+
+def _reference_tables(members: Sequence[Any]) -> dict[str, list[Array]]:
+    """Return what each member keeps of known maps, which must be the same maps."""
     if any(not hasattr(one, "reference_latent") for one in members):
         raise ValueError(
             f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "
@@ -126,28 +149,13 @@ def reference_populations(module: nn.Module) -> list[Population]:
         name: [getattr(one, name).detach().cpu().numpy() for one in members]
         for name in ("reference_latent", "reference_profile", "reference_halo", "known_label")
     }
-    halos, label = tables["reference_halo"][0], tables["known_label"][0]
     for key in ("reference_halo", "known_label"):
         if not all(np.array_equal(x, tables[key][0], equal_nan=True) for x in tables[key]):
             raise ValueError(
                 f"members of the ensemble differ in {key}: train them with the same data, "
                 "data.seed and data.known"
             )
-    latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
-    profile = np.mean(tables["reference_profile"], 0)
-    kept = (halos >= 0) & np.isfinite(label)[:, None]
-    if not kept.any():
-        raise ValueError(
-            "the checkpoint keeps no known maps, by which new ones are measured: train with "
-            "data.val_fraction above 0"
-        )
-    return [
-        Population(
-            f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value), profile[k][kept[k]]
-        )
-        for k, value in enumerate(label)
-        if kept[k].any()
-    ]
+    return tables
 
 
 def population_table(known: Sequence[Population], found: Sequence[Population]) -> Table:
@@ -171,7 +179,8 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
     """Return the numbers of one population."""
     sizes = {"num_maps": one.num_maps, "num_halos": len(np.unique(one.halo))}
     numbers = ("cross_section", *(f"cross_section_{q}" for q in QUANTILES), *PARTS)
-    trust = {"overlap": np.nan, "confidence": np.nan, "two_sample_auc": np.nan}
+    keys = "overlap", "confidence", "two_sample_auc", "two_sample_limit"
+    trust = dict.fromkeys(keys, np.nan)
     if one.name not in measured.posteriors:
         values = dict.fromkeys(numbers, np.nan)
         return {"simulation": one.name, **values, **sizes, **trust, "foreign": False}
@@ -184,8 +193,9 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
         measured.confidence(overlaps, one),
     )
     if sizes["num_halos"] >= MIN_HALOS:
-        trust["two_sample_auc"] = measured.two_sample(one)
-    foreign = trust["confidence"] < MIN_P_VALUE or trust["two_sample_auc"] > MAX_AUC
+        trust["two_sample_auc"], trust["two_sample_limit"] = measured.two_sample(one)
+    unlike = trust["two_sample_auc"] > trust["two_sample_limit"]
+    foreign = unlike or trust["confidence"] < MIN_P_VALUE
     values = dict(zip(numbers, found, strict=True))
     return {"simulation": one.name, **values, **sizes, **trust, "foreign": bool(foreign)}
 

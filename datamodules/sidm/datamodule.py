@@ -55,7 +55,7 @@ class SIDMDataModule(BaseDataModule):
 
     Args:
         source: Where the maps come from.
-        known: Names or shell patterns of known simulations; their order is that of the classes.
+        known: Names or shell patterns of known simulations.
         hidden: Of hidden simulations. An exact name wins over a pattern; a pattern takes what no
             list names and no pattern before it took.
         calibration: Of simulations by which intervals are scaled at test.

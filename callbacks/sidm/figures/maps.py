@@ -18,7 +18,7 @@ from lightning_modules.nn.rings import radius
 UNITS = {
     "total": r"M$_\odot$ kpc$^{-2}$",
     "stars": r"M$_\odot$ kpc$^{-2}$",
-    "xray": r"erg s$^{-1}$ kpc$^{-2}$",
+    "xray": r"$10^{40}$ erg s$^{-1}$ kpc$^{-2}$",
 }
 BAR = 500.0
 """Length of the scale bar in kpc."""

@@ -1,6 +1,7 @@
 """Figures of σ/m: posteriors, whether they hold the truth, and what more maps would give."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from callbacks.report.figures import new_figure
 from callbacks.report.plots import GREY, diagonal, logarithmic, subject_colours
 from callbacks.report.table import Report
 from callbacks.sidm.figures.look import UNIT, cross_section_axis, label_of, shown
-from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.populations import MeanOfMaps, Population
 from callbacks.sidm.scores import MIN_COVERED
 from callbacks.sidm.subjects import Measured
 
@@ -155,13 +156,11 @@ def survey_figure(subjects: Sequence[Measured], report: Report) -> Figure | None
         widths, stds = (np.array([getattr(row, key) for row in own]) for key in ("value", "std"))
         colour = subject_colours(report)[subject.subject]
         panel.errorbar(sizes, widths, stds, fmt="o-", color=colour, label=subject.subject)
-        floor = 2 * subject.calibration.factor(0.68) * np.median(_interpolation(subject))
-        if np.isfinite(floor):  # not with too few calibration populations
-            panel.axhline(floor, color=colour, linestyle="--", linewidth=1)
+        panel.axhline(width_of_endless(subject), color=colour, linestyle="--", linewidth=1)
         if subject is subjects[0]:
             guide = widths[0] * np.sqrt(sizes[0] / sizes)
             panel.plot(sizes, guide, ":", color=GREY, label=r"$\propto N^{-1/2}$")
-    panel.plot([], [], "--", color=GREY, linewidth=1, label="interpolation alone")
+    panel.plot([], [], "--", color=GREY, linewidth=1, label="path alone: endless maps")
     logarithmic(panel, "x")
     logarithmic(panel, "y")
     panel.set_xticks(sizes, [str(size) for size in sizes])
@@ -173,7 +172,21 @@ def survey_figure(subjects: Sequence[Measured], report: Report) -> Figure | None
     return figure
 
 
-def _interpolation(subject: Measured) -> Array:
-    """Return what the path between known simulations adds to the errors of hidden populations."""
-    names = subject.populations.hidden
-    return np.array([subject.posteriors[name].std_interpolation for name in names])
+def width_of_endless(subject: Measured) -> float:
+    """Return the width of the 68 % interval that no number of maps goes below, in cm^2/g.
+
+    That of a population whose mean stands on the path, without error, at the median of a hidden
+    one; the median over these.
+    """
+    widths = []
+    for name in subject.populations.hidden:
+        posterior, model = subject.posteriors[name], subject.model
+        place = int(np.abs(model.coordinate.grid - posterior.quantile(0.5)).argmin())
+        densities = []
+        for path in model.paths:
+            mean = path.mean[place]
+            logs = path.log_likelihood(MeanOfMaps(mean, np.zeros(0), np.zeros((0, len(mean)))))
+            densities.append(np.exp(logs - np.logaddexp.reduce(logs)))
+        endless = replace(posterior, density=np.mean(densities, axis=0))
+        widths.append(np.ptp(subject.calibration.interval(endless, 0.68)))
+    return float(np.median(widths))

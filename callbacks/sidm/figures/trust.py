@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from callbacks.report.figures import COLOURS, new_figure
 from callbacks.report.plots import GREY, confusion, heatmap
 from callbacks.report.table import Report
-from callbacks.sidm.confidence import MAX_AUC
 from callbacks.sidm.figures.look import CROSS_SECTION, label_of, shown
 from callbacks.sidm.populations import Array
 from callbacks.sidm.subjects import Measured
@@ -82,7 +81,9 @@ def _draw_overlaps(panel: Axes, measured: Measured, report: Report) -> None:
 
 def _draw_two_sample(panel: Axes, measured: Measured, report: Report) -> None:
     """Draw the area of the two-sample test of each population; hidden ones in one row if many."""
-    auc = _values(report, "two_sample_auc", measured.subject)
+    auc, limit = (
+        _values(report, f"two_sample_{what}", measured.subject) for what in ("auc", "limit")
+    )
     parts = measured.populations
     many = len(parts.hidden) > MAX_ROWS // 2
     lines: dict[str, list[str]] = {f"{len(parts.hidden)} hidden": parts.hidden} if many else {}
@@ -92,11 +93,13 @@ def _draw_two_sample(panel: Axes, measured: Measured, report: Report) -> None:
     for row, names in enumerate(lines.values()):
         values = np.array([auc[f"simulation={name}"] for name in names])
         spots = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else 0.0
-        colours = ["#d55e00" if value > MAX_AUC else "#0072b2" for value in values]
+        limits = [limit[f"simulation={name}"] for name in names]
+        colours = ["#d55e00" if v > x else "#0072b2" for v, x in zip(values, limits, strict=True)]
         panel.scatter(values, row + spots, s=18, c=colours, zorder=3)
     panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
-    panel.axvline(MAX_AUC, color="#d55e00", linestyle="--", linewidth=1.2)
-    panel.text(MAX_AUC, -0.62, " foreign", color="#d55e00", fontsize=8, va="center")
+    line = max(limit.values())
+    panel.axvline(line, color="#d55e00", linestyle="--", linewidth=1.2)
+    panel.text(line, -0.62, " foreign", color="#d55e00", fontsize=8, va="center")
     panel.set_yticks(range(len(lines)), list(lines), fontsize=8)
     panel.set(xlim=(min(0.38, *auc.values()) - 0.02, 1.03), ylim=(len(lines) - 0.4, -0.9))
     panel.set(xlabel="AUC", title="Two-sample test against known maps")

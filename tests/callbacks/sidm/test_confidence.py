@@ -7,7 +7,7 @@ from callbacks.sidm.confidence import (
     density_overlap,
     latent_overlap,
     nearest_known,
-    two_sample_auc,
+    two_sample_test,
 )
 from callbacks.sidm.populations import Population
 from tests.callbacks.sidm.toy import COORDINATE, curved, draw, known
@@ -59,5 +59,14 @@ def test_the_two_sample_test_finds_what_is_foreign_and_nothing_else() -> None:
     inside, foreign = draw("x", 0.2, 200, 1, curved), draw("y", 0.2, 200, 1, curved)
     foreign.latent[..., 2] += 2.0
     reference = nearest_known(anchors, 0.2, COORDINATE)
-    assert two_sample_auc(inside, reference) < 0.6
-    assert two_sample_auc(foreign, reference) == pytest.approx(norm.cdf(2 / np.sqrt(2)), abs=0.05)
+    assert two_sample_test(inside, reference).auc < 0.6
+    found = two_sample_test(foreign, reference)
+    assert found.auc == pytest.approx(norm.cdf(2 / np.sqrt(2)), abs=0.05)
+    assert found.auc > found.limit == 0.75
+
+
+def test_a_small_population_is_not_called_foreign_by_chance() -> None:
+    reference = draw("a", 0.2, 20, 0)
+    found = [two_sample_test(draw("x", 0.2, 20, seed), reference) for seed in range(1, 41)]
+    assert found[0].limit == pytest.approx(0.5 + 3 * np.sqrt(41 / 4800))
+    assert sum(one.auc > one.limit for one in found) <= 1

@@ -15,7 +15,12 @@ from callbacks.sidm.figures.latent import component_figure, draw_contour, path_f
 from callbacks.sidm.figures.look import colours, cross_section_axis, label_of, shown
 from callbacks.sidm.figures.maps import ring_radii
 from callbacks.sidm.figures.network import STEPS, saliency, traversed
-from callbacks.sidm.figures.posteriors import coverage_figure, posterior_figure, survey_figure
+from callbacks.sidm.figures.posteriors import (
+    coverage_figure,
+    posterior_figure,
+    survey_figure,
+    width_of_endless,
+)
 from callbacks.sidm.subjects import Measured, Populations
 from tests.callbacks.sidm.toy import KNOWN, curved, draw, known
 
@@ -205,3 +210,13 @@ def test_rings_of_profiles_go_out_to_the_edge() -> None:
     assert radii[0] == 0.5
     assert (np.diff(radii) > 0).all()
     assert 30 < radii[-1] < 40.5
+
+
+def test_endless_maps_are_no_worse_than_few_and_no_better_than_the_path(measured: Measured) -> None:
+    floor = width_of_endless(measured)
+    assert 0 < floor < np.median(measured.widths(25, list(HIDDEN)))
+    hidden = [draw(name, x, 6400, 3, curved) for name, x in HIDDEN.items()]
+    parts = measured.populations
+    many = Measured("model", Populations(parts.known, hidden, parts.calibration, list(HIDDEN)))
+    widths = np.median(many.widths(6400, list(HIDDEN)))
+    assert floor == pytest.approx(widths, rel=0.25)

@@ -130,7 +130,7 @@ def test_models_without_known_maps_are_refused(stars: Any, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="CrossSectionRegressor does not: use PredictionWriter"):
         reference_populations(regressor)
     trainer = stars.trainer(tmp_path, CrossSectionTable())
-    with pytest.raises(ValueError, match=r"keeps no known maps.*data\.val_fraction above 0"):
+    with pytest.raises(ValueError, match=r"known maps of no halos.*larger data\.val_fraction"):
         trainer.predict(make_model(), make_data(tmp_path))
 
 
@@ -139,3 +139,16 @@ def test_members_of_other_splits_are_refused(trained: CompactClustering) -> None
     ensemble.members[1].reference_halo[0, 0] += 1
     with pytest.raises(ValueError, match=r"members of the ensemble differ in reference_halo.*seed"):
         reference_populations(ensemble)
+
+
+def test_a_network_without_profile_is_measured(
+    stars: Any, cores: SIDMDataModule, tmp_path: Path
+) -> None:
+    model = make_model(profile_rings=0)
+    latent = np.stack([one.latent[:20, 0] for one in known()])
+    model.known_label.copy_(torch.tensor(list(KNOWN.values())))
+    model.reference_latent[:, :20] = torch.from_numpy(latent)
+    model.reference_halo[:, :20] = torch.arange(20)
+    stars.trainer(tmp_path, CrossSectionTable()).predict(model, cores)
+    table = Table.read(tmp_path / "cross_section.ecsv")
+    assert np.isfinite(table["cross_section"]).all()
