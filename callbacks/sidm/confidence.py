@@ -161,9 +161,10 @@ def nearest_known(
 def two_sample_test(population: Population, reference: Population) -> TwoSample:
     """Return how well a linear classifier tells a population from a reference.
 
-    By their latents and, where the models see one, the profile of the maps. The area under the ROC curve of held-out maps in five folds of halos. The limit is 0.75, or
-    three standard deviations of the AUC of equal populations, √((n + m + 1) / (12 n m)) for n and m
-    halos (Mann & Whitney 1947), above 1/2 if that is more.
+    By their latents and, where the models see one, the profile of the maps; the area under the ROC
+    curve of held-out maps in five folds of halos. The limit is 0.75, or three standard deviations
+    of the AUC of equal populations, √((n + m + 1) / (12 n m)) for n and m halos (Mann & Whitney
+    1947), above 1/2 if that is more.
 
     Args:
         population: In question.
