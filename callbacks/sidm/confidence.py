@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from callbacks.metrics.ranking import Ranking, area_under_roc
 from callbacks.sidm.coordinate import Coordinate
-from callbacks.sidm.populations import Array, Population, resampled_halos
+from callbacks.sidm.populations import Array, Population, concatenated, resampled_halos
 
 NUM_POINTS = 100
 NUM_FOLDS = 5
@@ -155,16 +155,16 @@ def nearest_known(
         one.first_halos(max(1, round(size * part)), seed)
         for one, part in ((low, 1 - share), (high, share))
     ]
-    latent, halo = (np.concatenate([getattr(x, k) for x in parts]) for k in ("latent", "halo"))
-    return Population(f"{low.name}+{high.name}", latent, halo, cross_section)
+    return concatenated(parts, cross_section)
 
 
 def two_sample_test(population: Population, reference: Population) -> TwoSample:
-    """Return how well a linear classifier tells a population from a reference by their latents.
+    """Return how well a linear classifier tells a population from a reference.
 
-    The area under the ROC curve of held-out maps in five folds of halos. The limit is 0.75, or
-    three standard deviations of the AUC of equal populations, √((n + m + 1) / (12 n m)) for n and m
-    halos (Mann & Whitney 1947), above 1/2 if that is more.
+    By their latents and, where the models see one, the profile of the maps; the area under the ROC
+    curve of held-out maps in five folds of halos. The limit is 0.75, or three standard deviations
+    of the AUC of equal populations, √((n + m + 1) / (12 n m)) for n and m halos (Mann & Whitney
+    1947), above 1/2 if that is more.
 
     Args:
         population: In question.
@@ -172,9 +172,7 @@ def two_sample_test(population: Population, reference: Population) -> TwoSample:
 
     Reference: Lopez-Paz & Oquab 2017 (arXiv:1610.06545).
     """
-    features = np.concatenate(
-        [x.latent.reshape(x.num_maps, -1).astype(np.float64) for x in (reference, population)]
-    )
+    features = np.concatenate([reference.features, population.features])
     label = np.repeat([0, 1], [reference.num_maps, population.num_maps])
     halo = np.concatenate([reference.halo, population.halo])
     folds = GroupKFold(min(NUM_FOLDS, len(np.unique(halo))))

@@ -1,6 +1,6 @@
 """Populations: the maps of one simulation as a model sees them, the unit of inference (numpy)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,19 @@ class Population:
         rank = order[np.searchsorted(halos[order], self.halo)]
         counts = np.cumsum(np.bincount(rank, minlength=len(halos)))
         return self.take(rank <= np.searchsorted(counts, num_maps))
+
+
+def concatenated(parts: Sequence[Population], cross_section: float) -> Population:
+    """Return the maps of several populations as one, named by all of them.
+
+    Args:
+        parts: All with a profile, or none.
+        cross_section: Of the whole, in cm^2/g.
+    """
+    keys = ["latent", "halo", *(["profile"] if parts[0].profile is not None else [])]
+    columns = {key: np.concatenate([getattr(one, key) for one in parts]) for key in keys}
+    name = "+".join(one.name for one in parts)
+    return Population(name, cross_section=cross_section, **columns)
 
 
 @dataclass(frozen=True)

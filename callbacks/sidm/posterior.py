@@ -12,7 +12,7 @@ import numpy as np
 from callbacks.metrics.calibration import conformal_factor
 from callbacks.sidm.coordinate import Coordinate
 from callbacks.sidm.path import Path
-from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.populations import Array, Population, concatenated
 
 MIN_LEFT_OUT = 3
 """Known cross-sections below which none can be left out."""
@@ -214,14 +214,8 @@ def _deviation(density: Array, values: Array) -> Array:
 
 def joined(known: Sequence[Population]) -> list[Population]:
     """Return one population for each cross-section, rising."""
-    joined = []
-    for value in sorted({one.cross_section for one in known}):
-        same = [one for one in known if one.cross_section == value]
-        names = "+".join(one.name for one in same)
-        columns = {
-            key: np.concatenate([getattr(one, key) for one in same])
-            for key in ("latent", "halo", "profile")
-            if same[0].profile is not None or key != "profile"
-        }
-        joined.append(Population(names, cross_section=value, **columns))
-    return joined
+    values = sorted({one.cross_section for one in known})
+    return [
+        concatenated([one for one in known if one.cross_section == value], value)
+        for value in values
+    ]
