@@ -1,7 +1,7 @@
 """Compact clustering of cluster maps, whose latent is ordered by the cross-section."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from lightning_modules.optimizers import Schedule
 from lightning_modules.sidm.base import MapModule
 from lightning_modules.sidm.classes import (
     MOST_SIMULATIONS,
+    SAME,
+    class_of_label,
     class_tables,
     distinct,
     look_up,
@@ -39,6 +41,7 @@ from lightning_modules.sidm.scaling import Scaling
 
 TABLES = ("known_label", "class_of_simulation", "takes_part")
 """Buffers that `class_tables` fills."""
+LAST_LAYER = "classifier.output."
 
 
 class CompactClustering(MapModule):
@@ -53,13 +56,16 @@ class CompactClustering(MapModule):
 
     Of the validation's known maps, latents are kept in the buffers `reference_latent` (C, R, Z),
     profiles in `reference_profile` (C, R, F), NaN where there are fewer, and the numbers of the
-    halos in `reference_halo` (C, R), -1 there, so that a checkpoint can
-    measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
+    halos in `reference_halo` (C, R), so that a checkpoint can measure new maps. `reference_age` ()
+    is the number of training batches since then: above 0 they are of earlier weights.
+    `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
     before its weight. Those of validation and test are means over groups of 120 maps dealt from
-    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class,
-    NaN without any.
+    the whole evaluation, whatever its batches; those of the test of held-out maps alone. There also
+    `accuracy` of maps that have a class, NaN without any. Where data are evaluated whose known and
+    hidden simulations are not those of the training, in its order, the class of a map is that of
+    its own σ/m, and a map without one has none.
 
     Reference: Tregidga et al. 2025 (arXiv:2511.09660).
 
@@ -99,12 +105,14 @@ class CompactClustering(MapModule):
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "class", "cclp", "distance")
+    of_the_data: ClassVar[tuple[str, ...]] = (*MapModule.of_the_data, *TABLES, "reference_")
     known_label: Tensor
     class_of_simulation: Tensor
     takes_part: Tensor
     reference_latent: Tensor
     reference_profile: Tensor
     reference_halo: Tensor
+    reference_age: Tensor
 
     def __init__(
         self,
@@ -158,7 +166,7 @@ class CompactClustering(MapModule):
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
         self._add_buffers(num_classes, num_reference, latent_dim, encoder.num_profile)
-        self.latent_dim = latent_dim
+        self.latent_dim, self.same_simulations = latent_dim, True
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
 
@@ -180,6 +188,41 @@ class CompactClustering(MapModule):
         for name, values in zip(TABLES, tables, strict=True):
             getattr(self, name).copy_(values)
 
+    def inherited(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights and the scaling; not the last layer where classes are as many no more."""
+        found, own = super().inherited(saved), self.classifier.output.state_dict(prefix=LAST_LAYER)
+        other = {name for name in own if name in found and found[name].shape != own[name].shape}
+        return {name: values for name, values in found.items() if name not in other}
+
+    def check_simulations(self, labels: Mapping[str, Tensor], fitting: bool) -> None:
+        """See whether codes of simulations mean what they meant in the training.
+
+        Args:
+            labels: Of `datamodule.training_labels()`.
+            fitting: Whether the training goes on with these data.
+
+        Raises:
+            ValueError: If it does, and they do not.
+        """
+        hidden = labels["known_label"].new_full((int(labels["num_hidden"]),), torch.nan)
+        now = torch.cat([labels["known_label"], hidden])
+        classes = self.class_of_simulation[self.takes_part].cpu()
+        before = torch.where(classes < 0, torch.nan, self.known_label.cpu()[classes])
+        self.same_simulations = now.shape == before.shape and bool(
+            torch.isclose(now, before.to(now), rtol=SAME, equal_nan=True).all()
+        )
+        if fitting and not self.same_simulations:
+            raise ValueError(
+                f"this {type(self).__name__} was trained on simulations of {before.tolist()} "
+                f"cm^2/g (nan: hidden), in this order, not of {now.tolist()}; name the same in "
+                "data.known and data.hidden, or start a new training by --init_from"
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss; the reference latents are then of earlier weights."""
+        self.reference_age.add_(1)
+        return super().training_step(batch, batch_idx)
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return latent (B, Z) and logits (B, C)."""
         latent = self.encode(batch)
@@ -190,10 +233,9 @@ class CompactClustering(MapModule):
         x, fraction, norms = self.scaler(batch["map"], batch["good"])
         latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
-            latent = bottleneck(latent)
+            latent = bottleneck(latent, self.global_step)
         error = self._reconstruction_error(latent, x, batch)
-        tables = self.class_of_simulation, self.takes_part
-        codes = self.codes_of(batch, *look_up(batch["simulation"], *tables))
+        codes = self.codes_of(batch, *self._classes(batch))
         parts = [error, latent, self.classifier(latent)]
         parts += [] if stage == "train" else [self.encoder.profile_of(fraction, batch["good"])]
         return torch.cat(parts, dim=1), codes
@@ -206,7 +248,7 @@ class CompactClustering(MapModule):
             codes: Shape (N, 4).
         """
         target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
-        error, latent, logits, _ = self._split(numbers)
+        error, latent, logits, _ = self._split(numbers.float())  # also where weights are bfloat16
         with torch.autocast(numbers.device.type, enabled=False):
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
@@ -257,6 +299,14 @@ class CompactClustering(MapModule):
             known = self.known_label.isfinite()
             fill_reference(self.reference_latent, self.reference_halo, known, (latent, codes))
             fill_reference(self.reference_profile, self.reference_halo, known, (profile, codes))
+            self.reference_age.zero_()
+
+    def _classes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return each map's class, -1 for none, and whether it takes part in the loss."""
+        if self.same_simulations:
+            return look_up(batch["simulation"], self.class_of_simulation, self.takes_part)
+        target = class_of_label(batch["label"], self.known_label)
+        return target, target >= 0
 
     def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return reconstruction error (N,), latent (N, Z), logits (N, C) and profile (N, F)."""
@@ -277,6 +327,8 @@ class CompactClustering(MapModule):
         self.register_buffer("reference_latent", latent.clone())
         self.register_buffer("reference_profile", profile.clone())
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
+        self.register_buffer("reference_age", torch.tensor(0))
+        self.register_load_state_dict_pre_hook(_add_age)
 
     def _reconstruction_error(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
         """Return the mean squared error of each decoded map over its good pixels, shape (B, 1)."""
@@ -285,3 +337,8 @@ class CompactClustering(MapModule):
         good = usable_pixels(batch["map"], batch["good"]).float()
         squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
         return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)
+
+
+def _add_age(module: CompactClustering, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Let checkpoints load that were saved before there was a `reference_age`."""
+    state.setdefault(f"{prefix}reference_age", torch.tensor(0))
