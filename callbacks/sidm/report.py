@@ -186,8 +186,8 @@ def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = No
             role = run.datamodule.roles[name]
             beside = None if profile is None else profile[rows][own]
             found[role].append(Population(name, values[own], halo[own], value, beside))
-    values = merged([one.cross_section for one in found["known"]])
-    pairs = zip(found["known"], values, strict=True)
+    merged_values = merged([one.cross_section for one in found["known"]])
+    pairs = zip(found["known"], merged_values, strict=True)
     known = [replace(one, cross_section=value) for one, value in pairs]
     hidden = [one.name for one in found["hidden"]]
     measured = [*found["hidden"], *found["foreign"]]

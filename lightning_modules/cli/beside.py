@@ -80,11 +80,16 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
     is_new |= data.source.simulated and trained.seed != data.seed
     for name in () if is_new else data.split_settings:
         before, now = getattr(trained, name), getattr(data, name)
-        if before != now:
+        if _unordered(before) != _unordered(now):
             raise ValueError(
                 f"{where}: trained with data.{name} {before}, but tested here with {now} on the "
                 f"same source, {HELD_OUT}; give --data.{name} {before}, or another source"
             )
+
+
+def _unordered(value: Any) -> Any:
+    """Return a list sorted, for the order of names moves no object."""
+    return sorted(value) if isinstance(value, list) else value
 
 
 def run_config(path: str) -> Path:

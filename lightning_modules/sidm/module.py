@@ -1,7 +1,7 @@
 """Compact clustering of cluster maps, whose latent is ordered by the cross-section."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,15 +9,7 @@ from torch import Tensor
 from lightning_modules.base import Batch
 from lightning_modules.nn.rings import usable_pixels
 from lightning_modules.optimizers import Schedule
-from lightning_modules.sidm.base import MapModule
-from lightning_modules.sidm.classes import (
-    MOST_SIMULATIONS,
-    SAME,
-    class_of_label,
-    class_tables,
-    distinct,
-    look_up,
-)
+from lightning_modules.sidm.class_module import ClassModule, Hidden
 from lightning_modules.sidm.losses import (
     Location,
     class_distance,
@@ -39,12 +31,10 @@ from lightning_modules.sidm.sample import (
 )
 from lightning_modules.sidm.scaling import Scaling
 
-TABLES = ("known_label", "class_of_simulation", "takes_part")
-"""Buffers that `class_tables` fills."""
 LAST_LAYER = "classifier.output."
 
 
-class CompactClustering(MapModule):
+class CompactClustering(ClassModule):
     """Clusters maps so that simulations of one cross-section σ/m are compact and in its order.
 
     A map goes to a latent of few numbers and from there to logits of classes. Known simulations
@@ -105,10 +95,7 @@ class CompactClustering(MapModule):
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "class", "cclp", "distance")
-    of_the_data: ClassVar[tuple[str, ...]] = (*MapModule.of_the_data, *TABLES, "reference_")
-    known_label: Tensor
-    class_of_simulation: Tensor
-    takes_part: Tensor
+    of_the_data: ClassVar[tuple[str, ...]] = (*ClassModule.of_the_data, "reference_")
     reference_latent: Tensor
     reference_profile: Tensor
     reference_halo: Tensor
@@ -117,7 +104,7 @@ class CompactClustering(MapModule):
     def __init__(
         self,
         num_classes: int = 4,
-        hidden: Literal["class", "unlabelled"] = "class",
+        hidden: Hidden = "class",
         channels: int = 1,
         image_size: int = 100,
         network: NetworkName = "reduced",
@@ -161,62 +148,21 @@ class CompactClustering(MapModule):
         self.build(encoder, scaling, channels, image_size, effective_cdm, augment)
         self.classifier = Classifier(latent_dim, head_dim, num_classes, encoder.dropout.p)
         self.decoder = Decoder(latent_dim, channels, image_size) if decoder_weight else None
-        self.num_classes, self.hidden, self.distance = num_classes, hidden, distance
-        self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
+        self.distance, self.cclp_steps = distance, cclp_steps
+        self.ordered_bottleneck = ordered_bottleneck
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
+        self.add_tables(num_classes, hidden)
         self._add_buffers(num_classes, num_reference, latent_dim, encoder.num_profile)
-        self.latent_dim, self.same_simulations = latent_dim, True
+        self.latent_dim = latent_dim
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
-
-    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
-        """Take the scaling's statistics, and give each simulation its class.
-
-        Raises:
-            ValueError: If the number of classes is not that of the data.
-        """
-        super().fit_statistics(statistics)
-        labels, num_hidden = statistics["known_label"], int(statistics["num_hidden"])
-        tables = class_tables(labels, num_hidden, self.hidden == "class")
-        if (found := len(tables[0])) != self.num_classes:
-            raise ValueError(
-                f"{type(self).__name__} has num_classes={self.num_classes} but the data have "
-                f"{len(distinct(labels))} known cross-sections and {num_hidden} hidden simulations "
-                f"in training; set model.num_classes to {found}"
-            )
-        for name, values in zip(TABLES, tables, strict=True):
-            getattr(self, name).copy_(values)
 
     def inherited(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights and the scaling; not the last layer where classes are as many no more."""
         found, own = super().inherited(saved), self.classifier.output.state_dict(prefix=LAST_LAYER)
         other = {name for name in own if name in found and found[name].shape != own[name].shape}
         return {name: values for name, values in found.items() if name not in other}
-
-    def check_simulations(self, labels: Mapping[str, Tensor], fitting: bool) -> None:
-        """See whether codes of simulations mean what they meant in the training.
-
-        Args:
-            labels: Of `datamodule.training_labels()`.
-            fitting: Whether the training goes on with these data.
-
-        Raises:
-            ValueError: If it does, and they do not.
-        """
-        hidden = labels["known_label"].new_full((int(labels["num_hidden"]),), torch.nan)
-        now = torch.cat([labels["known_label"], hidden])
-        classes = self.class_of_simulation[self.takes_part].cpu()
-        before = torch.where(classes < 0, torch.nan, self.known_label.cpu()[classes])
-        self.same_simulations = now.shape == before.shape and bool(
-            torch.isclose(now, before.to(now), rtol=SAME, equal_nan=True).all()
-        )
-        if fitting and not self.same_simulations:
-            raise ValueError(
-                f"this {type(self).__name__} was trained on simulations of {before.tolist()} "
-                f"cm^2/g (nan: hidden), in this order, not of {now.tolist()}; name the same in "
-                "data.known and data.hidden, or start a new training by --init_from"
-            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; the reference latents are then of earlier weights."""
@@ -235,7 +181,7 @@ class CompactClustering(MapModule):
         if self.ordered_bottleneck and stage == "train":
             latent = bottleneck(latent, self.global_step)
         error = self._reconstruction_error(latent, x, batch)
-        codes = self.codes_of(batch, *self._classes(batch))
+        codes = self.codes_of(batch, *self.classes_of(batch))
         parts = [error, latent, self.classifier(latent)]
         parts += [] if stage == "train" else [self.encoder.profile_of(fraction, batch["good"])]
         return torch.cat(parts, dim=1), codes
@@ -301,13 +247,6 @@ class CompactClustering(MapModule):
             fill_reference(self.reference_profile, self.reference_halo, known, (profile, codes))
             self.reference_age.zero_()
 
-    def _classes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return each map's class, -1 for none, and whether it takes part in the loss."""
-        if self.same_simulations:
-            return look_up(batch["simulation"], self.class_of_simulation, self.takes_part)
-        target = class_of_label(batch["label"], self.known_label)
-        return target, target >= 0
-
     def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return reconstruction error (N,), latent (N, Z), logits (N, C) and profile (N, F)."""
         rest = numbers.shape[1] - 1 - self.latent_dim - self.num_classes
@@ -318,12 +257,9 @@ class CompactClustering(MapModule):
     def _add_buffers(
         self, num_classes: int, num_reference: int, latent_dim: int, num_profile: int
     ) -> None:
-        """Add the tables of classes and of the reference maps."""
+        """Add the tables of the reference maps."""
         tables = torch.full((num_classes, num_reference, latent_dim + num_profile), torch.nan)
         latent, profile = tables.split([latent_dim, num_profile], dim=2)
-        self.register_buffer("known_label", torch.full((num_classes,), torch.nan))
-        self.register_buffer("class_of_simulation", torch.full((MOST_SIMULATIONS,), -1))
-        self.register_buffer("takes_part", torch.zeros(MOST_SIMULATIONS, dtype=torch.bool))
         self.register_buffer("reference_latent", latent.clone())
         self.register_buffer("reference_profile", profile.clone())
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
