@@ -38,6 +38,7 @@ class BaseDataModule(LightningDataModule, ABC):
 
     Attributes:
         units: Column of the store to its unit as astropy writes it, where it has one.
+        split_settings: Arguments that, with the source, fix which objects are held out.
     """
 
     method: ClassVar[str]
@@ -46,6 +47,7 @@ class BaseDataModule(LightningDataModule, ABC):
     id_column: ClassVar[str] = "name"
     units: ClassVar[Mapping[str, str]] = {}
     evaluation_only: ClassVar[tuple[str, ...]] = ("label",)
+    split_settings: ClassVar[tuple[str, ...]] = ("seed", "val_fraction", "test_fraction")
     rows_per_block: ClassVar[int] = 4096
 
     def __init__(

@@ -36,6 +36,8 @@ class BaseModule(OptimizedModule, ABC):
     terms: ClassVar[tuple[str, ...]] = ("loss",)
     needs_checkpoint: bool = True
     """Whether an evaluation needs `--ckpt_path`; a model that loads its own parts sets False."""
+    loss_is_of_batches: ClassVar[bool] = True
+    """Whether its means are those of `step` over batches; else an `Ensemble` of it logs none."""
     final_state_is_best: ClassVar[bool] = False
     """Whether `val/loss` does not tell which epoch is best, as with a loss whose targets move.
 
@@ -87,6 +89,11 @@ class BaseModule(OptimizedModule, ABC):
 
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
         """Fill buffers from `datamodule.training_statistics()`, once, before training."""
+
+    def inherited(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what `--init_from` takes of a checkpoint: what the model has by the same name."""
+        own = self.state_dict()
+        return {name: values for name, values in saved.items() if name in own}
 
     def setup(self, stage: str) -> None:
         """Compare shapes with the data and fit buffers before the first training.

@@ -39,7 +39,8 @@ class Ensemble(BaseModule):
     known, once: by `astrolit ensemble`, else before the first evaluation; a cluster that this
     reference does not know joins the column, such as the field, that it overlaps most. Latents of
     different members span different spaces: they stand beside each other, (B, sum of the members'
-    dimensions). `loss` is the mean of the members' losses.
+    dimensions). `loss` is the mean of the members' losses; it is not logged of models whose own is
+    no mean over batches.
 
     Reference: Lakshminarayanan et al. 2017 (arXiv:1612.01474); Depeweg et al. 2018
     (arXiv:1710.07283) for the two parts.
@@ -70,6 +71,8 @@ class Ensemble(BaseModule):
         kinds = sorted({type(model).__name__ for _, model in parts})
         if len(kinds) > 1:
             raise ValueError(f"members of an Ensemble are of one class, not {', '.join(kinds)}")
+        if not parts[0][1].loss_is_of_batches:  # before the base makes a mean of each
+            self.terms = ()  # type: ignore[misc]
         super().__init__()
         self.save_hyperparameters()
         self.hparams["members"] = [remembered for remembered, _ in parts]
@@ -165,9 +168,11 @@ class Ensemble(BaseModule):
         return columns
 
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the mean of the members' losses."""
+        """Return the mean of the members' losses, where it is logged."""
         if stage == "train":
             raise ValueError(UNTRAINED)
+        if not self.terms:
+            return {}
         losses = [member.step(batch, stage)["loss"] for member in self.models]
         return {"loss": torch.stack(losses).mean()}
 

@@ -1,6 +1,7 @@
 """The report of the sidm method: σ/m of populations, its coverage, and whether to trust it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +27,7 @@ from callbacks.sidm.scores import (
     add_widths,
 )
 from callbacks.sidm.subjects import Measured, Populations
+from lightning_modules.physics.cross_sections import merged
 
 MIN_HALOS = 2
 """Halos of a population below which its mean has no error."""
@@ -192,7 +194,7 @@ def _note_left_out(run: TestRun, found: Populations) -> None:
 
 
 def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = None) -> Populations:
-    """Return the populations of some rows by role.
+    """Return the populations of some rows by role; known ones of one class have one σ/m.
 
     Args:
         run: Of the test.
@@ -215,6 +217,9 @@ def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = No
             role = run.datamodule.roles[name]
             beside = None if profile is None else profile[rows][own]
             found[role].append(Population(name, values[own], halo[own], value, beside))
+    merged_values = merged([one.cross_section for one in found["known"]])
+    pairs = zip(found["known"], merged_values, strict=True)
+    known = [replace(one, cross_section=value) for one, value in pairs]
     hidden = [one.name for one in found["hidden"]]
     measured = [*found["hidden"], *found["foreign"]]
-    return Populations(found["known"], measured, found["calibration"], hidden)
+    return Populations(known, measured, found["calibration"], hidden)

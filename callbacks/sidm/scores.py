@@ -44,6 +44,11 @@ def add_posteriors(run: TestRun, measured: Measured) -> None:
                 scope.add(f"cross_section_{end}", value, n=sizes[name])
         for part in ("std_halos", "std_interpolation", "std_members", "map_spread"):
             scope.add(part, getattr(posterior, part), n=sizes[name])
+    names = {"core": "the radius of the isothermal core", "log": "log10(1 + sigma / 0.1 cm2/g)"}
+    run.report.note(
+        f"{measured.subject}: the path runs in {names[measured.model.coordinate.interpolation]}, "
+        "in which known simulations predict each other best"
+    )
     if levels := measured.calibration.too_few():
         run.report.note(
             f"{measured.subject}: {len(measured.populations.calibration)} calibration simulations "

@@ -133,13 +133,19 @@ def reference_populations(module: nn.Module) -> list[Population]:
         module: A `CompactClustering`, or an `Ensemble` of some.
 
     Raises:
-        ValueError: If it keeps too few, or members keep different ones.
+        ValueError: If it keeps too few, of earlier weights, or members keep different ones.
     """
     tables = _reference_tables(members_of(module))
+    if age := int(np.max(tables["reference_age"])):
+        raise ValueError(
+            f"the checkpoint keeps known maps as its network saw them {age} training batches "
+            "before it was saved; give one that was saved right after a validation, such as "
+            "best.ckpt"
+        )
     halos, label = tables["reference_halo"][0], tables["known_label"][0]
     latent = np.stack(tables["reference_latent"], 2)  # (C, R, members, Z)
     profile = np.mean(tables["reference_profile"], 0)
-    kept = (halos >= 0) & np.isfinite(label)[:, None]
+    kept = np.isfinite(latent).all((2, 3)) & np.isfinite(label)[:, None]
     found = [
         Population(
             f"{value:g}", latent[k][kept[k]], halos[k][kept[k]], float(value), profile[k][kept[k]]
@@ -163,10 +169,8 @@ def _reference_tables(members: Sequence[Any]) -> dict[str, list[Array]]:
             f"CrossSectionTable needs the known maps that a CompactClustering keeps, which "
             f"{type(members[0]).__name__} does not: use PredictionWriter"
         )
-    tables = {
-        name: [getattr(one, name).detach().cpu().numpy() for one in members]
-        for name in ("reference_latent", "reference_profile", "reference_halo", "known_label")
-    }
+    names = ["known_label", *(f"reference_{x}" for x in ("latent", "profile", "halo", "age"))]
+    tables = {n: [getattr(one, n).detach().cpu().numpy() for one in members] for n in names}
     for key in ("reference_halo", "known_label"):
         if not all(np.array_equal(x, tables[key][0], equal_nan=True) for x in tables[key]):
             raise ValueError(

@@ -25,6 +25,7 @@ UNITS = {
     "bcg_offset": "kpc",
     "age": "Gyr",
 }
+ROLES = ("known", "hidden", "calibration", "foreign")
 NO_SIMULATION = -1
 """Code of a map that comes from no simulation."""
 
@@ -83,6 +84,9 @@ class SIDMDataModule(BaseDataModule):
     schema: ClassVar[str] = SCHEMA
     units: ClassVar[Mapping[str, str]] = UNITS
     evaluation_only: ClassVar[tuple[str, ...]] = ("true_label", "halo")
+    split_settings: ClassVar[tuple[str, ...]] = (
+        *BaseDataModule.split_settings, *ROLES, "train_on_hidden"
+    )  # fmt: skip
     rows_per_block: ClassVar[int] = 256
 
     def __init__(
@@ -106,12 +110,9 @@ class SIDMDataModule(BaseDataModule):
         )
         rule = f"memory_limit_gib={memory_limit_gib} must not be negative"
         check_rules("data", {rule: memory_limit_gib >= 0})
-        self.lists = {
-            "known": list(known),
-            "hidden": list(hidden),
-            "calibration": list(calibration),
-            "foreign": list(foreign),
-        }
+        self.known, self.hidden = list(known), list(hidden)
+        self.calibration, self.foreign = list(calibration), list(foreign)
+        self.lists = {name: getattr(self, name) for name in ROLES}
         self.train_on_hidden = train_on_hidden
         self.memory_limit_gib = memory_limit_gib
 
@@ -172,10 +173,21 @@ class SIDMDataModule(BaseDataModule):
         """Return what a model is fitted from, of the training split in one pass.
 
         Returns:
+            `ring_mean`, `ring_std` (C, K) and `log_max_mean`, `log_max_std` (C,) float32, see
+            `map_moments`; and those of `training_labels` and `pixels`.
+        """
+        return {
+            **self.training_labels(),
+            **map_moments(self.batches("train", ["map", "good"]), self.sample_shapes["map"]),
+            **self.pixels(),
+        }
+
+    def training_labels(self) -> dict[str, Tensor]:
+        """Return what a training is told of the simulations, in the order of their codes.
+
+        Returns:
             `known_label` (A,) float32: cross-sections of the known simulations in cm^2/g;
-            `num_hidden` () int64: hidden simulations in training; `ring_mean`, `ring_std` (C, K)
-            and `log_max_mean`, `log_max_std` (C,) float32, see `map_moments`; and those of
-            `pixels`.
+            `num_hidden` () int64: hidden simulations in training.
         """
         roles = list(self.roles.values())
         first = [(self.columns["simulation"] == k).nonzero()[0, 0] for k in range(len(roles))]
@@ -184,8 +196,6 @@ class SIDMDataModule(BaseDataModule):
         return {
             "known_label": torch.tensor([self.columns["label"][row] for row in known]),
             "num_hidden": torch.tensor(hidden),
-            **map_moments(self.batches("train", ["map", "good"]), self.sample_shapes["map"]),
-            **self.pixels(),
         }
 
     def pixels(self) -> dict[str, Tensor]:

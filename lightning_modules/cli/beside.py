@@ -16,8 +16,6 @@ from lightning_modules.cli.parser import AstroParser
 from lightning_modules.old_names import renew_config
 from lightning_modules.runs import find_checkpoint, run_folder
 
-SPLIT = ("seed", "val_fraction", "test_fraction")
-"""Arguments of a datamodule that, with its source, fix which objects are held out."""
 FREE = ("source", "batch_size", "num_workers", "cache_dir", "memory_limit_gib")
 """Arguments of a datamodule that leave a batch's rows as they are, and the source."""
 HELD_OUT = "so its training may have seen what is held out"
@@ -63,7 +61,7 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
         data: What it is to be tested on.
 
     Raises:
-        ValueError: If the objects are the same, but the seed or a share of the split is not.
+        ValueError: If the objects are the same, but what fixes the held-out ones is not.
     """
     config = _config_of(path)
     saved = yaml.safe_load(config.read_text()) if config.is_file() else None
@@ -80,13 +78,18 @@ def check_unseen(where: str, path: str, data: BaseDataModule) -> None:
     except FileNotFoundError:  # the files of one of them are gone: they cannot be the same
         return
     is_new |= data.source.simulated and trained.seed != data.seed
-    for name in () if is_new else SPLIT:
+    for name in () if is_new else data.split_settings:
         before, now = getattr(trained, name), getattr(data, name)
-        if before != now:
+        if _unordered(before) != _unordered(now):
             raise ValueError(
                 f"{where}: trained with data.{name} {before}, but tested here with {now} on the "
                 f"same source, {HELD_OUT}; give --data.{name} {before}, or another source"
             )
+
+
+def _unordered(value: Any) -> Any:
+    """Return a list sorted, for the order of names moves no object."""
+    return sorted(value) if isinstance(value, list) else value
 
 
 def run_config(path: str) -> Path:
@@ -143,7 +146,7 @@ def check_data(
     before, now = _settings(trained), _settings(other)
     for name in now:
         if before.get(name) != now[name]:
-            same = name.removeprefix("data.") not in ("data", "source", *SPLIT)
+            same = name.removeprefix("data.") not in ("data", "source", *other.split_settings)
             why = "so the model learnt from other input" if same else HELD_OUT
             raise ValueError(
                 f"{where}: trained with {name} {before.get(name)}, but {what} with {now[name]}, "
@@ -157,6 +160,6 @@ def _settings(data: BaseDataModule) -> dict[str, str]:
     found: dict[str, Any] = {"data": type(data).__name__, "data.source": source}
     others = [name for name in inspect.signature(type(data)).parameters if name not in FREE]
     values = vars(data)
-    for name in dict.fromkeys([*SPLIT, *others]):
+    for name in dict.fromkeys([*data.split_settings, *others]):
         found[f"data.{name}"] = values.get(name, values.get(f"given_{name}"))
     return {name: json.dumps(value, default=str, sort_keys=True) for name, value in found.items()}

@@ -50,19 +50,21 @@ def load_weights(model: BaseModule, checkpoint: dict[str, Any], path: str | Path
         ValueError: If nothing matches or a shared tensor has another shape.
     """
     saved: dict[str, Tensor] = checkpoint["state_dict"]
-    own = model.state_dict()
-    shared = [name for name in own if name in saved]
-    if not shared:
+    own, taken = model.state_dict(), model.inherited(saved)
+    if not taken:
         raise ValueError(f"--init_from {path}: shares no weights with {type(model).__name__}")
     try:
-        model.load_state_dict({name: saved[name] for name in shared}, strict=False)
+        model.load_state_dict(taken, strict=False)
     except ValueError as error:
         raise ValueError(f"--init_from {path}: {error}") from None
     model.run_record["init_from"] = identity(path)
-    lines = [f"init_from {path}: {len(shared)} tensors taken"]
+    lines = [f"init_from {path}: {len(taken)} tensors taken"]
+    other = sorted(own.keys() & saved.keys() - taken.keys())
     fresh, unused = sorted(set(own) - set(saved)), sorted(set(saved) - set(own))
     if fresh:
         lines.append(f"  not in the checkpoint, start afresh: {', '.join(fresh)}")
+    if other:
+        lines.append(f"  of the other data, start afresh: {', '.join(other)}")
     if unused:
         lines.append(f"  in the checkpoint only, left out: {', '.join(unused)}")
     return lines

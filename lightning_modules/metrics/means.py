@@ -36,6 +36,8 @@ class NamedMeans(Metric):
             values: Name to mean over the batch, each a scalar.
             num_objects: Objects in the batch.
         """
+        if not self.names:
+            return
         stacked = torch.stack([values[name].detach() for name in self.names])
         # Not in place: after a validation of its own the sums are inference tensors.
         self.total = self.total + num_objects * stacked.to(self.total)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,11 @@ from lightning_modules.base import BaseModule, Batch
 from lightning_modules.sidm.coordinate import PaperCoordinate
 from lightning_modules.sidm.dihedral import random_dihedral
 from lightning_modules.sidm.network import Encoder
-from lightning_modules.sidm.sample import EvaluationSample, Rows, mixed_groups
+from lightning_modules.sidm.sample import TAKES_PART, TARGET, EvaluationSample, Rows, mixed_groups
 from lightning_modules.sidm.scaling import MapScaling, Scaling
+
+HELD_OUT = 2
+"""`split` of a map that no training has seen."""
 
 
 class MapModule(BaseModule):
@@ -21,8 +24,14 @@ class MapModule(BaseModule):
     The statistics of scaling and coordinate are fitted before training and are part of the
     checkpoint, so that batches hold physical units. The loss is one of the whole global batch;
     means of validation and test are over groups of 120 maps dealt from the whole evaluation,
-    whatever its batches, of maps that take part in the loss.
+    whatever its batches, of maps that take part in the loss; of the test's, which are all maps of
+    the data, the held-out ones (`split` 2) alone. Maps are collected where a trainer evaluates this
+    model itself, not where it is a member.
     """
+
+    loss_is_of_batches: ClassVar[bool] = False
+    of_the_data: ClassVar[tuple[str, ...]] = ("statistics_fitted", "coordinate.")
+    """Beginnings of the names of buffers that `--init_from` leaves to the data of a training."""
 
     @abstractmethod
     def rows_of(self, batch: Batch, stage: str) -> Rows:
@@ -84,29 +93,36 @@ class MapModule(BaseModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Compare shapes and pixels with the data; fit buffers before the first training.
+        """Compare shapes, pixels and simulations with the data; fit buffers before training.
 
         Raises:
-            ValueError: If the data have pixels or channels that the model was not trained on.
+            ValueError: If the data have pixels or channels that the model was not trained on, or
+                to go on training with other known simulations.
         """
         super().setup(stage)
-        self._check_pixels()
+        self._check_data()
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load weights, which a trainer does after `setup`; compare pixels with its data.
+        """Load weights, which a trainer does after `setup`; compare with its data.
 
         Raises:
-            ValueError: If they are not those of this model, or the data have other pixels.
+            ValueError: If they are not those of this model, or the data are of another kind.
         """
         found = super().load_state_dict(state_dict, strict, assign)
-        self._check_pixels()
+        self._check_data()
         return found
 
+    def inherited(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights and the scaling, without what follows from the simulations."""
+        found = super().inherited(saved).items()
+        return {name: x for name, x in found if not name.startswith(self.of_the_data)}
+
     def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
-        """Take the statistics of rings and maxima, and the known cross-sections."""
-        self.scaler.assign(statistics)
+        """Take the statistics of rings and maxima if none are there, and known cross-sections."""
+        if not self.scaler.is_fitted:
+            self.scaler.assign(statistics)
         self.coordinate.assign(statistics["known_label"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -122,7 +138,11 @@ class MapModule(BaseModule):
     def step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the loss and its terms, of the global batch."""
         numbers, codes = self.rows_of(batch, stage)
-        if stage != "train":
+        if stage == "test" and "split" in batch:
+            held_out = batch["split"] == HELD_OUT
+            codes[:, TARGET] = torch.where(held_out, codes[:, TARGET], -1)
+            codes[:, TAKES_PART] *= held_out
+        if stage != "train" and self.has_trainer and self.trainer.lightning_module is self:
             self._sample(stage).update(numbers, codes)
         return self.terms_of(self.gather_rows(numbers, batch), self.gather_rows(codes, batch))
 
@@ -172,11 +192,20 @@ class MapModule(BaseModule):
         target = torch.where(counted, target, -1)
         return torch.stack([target, (takes_part & counted).long(), batch["index"], halo], dim=1)
 
-    def _check_pixels(self) -> None:
+    def check_simulations(self, labels: Mapping[str, Tensor], fitting: bool) -> None:
+        """Compare the simulations of data with those of the training.
+
+        Args:
+            labels: Of `datamodule.training_labels()`.
+            fitting: Whether the training goes on with these data.
+        """
+
+    def _check_data(self) -> None:
         """Refuse data whose pixels are not those of the training."""
         data = getattr(self.trainer, "datamodule", None) if self.has_trainer else None
         if data is None or not self.statistics_fitted:
             return
+        self.check_simulations(data.training_labels(), self.trainer.state.fn == "fit")
         if difference := self.scaler.differs_from(data.pixels()):
             raise ValueError(
                 f"this {type(self).__name__} was trained on {difference}; give it maps of the same "

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
+from lightning_modules.physics.cross_sections import merged
+
 MOST_SIMULATIONS = 256
 """Length of the tables by simulation."""
+SAME = 0.01
+"""Relative difference up to which cross-sections of data and checkpoint are one (bfloat16's)."""
 
 
 def distinct(labels: Tensor) -> Tensor:
     """Return the different cross-sections in rising order; what is equal to rounding is one."""
-    found: list[Tensor] = []
-    for label in labels.sort().values:
-        if not found or not torch.isclose(label, found[-1]):
-            found.append(label)
-    return torch.stack(found)
+    return labels.new_tensor(sorted(set(merged(labels.tolist()))))
 
 
 def class_tables(labels: Tensor, num_hidden: int, own: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,3 +59,14 @@ def look_up(
     listed = (simulation >= 0) & (simulation < MOST_SIMULATIONS)
     place = torch.where(listed, simulation, 0)
     return torch.where(listed, class_of_simulation[place], -1), listed & takes_part[place]
+
+
+def class_of_label(label: Tensor, known_label: Tensor) -> Tensor:
+    """Return the class whose cross-section is that of a row, -1 if none is, shape (B,).
+
+    Args:
+        label: Cross-section in cm²/g, NaN if it is not given, shape (B,).
+        known_label: Of each class, NaN if hidden, shape (C,).
+    """
+    nearest = (label[:, None] - known_label).abs().nan_to_num(torch.inf).argmin(dim=1)
+    return torch.where(torch.isclose(label, known_label[nearest], rtol=SAME), nearest, -1)

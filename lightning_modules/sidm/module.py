@@ -1,7 +1,7 @@
 """Compact clustering of cluster maps, whose latent is ordered by the cross-section."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,13 +9,7 @@ from torch import Tensor
 from lightning_modules.base import Batch
 from lightning_modules.nn.rings import usable_pixels
 from lightning_modules.optimizers import Schedule
-from lightning_modules.sidm.base import MapModule
-from lightning_modules.sidm.classes import (
-    MOST_SIMULATIONS,
-    class_tables,
-    distinct,
-    look_up,
-)
+from lightning_modules.sidm.class_module import ClassModule, Hidden
 from lightning_modules.sidm.losses import (
     Location,
     class_distance,
@@ -37,11 +31,10 @@ from lightning_modules.sidm.sample import (
 )
 from lightning_modules.sidm.scaling import Scaling
 
-TABLES = ("known_label", "class_of_simulation", "takes_part")
-"""Buffers that `class_tables` fills."""
+LAST_LAYER = "classifier.output."
 
 
-class CompactClustering(MapModule):
+class CompactClustering(ClassModule):
     """Clusters maps so that simulations of one cross-section σ/m are compact and in its order.
 
     A map goes to a latent of few numbers and from there to logits of classes. Known simulations
@@ -53,13 +46,16 @@ class CompactClustering(MapModule):
 
     Of the validation's known maps, latents are kept in the buffers `reference_latent` (C, R, Z),
     profiles in `reference_profile` (C, R, F), NaN where there are fewer, and the numbers of the
-    halos in `reference_halo` (C, R), -1 there, so that a checkpoint can
-    measure new maps; `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
+    halos in `reference_halo` (C, R), so that a checkpoint can measure new maps. `reference_age` ()
+    is the number of training batches since then: above 0 they are of earlier weights.
+    `known_label` (C,) is σ/m in cm²/g, NaN for hidden classes.
 
     Logged terms: `loss`, `class`, `cclp`, `distance` and, with a decoder, `reconstruction`, each
     before its weight. Those of validation and test are means over groups of 120 maps dealt from
-    the whole evaluation, whatever its batches. There also `accuracy` of maps that have a class,
-    NaN without any.
+    the whole evaluation, whatever its batches; those of the test of held-out maps alone. There also
+    `accuracy` of maps that have a class, NaN without any. Where data are evaluated whose known and
+    hidden simulations are not those of the training, in its order, the class of a map is that of
+    its own σ/m, and a map without one has none.
 
     Reference: Tregidga et al. 2025 (arXiv:2511.09660).
 
@@ -99,17 +95,16 @@ class CompactClustering(MapModule):
     """
 
     terms: ClassVar[tuple[str, ...]] = ("loss", "class", "cclp", "distance")
-    known_label: Tensor
-    class_of_simulation: Tensor
-    takes_part: Tensor
+    of_the_data: ClassVar[tuple[str, ...]] = (*ClassModule.of_the_data, "reference_")
     reference_latent: Tensor
     reference_profile: Tensor
     reference_halo: Tensor
+    reference_age: Tensor
 
     def __init__(
         self,
         num_classes: int = 4,
-        hidden: Literal["class", "unlabelled"] = "class",
+        hidden: Hidden = "class",
         channels: int = 1,
         image_size: int = 100,
         network: NetworkName = "reduced",
@@ -153,32 +148,26 @@ class CompactClustering(MapModule):
         self.build(encoder, scaling, channels, image_size, effective_cdm, augment)
         self.classifier = Classifier(latent_dim, head_dim, num_classes, encoder.dropout.p)
         self.decoder = Decoder(latent_dim, channels, image_size) if decoder_weight else None
-        self.num_classes, self.hidden, self.distance = num_classes, hidden, distance
-        self.cclp_steps, self.ordered_bottleneck = cclp_steps, ordered_bottleneck
+        self.distance, self.cclp_steps = distance, cclp_steps
+        self.ordered_bottleneck = ordered_bottleneck
         self.weights = {"class": class_weight, "cclp": cclp_weight, "distance": distance_weight}
         self.weights |= {"reconstruction": decoder_weight} if decoder_weight else {}
+        self.add_tables(num_classes, hidden)
         self._add_buffers(num_classes, num_reference, latent_dim, encoder.num_profile)
         self.latent_dim = latent_dim
         if compile:  # in place: the names of the weights stay
             self.encoder.compile()
 
-    def fit_statistics(self, statistics: dict[str, Tensor]) -> None:
-        """Take the scaling's statistics, and give each simulation its class.
+    def inherited(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights and the scaling; not the last layer where classes are as many no more."""
+        found, own = super().inherited(saved), self.classifier.output.state_dict(prefix=LAST_LAYER)
+        other = {name for name in own if name in found and found[name].shape != own[name].shape}
+        return {name: values for name, values in found.items() if name not in other}
 
-        Raises:
-            ValueError: If the number of classes is not that of the data.
-        """
-        super().fit_statistics(statistics)
-        labels, num_hidden = statistics["known_label"], int(statistics["num_hidden"])
-        tables = class_tables(labels, num_hidden, self.hidden == "class")
-        if (found := len(tables[0])) != self.num_classes:
-            raise ValueError(
-                f"{type(self).__name__} has num_classes={self.num_classes} but the data have "
-                f"{len(distinct(labels))} known cross-sections and {num_hidden} hidden simulations "
-                f"in training; set model.num_classes to {found}"
-            )
-        for name, values in zip(TABLES, tables, strict=True):
-            getattr(self, name).copy_(values)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss; the reference latents are then of earlier weights."""
+        self.reference_age.add_(1)
+        return super().training_step(batch, batch_idx)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return latent (B, Z) and logits (B, C)."""
@@ -190,10 +179,9 @@ class CompactClustering(MapModule):
         x, fraction, norms = self.scaler(batch["map"], batch["good"])
         latent = self.encode_scaled((x, fraction, norms), batch)
         if self.ordered_bottleneck and stage == "train":
-            latent = bottleneck(latent)
+            latent = bottleneck(latent, self.global_step)
         error = self._reconstruction_error(latent, x, batch)
-        tables = self.class_of_simulation, self.takes_part
-        codes = self.codes_of(batch, *look_up(batch["simulation"], *tables))
+        codes = self.codes_of(batch, *self.classes_of(batch))
         parts = [error, latent, self.classifier(latent)]
         parts += [] if stage == "train" else [self.encoder.profile_of(fraction, batch["good"])]
         return torch.cat(parts, dim=1), codes
@@ -206,7 +194,7 @@ class CompactClustering(MapModule):
             codes: Shape (N, 4).
         """
         target, part = codes[:, TARGET], codes[:, TAKES_PART] > 0
-        error, latent, logits, _ = self._split(numbers)
+        error, latent, logits, _ = self._split(numbers.float())  # also where weights are bfloat16
         with torch.autocast(numbers.device.type, enabled=False):
             wanted = self.coordinate(self.known_label)
             inside = latent[part], target[part], self.num_classes, self.cclp_steps
@@ -257,6 +245,7 @@ class CompactClustering(MapModule):
             known = self.known_label.isfinite()
             fill_reference(self.reference_latent, self.reference_halo, known, (latent, codes))
             fill_reference(self.reference_profile, self.reference_halo, known, (profile, codes))
+            self.reference_age.zero_()
 
     def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return reconstruction error (N,), latent (N, Z), logits (N, C) and profile (N, F)."""
@@ -268,15 +257,14 @@ class CompactClustering(MapModule):
     def _add_buffers(
         self, num_classes: int, num_reference: int, latent_dim: int, num_profile: int
     ) -> None:
-        """Add the tables of classes and of the reference maps."""
+        """Add the tables of the reference maps."""
         tables = torch.full((num_classes, num_reference, latent_dim + num_profile), torch.nan)
         latent, profile = tables.split([latent_dim, num_profile], dim=2)
-        self.register_buffer("known_label", torch.full((num_classes,), torch.nan))
-        self.register_buffer("class_of_simulation", torch.full((MOST_SIMULATIONS,), -1))
-        self.register_buffer("takes_part", torch.zeros(MOST_SIMULATIONS, dtype=torch.bool))
         self.register_buffer("reference_latent", latent.clone())
         self.register_buffer("reference_profile", profile.clone())
         self.register_buffer("reference_halo", torch.full((num_classes, num_reference), -1))
+        self.register_buffer("reference_age", torch.tensor(0))
+        self.register_load_state_dict_pre_hook(_add_age)
 
     def _reconstruction_error(self, latent: Tensor, x: Tensor, batch: Batch) -> Tensor:
         """Return the mean squared error of each decoded map over its good pixels, shape (B, 1)."""
@@ -285,3 +273,8 @@ class CompactClustering(MapModule):
         good = usable_pixels(batch["map"], batch["good"]).float()
         squares = (good * (self.decoder(latent).float() - x).square()).flatten(1)
         return squares.sum(1, keepdim=True) / good.flatten(1).sum(1, keepdim=True).clamp_min(1)
+
+
+def _add_age(module: CompactClustering, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Let checkpoints load that were saved before there was a `reference_age`."""
+    state.setdefault(f"{prefix}reference_age", torch.tensor(0))

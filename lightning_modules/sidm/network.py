@@ -204,17 +204,20 @@ class Decoder(nn.Module):
         return x[..., : self.image_size, : self.image_size]
 
 
-def bottleneck(latent: Tensor) -> Tensor:
+def bottleneck(latent: Tensor, step: int) -> Tensor:
     """Return latents with all but the first k + 1 numbers at 0, k drawn from 1 ... Z - 1.
+
+    One k for a step, on all processes and in a resumed training alike.
 
     Later numbers are trained more rarely, so that the earlier ones carry more (Ho et al. 2023,
     arXiv:2305.11213). Zeros add nothing to the products z_i · z_j.
 
     Args:
         latent: Shape (B, Z), Z at least 2.
+        step: Of the optimizer; fixes k.
     """
     size = latent.shape[1]
-    last = torch.randint(1, size, (), device=latent.device)
+    last = int(torch.randint(1, size, (), generator=torch.Generator().manual_seed(step)))
     return latent * (torch.arange(size, device=latent.device) <= last)
 
 

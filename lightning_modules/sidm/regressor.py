@@ -85,7 +85,7 @@ class CrossSectionRegressor(MapModule):
             numbers: Latent and y, shape (N, 2).
             codes: Shape (N, 4).
         """
-        latent, y = numbers[codes[:, TAKES_PART] > 0].unbind(dim=1)
+        latent, y = numbers[codes[:, TAKES_PART] > 0].float().unbind(dim=1)
         return {"loss": (latent - y).square().sum() / max(len(y), 1)}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def fill_reference(table: Tensor, halo: Tensor, known: Tensor, rows: Rows) -> No
 
     Args:
         table: Filled with NaN beside the rows found, shape (C, R, K).
-        halo: Likewise with -1, shape (C, R).
+        halo: Likewise with -1, which may also be a halo's number, shape (C, R).
         known: Which classes are wanted, shape (C,) bool.
         rows: Numbers, shape (N, K), in the order of the index, and codes.
     """

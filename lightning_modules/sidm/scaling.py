@@ -77,6 +77,11 @@ class MapScaling(nn.Module):
         self.pixel_scale.copy_(statistics["pixel_scale"])
         self.channel.copy_(statistics["channel"])
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the statistics of a training are there."""
+        return bool(self.pixel_scale.isfinite())
+
     def differs_from(self, pixels: Mapping[str, Tensor]) -> str:
         """Return how other maps differ from those of the training; "" if they do not, to 1 %.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.base import BaseDataModule, Source
 from datamodules.store import RowStore
-from tests.lightning_modules.sidm.maps import PIXELS, cluster_maps, statistics
+from tests.lightning_modules.sidm.maps import LABELS, PIXELS, cluster_maps, statistics
 
 
 class Clusters(Source):
@@ -50,6 +50,9 @@ class MapData(BaseDataModule):
     def training_statistics(self) -> dict[str, Tensor]:
         rows = self.rows["train"]
         return statistics({name: values[rows] for name, values in self.columns.items()})
+
+    def training_labels(self) -> dict[str, Tensor]:
+        return LABELS
 
     def pixels(self) -> dict[str, Tensor]:
         return PIXELS

@@ -11,6 +11,7 @@ from lightning_modules.nn.rings import max_normalised, num_rings, radius, ring_i
 SIZE = 24
 CROSS_SECTIONS = (0.0, 1.0, 0.3, 0.1)
 """Of the simulations; the last is hidden."""
+LABELS = {"known_label": torch.tensor(CROSS_SECTIONS[:3]), "num_hidden": torch.tensor(1)}
 PIXELS = {"pixel_scale": torch.tensor(20.0), "channel": torch.tensor([0])}
 SMALL: dict[str, Any] = {
     "image_size": SIZE,
@@ -54,8 +55,7 @@ def statistics(columns: dict[str, Tensor]) -> dict[str, Tensor]:
         roots[:, ring == k][columns["good"][:, ring == k]] for k in range(num_rings(SIZE, SIZE))
     ]
     return {
-        "known_label": torch.tensor(CROSS_SECTIONS[:3]),
-        "num_hidden": torch.tensor(1),
+        **LABELS,
         "ring_mean": torch.stack([values.mean() for values in rings])[None],
         "ring_std": torch.stack([values.std() for values in rings])[None],
         "log_max_mean": log_max.mean(dim=0),
