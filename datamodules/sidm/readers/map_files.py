@@ -116,7 +116,7 @@ class MapFiles(MapReader):
                 maps = map_blocks(arrays, self.channels, known.pop("good", None))
                 maps.columns = _scalars(known, maps.count, path)
                 if unused := sorted({*known} - {*maps.columns}):
-                    maps.notes.append(f"{path}: arrays {unused} are no number a map, and not used")
+                    maps.notes.append(f"arrays {unused} are not one number a map, and not used")
                 yield maps
         else:
             raise ValueError(f"{path}: data.source.path must end in one of {self.suffixes}")

@@ -74,10 +74,10 @@ class MapReader(SIDMSource):
                     f"{text}: no file {' or '.join(self.suffixes)} there; set data.source.path"
                 )
             found += files
-        places = [file.resolve() for file in found]
-        for number, place in enumerate(places):
-            if place in places[:number]:
-                raise ValueError(f"{found[number]}: data.source.path gives this file twice")
+        first: dict[Path, Path] = {}
+        for file in found:
+            if first.setdefault(file.resolve(), file) is not file:
+                raise ValueError(f"{file}: data.source.path gives this file twice")
         return found
 
     def parameters(self) -> dict[str, Any]:

@@ -287,7 +287,8 @@ def test_good_pixels_of_a_file_are_used() -> None:
         columns = found.read()
         np.testing.assert_array_equal(columns["good"], good)
         np.testing.assert_array_equal(np.isfinite(columns["map"][:, 0]), good)
-        assert f"{name}: arrays ['psf'] are no number" in found.attributes["defaults"][1]
+        (sentence, _) = found.attributes["defaults"]
+        assert sentence == "arrays ['psf'] are not one number a map, and not used"
     np.savez("maps.npz", map=values, good=good[0].astype(int))
     np.testing.assert_array_equal(store("maps.npz").read()["good"], np.repeat(good[:1], 6, axis=0))
 
@@ -304,11 +305,12 @@ def test_no_map_is_read_twice_or_left_out_silently() -> None:
 
 def test_images_of_errors_are_no_maps() -> None:
     units = [fits.PrimaryHDU(MAPS[0]), fits.ImageHDU(MAPS[1], name="ERR")]
-    fits.HDUList([*units, fits.ImageHDU(MAPS[2], name="weight")]).writeto("maps.fits")
+    units += [fits.ImageHDU(MAPS[2], name="weight"), fits.CompImageHDU(MAPS[3], name="PACKED")]
+    fits.HDUList(units).writeto("maps.fits")
     found = store()
     np.testing.assert_array_equal(found.read()["map"], MAPS[:1].astype(np.float32))
     (_, sentence) = found.attributes["defaults"]
-    assert "HDUs 0 (PRIMARY) are maps, 1 (ERR), 2 (WEIGHT) are not" in sentence
+    assert "HDUs 0 (PRIMARY) are maps, 1 (ERR), 2 (WEIGHT), 3 (PACKED) are not" in sentence
     assert store(hdus=[1]).num_rows == 1
 
 
