@@ -200,6 +200,8 @@ def test_roles_of_simulations_fix_what_is_held_out() -> None:
         ValueError, match=r"data\.known \['cdm', .*on the same source, so its train"
     ):
         check_unseen("--ckpt_path", str(path), data(**other))
-    sentence = r"data\.hidden \['sidm_0.1'\], but tested here with \[\].*its training may have seen"
+    sentence = (
+        r'data\.hidden \["sidm_0\.1"\], but tested here with \[\], so its training may have seen'
+    )
     with pytest.raises(ValueError, match=sentence):
         check_data("--beside.a", data(), data(hidden=[], foreign=["sidm_0.1"]))
