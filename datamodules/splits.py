@@ -16,7 +16,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _as_integers(ids: NDArray[np.generic]) -> NDArray[np.uint64]:
+def as_integers(ids: NDArray[np.generic]) -> NDArray[np.uint64]:
     """Map ids (integers or strings) to 64-bit integers, the same on every machine."""
     if np.issubdtype(ids.dtype, np.integer):
         return ids.astype(np.int64).view(np.uint64)
@@ -51,7 +51,7 @@ def split_by_object(
         )
     with np.errstate(over="ignore"):
         salt = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
-        hashed = _mix(_mix(_as_integers(ids) + salt) ^ salt)
+        hashed = _mix(_mix(as_integers(ids) + salt) ^ salt)
     uniform = (hashed >> np.uint64(11)).astype(np.float64) / 2.0**53
     codes = np.full(len(ids), SPLIT_CODES["train"], dtype=np.int64)
     codes[uniform < test_fraction + val_fraction] = SPLIT_CODES["val"]

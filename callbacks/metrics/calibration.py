@@ -73,7 +73,12 @@ def conformal_factor(scores: ArrayLike, level: float) -> float:
     Args:
         scores: Errors in units of the stated ones, shape (n,).
         level: Between 0 and 1.
+
+    Raises:
+        ValueError: A score is NaN.
     """
     ordered = np.sort(np.asarray(scores, np.float64))
+    if np.isnan(ordered).any():
+        raise ValueError("a calibration score is NaN; leave out objects whose truth is unknown")
     place = int(np.ceil((len(ordered) + 1) * level - 1e-9))
     return float(ordered[place - 1]) if place <= len(ordered) else float("inf")

@@ -1,7 +1,6 @@
 """The radial profile of maps, what an observer would measure without a network."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lightning_modules.nn.rings import (
@@ -17,8 +16,8 @@ NUM_RINGS = 10
 def profile_features(maps: Tensor, good: Tensor) -> Tensor:
     """Return the log profiles of maps over their maximum, shape (B, 2 C K), K = 10 rings.
 
-    For each channel the means, then the scatters, of log10(map/max + 1e-4) in rings; 0 where a ring
-    has no good pixel. Small maps have fewer rings, see `baseline_rings`.
+    For each channel the means, then the scatters, of log10(map/max + 1e-4) in rings; NaN where a
+    ring has no good pixel. Small maps have fewer rings, see `baseline_rings`.
 
     Args:
         maps: Shape (B, C, H, W).
@@ -27,7 +26,7 @@ def profile_features(maps: Tensor, good: Tensor) -> Tensor:
     scaled, _ = max_normalised(maps, good)
     height, width = maps.shape[-2:]
     rings = baseline_rings(height, width).to(maps.device)
-    return torch.nan_to_num(radial_profile(scaled, good, rings), nan=0.0)
+    return radial_profile(scaled, good, rings)
 
 
 def baseline_rings(height: int, width: int) -> Tensor:

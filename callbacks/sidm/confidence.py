@@ -22,6 +22,8 @@ MIN_P_VALUE = 0.05
 """Below, the overlap says that the population is foreign."""
 MAX_AUC = 0.75
 """Above, the two-sample test says so; small populations need more."""
+MIN_HALOS = 2 * NUM_FOLDS
+"""Halos below which there is no two-sample test."""
 NUM_SIGMA = 3.0
 """By how much an AUC must exceed 1/2, in standard deviations of equal populations."""
 
@@ -79,54 +81,55 @@ def _member_overlap(first: Population, second: Population, member: int) -> float
 
 
 class OverlapTest:
-    """How unusual an overlap is among those of neighbouring known simulations.
+    """How unusual an overlap is beside that of the known simulations on either side.
 
     A population of the same domain lies between two neighbours on the path, or beside the last, and
-    so overlaps one of them at least as they overlap each other.
+    so overlaps one of them at least as much as they overlap each other: the p-value is
+    conservative, far above 0.05 for most of them.
 
     Args:
         known: Of rising cross-section.
-        num_resamples: By halo, for each pair of neighbours.
+        num_resamples: By halo.
         seed: Fixes them.
     """
 
-    def __init__(self, known: Sequence[Population], num_resamples: int = 50, seed: int = 0) -> None:
+    def __init__(
+        self, known: Sequence[Population], num_resamples: int = 100, seed: int = 0
+    ) -> None:
         self.known = list(known)
         self.num_resamples = num_resamples
         self.seed = seed
-        self._null: dict[int, Array] = {}
+        self._null: dict[tuple[int, int], Array] = {}
 
     def overlaps(self, population: Population) -> dict[str, float]:
         """Return the overlap with each known simulation, by its name."""
         return {one.name: latent_overlap(population, one) for one in self.known}
 
-    def p_value(self, overlap: float, num_maps: int) -> float:
-        """Return the share of neighbours, resampled at this size, that overlap no more.
+    def p_value(self, overlap: float, num_maps: int, cross_section: float) -> float:
+        """Return how often the neighbours of a value, resampled at this size, overlap no more.
 
         Args:
             overlap: The largest with any known simulation.
             num_maps: Of the population.
+            cross_section: Of the population, as measured, in cm^2/g.
         """
-        smallest = min(one.num_maps for one in self.known)
-        null = self._null_of(min(num_maps, smallest))
+        values = [one.cross_section for one in self.known]
+        low = int(np.clip(np.searchsorted(values, cross_section) - 1, 0, len(values) - 2))
+        smallest = min(one.num_maps for one in self.known[low : low + 2])
+        null = self._null_of(low, min(num_maps, smallest))
         return float((1 + (null <= overlap).sum()) / (1 + len(null)))
 
-    def _null_of(self, num_maps: int) -> Array:
-        """Return the overlaps of resampled neighbours."""
-        if num_maps not in self._null:
-            found = []
-            for number in range(len(self.known) - 1):
-                pair = self.known[number : number + 2]
-                draws = [
-                    resampled_halos(x.halo, num_maps, self.seed + k) for k, x in enumerate(pair)
-                ]
-                for _ in range(self.num_resamples):
-                    first, second = (
-                        x.take(next(draw)) for x, draw in zip(pair, draws, strict=True)
-                    )
-                    found.append(latent_overlap(first, second))
-            self._null[num_maps] = np.array(found)
-        return self._null[num_maps]
+    def _null_of(self, low: int, num_maps: int) -> Array:
+        """Return the overlaps of two resampled neighbours."""
+        if (low, num_maps) not in self._null:
+            pair = self.known[low : low + 2]
+            draws = [resampled_halos(x.halo, num_maps, self.seed + k) for k, x in enumerate(pair)]
+            found = [
+                latent_overlap(*(x.take(next(d)) for x, d in zip(pair, draws, strict=True)))
+                for _ in range(self.num_resamples)
+            ]
+            self._null[low, num_maps] = np.array(found)
+        return self._null[low, num_maps]
 
 
 def nearest_known(
@@ -134,8 +137,8 @@ def nearest_known(
 ) -> Population:
     """Return maps of the two known simulations on either side of a cross-section.
 
-    In shares that interpolate u, so that their mean stands where the path would be; of the first or
-    last alone beyond it.
+    In shares that interpolate the coordinate of the path, so that their mean stands where a
+    straight path would be; of the first or last alone beyond it.
 
     Args:
         known: Of rising cross-section.
@@ -143,13 +146,13 @@ def nearest_known(
         coordinate: In which is interpolated.
         seed: Fixes which maps.
     """
-    u = float(coordinate.of(cross_section))
-    places = coordinate.of(np.array([one.cross_section for one in known]))
-    above = int(np.searchsorted(places, u))
+    values = np.array([one.cross_section for one in known])
+    *places, place = coordinate.along(np.append(values, cross_section))
+    above = int(np.searchsorted(places, place))
     if above in (0, len(known)):
         return known[min(above, len(known) - 1)]
     low, high = known[above - 1], known[above]
-    share = (u - places[above - 1]) / (places[above] - places[above - 1])
+    share = (place - places[above - 1]) / (places[above] - places[above - 1])
     size = min(low.num_maps / max(1 - share, 1e-9), high.num_maps / max(share, 1e-9))
     parts = [
         one.first_halos(max(1, round(size * part)), seed)

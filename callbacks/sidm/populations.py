@@ -39,6 +39,11 @@ class Population:
         return replace(self, latent=self.latent[rows], halo=self.halo[rows], profile=profile)
 
     @property
+    def num_halos(self) -> int:
+        """Number of halos."""
+        return len(np.unique(self.halo))
+
+    @property
     def features(self) -> Array:
         """Latents of all members, and the profile, beside each other, shape (n, R Z + F)."""
         latent = self.latent.reshape(self.num_maps, -1).astype(np.float64)

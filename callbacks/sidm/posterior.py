@@ -196,14 +196,23 @@ class Calibration:
         misses = [posterior.miss(value, level) for posterior, value in self._pairs]
         return conformal_factor(misses, level) if misses else 1.0
 
-    def interval(self, posterior: Posterior, level: float) -> tuple[float, float]:
-        """Return the scaled interval of σ/m in cm^2/g.
+    def intervals(self, posterior: Posterior) -> dict[float, tuple[float, float]]:
+        """Return the scaled interval of σ/m in cm^2/g at each level; wider ones hold narrower ones.
 
         Args:
             posterior: Of a population.
-            level: One of `LEVELS`.
         """
-        return posterior.interval(level, self.factors[level])
+        found: dict[float, tuple[float, float]] = {}
+        low, high = np.inf, -np.inf
+        for level, factor in sorted(self.factors.items()):
+            ends = posterior.interval(level, factor)
+            low, high = min(low, ends[0]), max(high, ends[1])
+            found[level] = low, high
+        return found
+
+    def too_few(self) -> list[float]:
+        """Return the levels for which there are too few populations: the whole prior is stated."""
+        return [level for level, factor in self.factors.items() if np.isinf(factor)]
 
 
 def _deviation(density: Array, values: Array) -> Array:

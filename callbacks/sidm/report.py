@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from callbacks.report.base import ReportCallback, TestRun
+from callbacks.report.base import Mask, ReportCallback, TestRun
 from callbacks.report.bootstrap import subsample
 from callbacks.report.gather import Rows
 from callbacks.sidm.baselines import profile_features
@@ -28,6 +28,9 @@ from callbacks.sidm.scores import (
 )
 from callbacks.sidm.subjects import Measured, Populations
 from lightning_modules.physics.cross_sections import merged
+
+MIN_HALOS = 2
+"""Halos of a population below which its mean has no error."""
 
 
 @runtime_checkable
@@ -92,7 +95,9 @@ class SIDMReport(ReportCallback):
             run.report.note("populations are known to a SIDMDataModule alone: nothing is measured")
             return {}
         held_out = run.held_out()
+        _impute(run.rows["rings"], run.split("train"))
         found = _select(run, member_latents(run.module, run.rows["latent"]), held_out)
+        _note_left_out(run, found)
         if len({one.cross_section for one in found.known}) < 2:
             run.report.note("a path needs held-out maps of known simulations of two cross-sections")
             return {}
@@ -105,7 +110,8 @@ class SIDMReport(ReportCallback):
             add_widths(run, measured)
             add_confidence(run, measured)
             add_rejection(run, measured, self._per_map(run, held_out, rows, "energy"))
-            add_classes(run, measured, classes[-1])
+            if classes[-1]:
+                add_classes(run, measured, classes[-1])
             maps = self._per_map(run, held_out, rows, "cross_section")
             medians = {name: float(np.median(values)) for name, values in maps.items()}
             add_single_maps(run, measured.subject, medians)
@@ -151,15 +157,40 @@ class SIDMReport(ReportCallback):
         rows: Rows,
         held_out: Array,
     ) -> dict[str, Array]:
-        """Return the class of each known map; by the discriminants if the model has no classes."""
-        if module is None or "probability" not in rows:
+        """Return the class of each known map; none if nothing but these maps could tell."""
+        if measured.populations.training is not None:
             return {x.name: measured.model.classify(x) for x in measured.populations.known}
+        if module is None or "probability" not in rows:
+            return {}
         best = rows["probability"].argmax(1)
         labels = np.asarray(members_of(module)[0].known_label.cpu())
         values = sorted({one.cross_section for one in measured.populations.known})
         place = [values.index(x) if x in values else -1 for x in labels.tolist()]
         found = _select(run, np.array(place)[best].reshape(-1, 1, 1), held_out)
         return {one.name: one.latent[:, 0, 0] for one in found.known}
+
+
+def _impute(features: Array, training: Mask) -> None:
+    """Put the mean over training maps where a map has no feature, in place.
+
+    Args:
+        features: NaN where unknown, shape (n, D).
+        training: Which maps are of the training, shape (n,); all if none is.
+    """
+    rows = training if training.any() else np.ones(len(features), bool)
+    known = np.isfinite(features[rows])
+    sums = np.where(known, features[rows], 0.0).sum(0)
+    means = np.broadcast_to(sums / np.maximum(known.sum(0), 1), features.shape)
+    unknown = ~np.isfinite(features)
+    features[unknown] = means[unknown]
+
+
+def _note_left_out(run: TestRun, found: Populations) -> None:
+    """Name the simulations that are not measured, for want of held-out halos."""
+    taken = {one.name for one in (*found.known, *found.measured, *found.calibration)}
+    missing = [name for name in run.datamodule.simulations if name not in taken]
+    if missing:
+        run.report.note(f"left out for want of {MIN_HALOS} held-out halos: {', '.join(missing)}")
 
 
 def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = None) -> Populations:
@@ -181,7 +212,7 @@ def _select(run: TestRun, latent: Array, rows: Array, profile: Array | None = No
     }
     for number, name in enumerate(run.datamodule.simulations):
         own = code == number
-        if own.sum() >= 2:
+        if len(np.unique(halo[own])) >= MIN_HALOS:
             value = float(kept["true_label"][own][0])
             role = run.datamodule.roles[name]
             beside = None if profile is None else profile[rows][own]

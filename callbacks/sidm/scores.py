@@ -13,7 +13,7 @@ from callbacks.report.base import TestRun
 from callbacks.report.bootstrap import spread
 from callbacks.report.scope import Scope
 from callbacks.sidm.confidence import MIN_P_VALUE
-from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.populations import Array, MeanOfMaps, Population
 from callbacks.sidm.rejection import MapScores
 from callbacks.sidm.subjects import Measured
 
@@ -24,7 +24,7 @@ MAX_SURVEYS = 20
 MIN_COVERED = 5
 """Hidden populations below which a coverage means nothing."""
 MAX_SHOWN = 6
-"""Populations that fit the printed table."""
+"""Populations in the printed table."""
 UNIT = units.cm**2 / units.g
 
 
@@ -44,6 +44,16 @@ def add_posteriors(run: TestRun, measured: Measured) -> None:
                 scope.add(f"cross_section_{end}", value, n=sizes[name])
         for part in ("std_halos", "std_interpolation", "std_members", "map_spread"):
             scope.add(part, getattr(posterior, part), n=sizes[name])
+    names = {"core": "the radius of the isothermal core", "log": "log10(1 + sigma / 0.1 cm2/g)"}
+    run.report.note(
+        f"{measured.subject}: the path runs in {names[measured.model.coordinate.interpolation]}, "
+        "in which known simulations predict each other best"
+    )
+    if levels := measured.calibration.too_few():
+        run.report.note(
+            f"{measured.subject}: {len(measured.populations.calibration)} calibration simulations "
+            f"are too few for intervals of {levels}: they are the whole prior"
+        )
     for name, posterior in measured.model.left_out().items():
         run.scope(measured.subject, simulation=name).add("left_out", posterior.median)
 
@@ -102,6 +112,8 @@ def add_confidence(run: TestRun, measured: Measured) -> None:
             scope.where(known=name).add("overlap", value, n=one.num_maps)
         scope.add("confidence", measured.confidence(overlaps, one), n=one.num_maps)
         found = measured.two_sample(one)
+        if found is None:
+            continue
         scope.add("two_sample_auc", found.auc, n=one.num_maps)
         scope.add("two_sample_limit", found.limit, n=one.num_maps)
         inside += [found.auc] if one.name in measured.populations.hidden else []
@@ -135,14 +147,15 @@ def add_rejection(run: TestRun, measured: Measured, energy: dict[str, Array]) ->
 
 
 def add_table(run: TestRun, measured: Measured) -> None:
-    """Attach a table of the measured populations, if it fits.
+    """Attach a table of measured populations, foreign ones first, and say what its numbers mean.
 
     Args:
         run: Whose report is filled.
         measured: What a subject says.
     """
-    shown = measured.populations.measured
-    if not 0 < len(shown) <= MAX_SHOWN:
+    parts = measured.populations
+    shown = sorted(parts.measured, key=lambda one: one.name in parts.hidden)[:MAX_SHOWN]
+    if not shown:
         return
     trust = {
         metric: {row.slice: row.value for row in run.report.rows_of(metric, measured.subject)}
@@ -156,9 +169,13 @@ def add_table(run: TestRun, measured: Measured) -> None:
         "cross_section": [measured.posteriors[one.name].median for one in shown] * UNIT,
         "cross_section_q16": [low for low, _ in intervals] * UNIT,
         "cross_section_q84": [high for _, high in intervals] * UNIT,
-        **{metric: [values[name] for name in slices] for metric, values in trust.items()},
+        **{key: [values.get(name, np.nan) for name in slices] for key, values in trust.items()},
     }
     run.report.attach("cross_sections", Table(columns))
+    missing = len(parts.measured) - len(shown)
+    run.report.note(
+        f"cross_sections shows {len(shown)} populations; {missing} more are in report.csv"
+    )
     run.report.note(
         f"a population is foreign where its confidence is below {MIN_P_VALUE} or its two-sample "
         "AUC above its limit: its cross-section then means nothing"
@@ -190,8 +207,9 @@ def add_classes(run: TestRun, measured: Measured, predicted: Mapping[str, Array]
     true = np.concatenate([np.full(x.num_maps, values.index(x.cross_section)) for x in known])
     found = np.concatenate([predicted[one.name] for one in known])
     scope = run.scope(measured.subject)
-    share, count = float((found == true).mean()), len(true)
-    scope.add("accuracy", share, np.sqrt(share * (1 - share) / count), count)
+    halo = np.concatenate([one.halo for one in known])
+    right = MeanOfMaps.of((found == true)[:, None].astype(float), halo)
+    scope.add("accuracy", right.mean[0], np.sqrt(right.covariance(right)[0]), len(true))
     table = contingency(true, np.where(found < 0, len(names), found), len(names), len(names) + 1)
     for row, name in enumerate(names):
         for column, other in enumerate([*names, "other"][: table.shape[1]]):

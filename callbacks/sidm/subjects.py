@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from callbacks.sidm.confidence import OverlapTest, TwoSample, nearest_known, two_sample_test
+from callbacks.sidm.confidence import (
+    MIN_HALOS,
+    OverlapTest,
+    TwoSample,
+    nearest_known,
+    two_sample_test,
+)
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.posterior import Calibration, Posterior, PosteriorModel
 
@@ -55,11 +61,7 @@ class Measured:
         self.calibration = Calibration(calibrating, truth)
         self.posteriors = {one.name: self.model.measure(one) for one in parts.measured}
         self.intervals = {
-            name: {
-                level: self.calibration.interval(posterior, level)
-                for level in self.calibration.factors
-            }
-            for name, posterior in self.posteriors.items()
+            name: self.calibration.intervals(found) for name, found in self.posteriors.items()
         }
         self._overlap = OverlapTest(self.model.known, seed=self.seed)
 
@@ -74,10 +76,16 @@ class Measured:
             overlaps: Of the population.
             population: In question.
         """
-        return self._overlap.p_value(max(overlaps.values()), population.num_maps)
+        value = self.posteriors[population.name].median
+        return self._overlap.p_value(max(overlaps.values()), population.num_maps, value)
 
-    def two_sample(self, population: Population) -> TwoSample:
-        """Return the AUC between a population and the known simulations nearest in σ/m."""
+    def two_sample(self, population: Population) -> TwoSample | None:
+        """Return the test of a population against the known simulations nearest in σ/m.
+
+        None if there are too few halos for its folds.
+        """
+        if population.num_halos < MIN_HALOS:
+            return None
         value = self.posteriors[population.name].median
         reference = nearest_known(self.model.known, value, self.model.coordinate, self.seed)
         return two_sample_test(population, reference)
@@ -91,4 +99,4 @@ class Measured:
         """
         chosen = [one for one in self.populations.measured if one.name in set(names)]
         found = [self.model.measure(one.first_halos(num_maps, self.seed)) for one in chosen]
-        return np.array([np.ptp(self.calibration.interval(one, 0.68)) for one in found])
+        return np.array([np.ptp(self.calibration.intervals(one)[0.68]) for one in found])

@@ -15,7 +15,7 @@ from callbacks.predictions.fits import header
 from callbacks.predictions.tables import select, to_table, write_csv, write_ecsv, write_fits
 from callbacks.report.base import NamedData
 from callbacks.report.gather import Rows
-from callbacks.sidm.confidence import MIN_P_VALUE, NUM_FOLDS
+from callbacks.sidm.confidence import MIN_P_VALUE
 from callbacks.sidm.members import member_latents, members_of
 from callbacks.sidm.populations import Array, Population
 from callbacks.sidm.rejection import MapScores
@@ -28,8 +28,6 @@ KEYS = ("cross_section", "probability", "energy", "latent", "profile")
 QUANTILES = {"q05": (0.9, 0), "q16": (0.68, 0), "q84": (0.68, 1), "q95": (0.9, 1)}
 """Name of a quantile to the interval and its end."""
 PARTS = ("std_halos", "std_interpolation", "std_members", "map_spread")
-MIN_HALOS = 2 * NUM_FOLDS
-"""Halos below which there is no two-sample test."""
 
 
 @runtime_checkable
@@ -38,6 +36,8 @@ class MapData(NamedData, Protocol):
 
     simulations: list[str]
     """Names, in the order of a batch's `simulation`."""
+    roles: dict[str, str]
+    """Name to `known`, `hidden`, `calibration` or `foreign`."""
 
     def groups(self, index: Array) -> Array:
         """Return the halo of each map, shape (n,)."""
@@ -46,12 +46,13 @@ class MapData(NamedData, Protocol):
 class CrossSectionTable(ShardWriter):
     """Writes σ/m of each population of the input at the end of `predict`, and prints it.
 
-    A population is the maps of one `simulation`; maps of none are the population `maps`. Files are
+    A population is the maps of one `simulation`; maps of none are the population `maps`; those of
+    known simulations are not measured. Files are
     `cross_section.ecsv` and `.csv`, a row a population, in cm^2/g: median, `_q05 _q16 _q84 _q95`
     and parts of the error as the report has them, `num_maps`, `num_halos`, the largest `overlap`
     with a known simulation with its p-value `confidence`, `two_sample_auc` and whether it is
-    `foreign`, so that its value means nothing. Intervals are as the posterior gives them, not
-    calibrated. A population of one halo has no error and so no value.
+    `beyond` the known simulations or `foreign`, so that its value means nothing. Intervals are as
+    the posterior gives them, not calibrated. A population of one halo has no error and so no value.
 
     `cross_section.maps.fits` has a row a map: what the network says of it alone, and its distance
     from the known maps.
@@ -83,10 +84,16 @@ class CrossSectionTable(ShardWriter):
         whole = rows.read()
         latent = member_latents(module, whole["latent"])
         names = np.array([*self.data.simulations, UNNAMED])[whole["simulation"]]
-        halo = np.asarray(self.data.groups(whole["index"]))
+        given = np.asarray(self.data.groups(whole["index"]))
+        halo = strangers(given, self._known)
         profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
         maps = Population(UNNAMED, latent, halo, profile=profile)
         found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
+        if not found:
+            raise ValueError(
+                f"the maps are all of known simulations ({', '.join(dict.fromkeys(names))}), by "
+                "which others are measured; list those to measure in data.hidden or data.foreign"
+            )
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
         facts = header(trainer, module)
@@ -96,7 +103,7 @@ class CrossSectionTable(ShardWriter):
         columns = [
             Column(self.data.names(whole["index"]), "name"),
             Column(names, "simulation"),
-            Column(halo, "halo"),
+            Column(given, "halo"),
             *map_columns(whole, np.asarray(members_of(module)[0].known_label.cpu())),
             Column(scores.mahalanobis(maps), "mahalanobis", description="Squared distance"),
             Column(scores.nearest_neighbours(maps), "nearest_neighbours"),
@@ -106,6 +113,17 @@ class CrossSectionTable(ShardWriter):
     def title(self, rows: MergedRows) -> str:
         """Return a line for each population, and how many maps there are."""
         return "\n".join([*self._lines, f"cross-section of {len(rows.index)} maps"])
+
+
+def strangers(halo: Array, known: Sequence[Population]) -> Array:
+    """Return halo ids that no known map has: equal ids of two surveys do not mean one halo.
+
+    Args:
+        halo: Given ids, shape (n,).
+        known: Of the checkpoint.
+    """
+    _, number = np.unique(halo, return_inverse=True)
+    return np.asarray(number + 1 + max(int(one.halo.max()) for one in known))
 
 
 def reference_populations(module: nn.Module) -> list[Population]:
@@ -187,7 +205,8 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
     trust = dict.fromkeys(keys, np.nan)
     if one.name not in measured.posteriors:
         values = dict.fromkeys(numbers, np.nan)
-        return {"simulation": one.name, **values, **sizes, **trust, "foreign": False}
+        flags = {"beyond": False, "foreign": False}
+        return {"simulation": one.name, **values, **sizes, **trust, **flags}
     posterior, intervals = measured.posteriors[one.name], measured.intervals[one.name]
     ends = [intervals[level][end] for level, end in QUANTILES.values()]
     found = [posterior.median, *ends, *(getattr(posterior, part) for part in PARTS)]
@@ -196,12 +215,14 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
         max(overlaps.values()),
         measured.confidence(overlaps, one),
     )
-    if sizes["num_halos"] >= MIN_HALOS:
-        trust["two_sample_auc"], trust["two_sample_limit"] = measured.two_sample(one)
+    if (test := measured.two_sample(one)) is not None:
+        trust["two_sample_auc"], trust["two_sample_limit"] = test
     unlike = trust["two_sample_auc"] > trust["two_sample_limit"]
     foreign = unlike or trust["confidence"] < MIN_P_VALUE
     values = dict(zip(numbers, found, strict=True))
-    return {"simulation": one.name, **values, **sizes, **trust, "foreign": bool(foreign)}
+    beyond = posterior.median > measured.model.known[-1].cross_section
+    flags = {"beyond": bool(beyond), "foreign": bool(foreign)}
+    return {"simulation": one.name, **values, **sizes, **trust, **flags}
 
 
 def sentence(row: Any) -> str:
@@ -215,7 +236,8 @@ def sentence(row: Any) -> str:
     said = f"overlap {row['overlap']:.2f} (p = {row['confidence']:.2f})"
     said += f", two-sample AUC {auc:.2f}" if np.isfinite(auc) else ""
     verdict = ": it looks foreign, so its value means nothing" if row["foreign"] else ""
-    return f"{row['simulation']}: {value}, {said}{verdict}"
+    beyond = "; beyond the known simulations, so extrapolated" if row["beyond"] else ""
+    return f"{row['simulation']}: {value}, {said}{beyond}{verdict}"
 
 
 def map_columns(rows: Rows, labels: Array) -> Iterator[Column]:

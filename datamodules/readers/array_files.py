@@ -52,6 +52,21 @@ def opened_arrays(
         raise ValueError(f"{path}: damaged ({error}); make or download it again") from error
 
 
+def stored_attributes(path: Path, schema: str, version: int) -> dict[str, Any]:
+    """Return the attributes of a row store; none of any other file of arrays.
+
+    Args:
+        path: The file.
+        schema: The schema that a row store must have.
+        version: The version of it.
+    """
+    if path.suffix.lower() == ".npz":
+        return {}
+    with h5py.File(path) as file:
+        is_store = file.attrs.get("format") == FORMAT
+    return RowStore(path, schema, version).attributes if is_store else {}
+
+
 def _npz(path: Path) -> dict[str, Any]:
     """Read an npz."""
     try:

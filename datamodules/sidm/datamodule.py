@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.base import BaseDataModule
 from datamodules.lazy_arrays import StoredColumn
-from datamodules.sidm.roles import assign_roles
+from datamodules.sidm.roles import assign_roles, check_cross_sections
 from datamodules.sidm.source import CHANNELS, SCHEMA, SIDMSource
 from datamodules.sidm.statistics import map_moments
 from datamodules.source import check_rules
@@ -49,10 +49,11 @@ class SIDMDataModule(BaseDataModule):
     that has one, `halo` (B,) int64, and `split`.
 
     Each simulation of the data has one role. The cross-section of a `known` one is given in
-    training; of a `hidden` one it never is, though its maps may be; `calibration` and `foreign`
-    ones are never trained on. The split is by halo. Maps of simulations that take no part in
-    training, and maps of none, are held out (split 2), unless a training simulation has the same
-    halo: then they keep its side, and are still in no training or validation batch.
+    training (where nothing is trained, one of unknown cross-section counts as hidden); of a
+    `hidden` one it never is, though its maps may be; `calibration` and `foreign` ones are never
+    trained on. The split is by halo. Maps of simulations that take no part in training, and maps
+    of none, are held out (split 2), unless a training simulation has the same halo: then they keep
+    its side, and are still in no training or validation batch.
 
     Args:
         source: Where the maps come from.
@@ -121,8 +122,9 @@ class SIDMDataModule(BaseDataModule):
         Raises:
             ValueError: A list of simulations is wrong, or there is nothing to train on.
         """
-        if stage == "fit" and not self.lists["known"]:
-            raise ValueError("data.known is empty; name the simulations to train on")
+        super().setup()
+        if stage == "fit":
+            self._check_known()
         super().setup(stage)
 
     def load(self, store: RowStore) -> dict[str, Tensor]:
@@ -130,9 +132,8 @@ class SIDMDataModule(BaseDataModule):
         self.channels: list[str] = list(store.attributes["channels"])
         self.pixel_scale = float(store.attributes["pixel_scale"])
         narrow = store.read(["simulation", "cross_section", "halo"])
-        code = self._codes(narrow["simulation"], str(store.path))
         truth = narrow["cross_section"].astype(np.float32)
-        self._check_cross_sections(code, truth, str(store.path))
+        code = self._codes(narrow["simulation"], truth, str(store.path))
         num_known = sum(role == "known" for role in self.roles.values())
         known = (code >= 0) & (code < num_known)
         columns = {
@@ -222,31 +223,39 @@ class SIDMDataModule(BaseDataModule):
             **{name: attributes[name] for name in kept if name in attributes},
         }
 
-    def _codes(self, names: NDArray[np.str_], origin: str) -> NDArray[np.int64]:
+    def _codes(
+        self, names: NDArray[np.str_], truth: NDArray[np.float32], origin: str
+    ) -> NDArray[np.int64]:
         """Give the simulations their roles; return each row's position in `simulations`."""
         found, first, inverse = np.unique(names, return_index=True, return_inverse=True)
         in_order = [str(found[k]) for k in np.argsort(first) if found[k]]
-        self.roles = assign_roles(self.lists, in_order, origin)
+        roles = assign_roles(self.lists, in_order, origin)
+        values = {str(name): truth[inverse == k] for k, name in enumerate(found)}
+        check_cross_sections(roles, values, origin)
+        self.without_value = [
+            name for name, role in roles.items() if role == "known" and np.isnan(values[name][0])
+        ]
+        roles |= dict.fromkeys(self.without_value, "hidden")
+        order = sorted(roles, key=lambda name: [*self.lists].index(roles[name]))
+        self.roles = {name: roles[name] for name in order}
         self.simulations = list(self.roles)
         place = {name: code for code, name in enumerate(self.simulations)}
         return np.array([place.get(str(name), NO_SIMULATION) for name in found])[inverse]
 
-    def _check_cross_sections(
-        self, code: NDArray[np.int64], truth: NDArray[np.float32], origin: str
-    ) -> None:
-        """Refuse a simulation of several cross-sections, and a known one of none."""
-        for number, (name, role) in enumerate(self.roles.items()):
-            values = np.unique(truth[code == number])
-            if len(values) > 1:
-                raise ValueError(
-                    f"{origin}: simulation {name!r} has several cross-sections "
-                    f"({values[:3]} cm^2/g); give each a name of its own"
-                )
-            if role == "known" and not np.isfinite(values[0]):
-                raise ValueError(
-                    f"{origin}: the cross-section of {name!r} is missing; give it in the column "
-                    "cross_section, or list the simulation in data.hidden"
-                )
+    def _check_known(self) -> None:
+        """Refuse to train without known simulations, or on one whose cross-section is missing."""
+        where, lists = self.store.path, self.lists["known"]
+        if self.without_value:
+            raise ValueError(
+                f"{where}: the cross-section of {self.without_value[0]!r} is missing; give it in "
+                "the column cross_section, or list the simulation in data.hidden"
+            )
+        if "known" not in self.roles.values():
+            found = f"the data have {self.simulations or 'maps of no simulation alone'}"
+            raise ValueError(
+                f"{where}: no simulation matches data.known={lists}, so there is nothing to train "
+                f"on; {found}"
+            )
 
     def _maps(self, store: RowStore) -> dict[str, Tensor]:
         """Return maps and good pixels in memory or in the file, and say which."""

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Lists = Mapping[str, Sequence[str]]
 
@@ -61,3 +65,36 @@ def _exact_names(lists: Lists, names: Sequence[str], origin: str) -> set[str]:
                 f"data.{role}: the data have no simulation {entry!r}; {origin} has {list(names)}"
             )
     return set(first) & set(names)
+
+
+def check_cross_sections(
+    roles: Mapping[str, str], values: Mapping[str, NDArray[Any]], origin: str
+) -> None:
+    """Refuse a simulation of several cross-sections or an impossible one, and what needs one.
+
+    Args:
+        roles: Simulation to role.
+        values: Simulation to the cross-sections of its maps in cm^2/g, NaN unknown, each (n,).
+        origin: Where the data come from, for messages.
+
+    Raises:
+        ValueError: A cross-section is not one, not finite or negative, or a calibration has none.
+    """
+    for name, role in roles.items():
+        several = np.unique(values[name])
+        if len(several) > 1:
+            raise ValueError(
+                f"{origin}: simulation {name!r} has several cross-sections "
+                f"({several[:3]} cm^2/g); give each a name of its own"
+            )
+        value = float(several[0])
+        if np.isinf(value) or value < 0:
+            raise ValueError(
+                f"{origin}: the cross-section of {name!r} is {value:g} cm^2/g; give a finite one "
+                "of at least 0, or NaN if it is unknown"
+            )
+        if role == "calibration" and np.isnan(value):
+            raise ValueError(
+                f"{origin}: the cross-section of {name!r} is missing, by which intervals are to be "
+                "scaled; give it, or take the simulation out of data.calibration"
+            )

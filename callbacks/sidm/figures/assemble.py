@@ -30,7 +30,7 @@ def sidm_figures(findings: Findings) -> dict[str, Figure]:
         "saliency": saliency_figure(findings),
         "traversal": traversal_figure(findings),
         "path": path_figure(model, by_name),
-        "confusion": confusion_figure(model, findings.classes),
+        "confusion": confusion_figure(model, findings.classes) if findings.classes else None,
         "coverage": coverage_figure(subjects, by_subject),
         "survey_size": survey_figure(subjects, report),
     }

@@ -188,5 +188,5 @@ def width_of_endless(subject: Measured) -> float:
             logs = path.log_likelihood(MeanOfMaps(mean, np.zeros(0), np.zeros((0, len(mean)))))
             densities.append(np.exp(logs - np.logaddexp.reduce(logs)))
         endless = replace(posterior, density=np.mean(densities, axis=0))
-        widths.append(np.ptp(subject.calibration.interval(endless, 0.68)))
+        widths.append(np.ptp(subject.calibration.intervals(endless)[0.68]))
     return float(np.median(widths))

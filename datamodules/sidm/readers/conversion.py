@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.sidm.readers.map_arrays import FileMaps
-from datamodules.sidm.readers.map_columns import MISSING, Columns, completed
-
-NAMED = 5
-"""Maps that a sentence names at most."""
+from datamodules.sidm.readers.map_columns import Columns, completed, without_halo
+from datamodules.sidm.readers.map_table import NAMED, MapTable
 
 
 class Conversion:
@@ -20,8 +18,7 @@ class Conversion:
 
     Args:
         opened: What opens a file.
-        table: What a table says of all maps, each (rows,); nothing if empty.
-        origin: Where the files are, for messages.
+        table: What a table says of all maps.
 
     Attributes:
         problems: Sentences on what was left out.
@@ -29,31 +26,33 @@ class Conversion:
     """
 
     def __init__(
-        self,
-        opened: Callable[[Path], AbstractContextManager[FileMaps]],
-        table: Columns,
-        origin: str,
+        self, opened: Callable[[Path], AbstractContextManager[FileMaps]], table: MapTable
     ) -> None:
         self.opened = opened
         self.table = table
-        self.origin = origin
-        self.rows = len(next(iter(self.table.values()))) if self.table else None
         self.shape: tuple[int, ...] = ()
         self.extra: set[str] = set()
-        self.names: list[str] = []
+        self.names: set[str] = set()
         self.problems: list[str] = []
         self.defaults: set[str] = set()
 
-    def blocks(self, file: Path) -> Iterator[Columns]:
-        """Yield the usable maps of a file, with all their columns."""
+    def blocks(self, file: Path, title: str) -> Iterator[Columns]:
+        """Yield the usable maps of a file, with all their columns.
+
+        Args:
+            file: The file.
+            title: What its maps are named by.
+        """
         kept, start, lost = 0, 0, []
         with self.opened(file) as maps:
-            columns = self._columns(file, maps)
+            columns = self._columns(file, title, maps)
+            self.defaults |= {*maps.notes}
             for pixels in maps.blocks:
                 self._check_shape(file, pixels)
-                part = {n: v[start : start + len(pixels)] for n, v in columns.items()}
+                rows = slice(start, start + len(pixels))
+                part = {name: values[rows] for name, values in columns.items()}
                 start += len(pixels)
-                values, good = _cleaned(pixels, file)
+                values, good = _cleaned(pixels, maps.good_pixels(rows), file)
                 usable = (values > 0).any(axis=(1, 2, 3))
                 lost += part["name"][~usable].tolist()
                 kept += int(usable.sum())
@@ -70,44 +69,37 @@ class Conversion:
             raise ValueError(f"{file}: no map has a good positive pixel; remove the file")
 
     def finish(self) -> None:
-        """Refuse a table of other rows than maps, or in another order of names."""
-        if self.rows is None:
-            return
-        if self.rows != len(self.names):
-            raise ValueError(self._wrong_length(self.origin, f"{len(self.names)} maps"))
-        given = self.table.get("name")
-        if given is not None and sorted(given) == sorted(self.names):
-            moved = next((k for k, name in enumerate(self.names) if given[k] != name), None)
-            if moved is None:
-                return
-            raise ValueError(
-                f"{self.origin}: map {moved + 1} is {self.names[moved]!r}, but row "
-                f"{moved + 1} of the table names {str(given[moved])!r}; sort the table as the files"
-            )
+        """Refuse a table of other rows than maps."""
+        self.defaults |= {*self.table.finish()}
 
-    def _columns(self, file: Path, maps: FileMaps) -> Columns:
+    def _columns(self, file: Path, title: str, maps: FileMaps) -> Columns:
         """Return all columns of a file's maps: its own, then the table's, then defaults."""
-        first = len(self.names)
-        names = [f"{file.stem}_{k}" for k in range(maps.count)]
-        names = [file.stem] if maps.count == 1 else names
-        self.names += names
-        if self.rows is not None and self.rows < len(self.names):
-            raise ValueError(
-                self._wrong_length(file, f"at least {len(self.names)} maps up to here")
-            )
-        rows = slice(first, first + maps.count)
-        given = {**maps.columns, **{name: values[rows] for name, values in self.table.items()}}
-        if "halo" not in given or (given["halo"] == MISSING).any():
+        first, default = len(self.names), [f"{title}_{k}" for k in range(maps.count)]
+        default = [title] if maps.count == 1 else default
+        own = maps.columns.get("name", np.array(default))
+        own = np.where(own == "", default, own)
+        named = "name" in maps.columns or maps.count == 1
+        given = {**maps.columns, "name": own, **self.table.rows(file, own.tolist(), named)}
+        given["name"] = np.where(given["name"] == "", own, given["name"])
+        if "halo" not in given or without_halo(given["halo"]).any():
             self.defaults.add(
-                "maps without a halo id count as halos of their own: several maps of one halo may "
-                "then fall on both sides of the split"
+                "maps without a halo id, or with a negative one, count as halos of their own: "
+                "several maps of one halo may then fall on both sides of the split"
             )
-        columns = completed(given, names, first)
+        columns = completed(given, default, first)
+        self._check_names(file, columns["name"].tolist())
         if self.extra and set(columns) != self.extra:
             differ = sorted(set(columns) ^ self.extra)
             raise ValueError(f"{file}: columns {differ} are not in all files; make them alike")
         self.extra = set(columns)
         return columns
+
+    def _check_names(self, file: Path, names: list[str]) -> None:
+        """Refuse two maps of one name."""
+        for name in names:
+            if name in self.names:
+                raise ValueError(f"{file}: two maps are named {name!r}; give each its own name")
+            self.names.add(name)
 
     def _check_shape(self, file: Path, pixels: NDArray[Any]) -> None:
         """Refuse maps of another shape than those before."""
@@ -118,23 +110,23 @@ class Conversion:
                 f"before {self.shape}; bring all to one size"
             )
 
-    def _wrong_length(self, where: str | Path, found: str) -> str:
-        """Say that the table does not fit the maps."""
-        return (
-            f"{where}: {found}, but {self.rows} rows in the table; give one row a map, in the "
-            "order of the files"
-        )
 
+def _cleaned(
+    pixels: NDArray[Any], good: NDArray[np.bool_], file: Path
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return maps in float32, NaN where not good or a channel is not finite; the good pixels.
 
-def _cleaned(pixels: NDArray[Any], file: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return maps in float32, NaN where a channel is not finite, and the good pixels.
+    Args:
+        pixels: Shape (n, C, H, W).
+        good: Of the file, shape (n, H, W) or what broadcasts to it.
+        file: For messages.
 
     Raises:
         ValueError: They are no real numbers, or too large.
     """
     if pixels.dtype.kind not in "iufb":
         raise ValueError(f"{file}: maps hold {pixels.dtype}, not real numbers; mend the file")
-    good = np.isfinite(pixels).all(axis=1)
+    good = good & np.isfinite(pixels).all(axis=1)
     largest = np.abs(np.where(good[:, None], pixels, 0)).max(initial=0)
     if largest > np.finfo(np.float32).max:
         raise ValueError(

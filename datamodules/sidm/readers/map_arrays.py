@@ -21,19 +21,32 @@ class FileMaps:
         count: Number of maps N.
         blocks: Their pixels in order, each (n, C, H, W).
         columns: What the file says of them, converted, each (N,).
+        good: Good pixels, (N, H, W) or (H, W) for all maps, or what is cut like them.
+        notes: Sentences on what of the file is used.
     """
 
     count: int
     blocks: Iterator[NDArray[Any]]
     columns: Columns = field(default_factory=dict)
+    good: Any = None
+    notes: list[str] = field(default_factory=list)
+
+    def good_pixels(self, rows: slice) -> NDArray[np.bool_]:
+        """Return the good pixels of some maps, (n, H, W) or what broadcasts to it."""
+        if self.good is None:
+            return np.array(True)
+        return np.asarray(self.good[rows] if len(self.good.shape) == 3 else self.good[...]) != 0
 
 
-def map_blocks(arrays: Sequence[tuple[Any, str]], channels: Sequence[str]) -> FileMaps:
+def map_blocks(
+    arrays: Sequence[tuple[Any, str]], channels: Sequence[str], good: Any = None
+) -> FileMaps:
     """Return the maps of arrays of two, three or four axes, see `MapFiles`.
 
     Args:
         arrays: Each an array, or what is cut like one, and where it comes from.
         channels: Names of the C channels.
+        good: Good pixels of the only array, if they are given.
 
     Raises:
         ValueError: An array has no such shape.
@@ -46,7 +59,15 @@ def map_blocks(arrays: Sequence[tuple[Any, str]], channels: Sequence[str]) -> Fi
             for first in range(0, array.shape[0], step):
                 yield np.asarray(array[first : first + step]).reshape(-1, *shape)
 
-    return FileMaps(sum(count for count, _ in layouts), blocks())
+    count = sum(count for count, _ in layouts)
+    if good is not None:
+        each = layouts[0][1][1:]
+        if good.shape not in ((count, *each), each) or good.dtype.kind not in "biu":
+            raise ValueError(
+                f"{arrays[0][1]}: its good pixels are {good.dtype} of the shape {good.shape}; give "
+                f"true and false of {(count, *each)}, or of {each} for all maps"
+            )
+    return FileMaps(count, blocks(), good=good)
 
 
 def _layout(

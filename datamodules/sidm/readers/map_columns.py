@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.splits import as_integers
+
 Columns = dict[str, NDArray[Any]]
 
 TEXT = ("name", "simulation")
@@ -17,9 +19,14 @@ KNOWN = (*TEXT, *IDS, *NUMBERS)
 MISSING = np.iinfo(np.int64).min
 """An id that is not given."""
 
+OWN_HALO = 1 << 62
+"""Ids from here on, and negative ones, stand for no halo: such a map is a halo of its own."""
+
 
 def converted(name: str, values: NDArray[Any], where: str) -> NDArray[Any]:
-    """Return a column in its type: text, int64 ids (`MISSING` for NaN), else float32.
+    """Return a column in its type: text, "" for NaN; int64 ids, `MISSING` for NaN; else float32.
+
+    A halo may be a name, too (`A2744`): its id is a hash of the text, the same in all files.
 
     Args:
         name: Our name of the column.
@@ -31,13 +38,26 @@ def converted(name: str, values: NDArray[Any], where: str) -> NDArray[Any]:
     """
     if values.ndim != 1:
         raise ValueError(f"{where} has the shape {values.shape}; give one value a map")
-    if name in TEXT:
-        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
-        return np.array([str(text).strip() for text in texts])
-    numbers = _as_float(values, where) if values.dtype.kind in "OUS" else values
-    if numbers.dtype.kind not in "iufb":
+    if values.dtype.kind not in "iufbOUS":
         raise ValueError(f"{where} holds {values.dtype}, not numbers; mend the file")
-    return _as_ids(numbers, where) if name in IDS else numbers.astype(np.float32)
+    if name in TEXT:
+        return np.array([_text(value) for value in values])
+    if name in IDS:
+        if values.dtype.kind in "ib":
+            return values.astype(np.int64)
+        return np.array([_id(value, name == "halo", where) for value in values], np.int64)
+    return (_as_float(values, where) if values.dtype.kind in "OUS" else values).astype(np.float32)
+
+
+def _absent(value: Any) -> bool:
+    """Return whether a value is None or NaN."""
+    return value is None or value != value
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, "" where there is none."""
+    plain = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return "" if _absent(plain) else str(plain).strip()
 
 
 def _as_float(values: NDArray[Any], where: str) -> NDArray[np.float64]:
@@ -48,21 +68,40 @@ def _as_float(values: NDArray[Any], where: str) -> NDArray[np.float64]:
         raise ValueError(f"{where} is not numeric ({str(error)[:80]}); mend the file") from error
 
 
-def _as_ids(values: NDArray[Any], where: str) -> NDArray[np.int64]:
-    """Turn whole numbers into int64 ids, NaN into `MISSING`."""
-    if values.dtype.kind == "f":
-        missing = np.isnan(values)
-        whole = np.where(missing, 0, values)
-        if np.any(whole != np.round(whole)) or np.any(np.abs(whole) > 2**53):
-            raise ValueError(f"{where} holds numbers that are not whole; give integer ids")
-        return np.where(missing, MISSING, whole.astype(np.int64))
-    return values.astype(np.int64)
+def _id(value: Any, hashed: bool, where: str) -> int:
+    """Return an id as an integer, none of which passes through a float.
+
+    Raises:
+        ValueError: It is no whole number, and text is not `hashed`.
+    """
+    text = _text(value)
+    if not text:
+        return int(MISSING)
+    number = _whole(text)
+    if number is not None and abs(number) <= np.iinfo(np.int64).max:
+        return number
+    if not hashed or isinstance(value, float | np.floating):
+        raise ValueError(f"{where} holds {text[:40]!r}, not a whole number; give integer ids")
+    return int(as_integers(np.array([text]))[0] >> np.uint64(2))  # below OWN_HALO
+
+
+def _whole(text: str) -> int | None:
+    """Return the whole number that a text is, as 12 or 12.0, `MISSING` for NaN; None if none."""
+    if text.lstrip("+-").isdecimal():
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if np.isnan(number):
+        return int(MISSING)
+    return int(number) if number.is_integer() and abs(number) <= 2**53 else None
 
 
 def completed(given: Mapping[str, NDArray[Any]], names: list[str], first: int) -> Columns:
     """Return all columns of a store for the maps of one file.
 
-    A map without a halo is its own halo, of a negative id, so that it meets no given one.
+    A map without a halo is its own, of an id from `OWN_HALO` on, so that it meets no given one.
 
     Args:
         given: Converted columns, each (n,).
@@ -78,7 +117,12 @@ def completed(given: Mapping[str, NDArray[Any]], names: list[str], first: int) -
         **{name: np.full(count, np.nan, np.float32) for name in NUMBERS},
         **given,
     }
-    own = -1 - np.arange(first, first + count)
-    columns["halo"] = np.where(columns["halo"] == MISSING, own, columns["halo"])
+    own = OWN_HALO + np.arange(first, first + count)
+    columns["halo"] = np.where(without_halo(columns["halo"]), own, columns["halo"])
     columns["projection"] = np.where(columns["projection"] == MISSING, 0, columns["projection"])
     return columns
+
+
+def without_halo(halo: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which ids stand for no halo, shape (n,)."""
+    return (halo < 0) | (halo >= OWN_HALO)

@@ -13,15 +13,20 @@ from astropy.units import UnitConversionError
 
 from datamodules.files import fingerprint
 from datamodules.readers.array_files import SUFFIXES as ARRAYS
-from datamodules.readers.array_files import Arrays, opened_arrays
+from datamodules.readers.array_files import Arrays, opened_arrays, stored_attributes
 from datamodules.readers.fits_images import check_whole, large_file
 from datamodules.readers.tables import plain_values, read_raw
 from datamodules.sidm.readers.map_arrays import FileMaps, map_blocks
-from datamodules.sidm.readers.map_columns import KNOWN, TEXT, Columns, converted
+from datamodules.sidm.readers.map_columns import KNOWN, Columns, converted
 from datamodules.sidm.readers.map_reader import MapReader
 from datamodules.sidm.source import SCHEMA
 
 IMAGES = (".fits", ".fit", ".fts")
+NO_MAPS = {"ERR", "ERROR", "WEIGHT", "WHT", "MASK", "DQ", "VAR", "IVAR", "RMS", "UNCERT"}
+"""EXTNAMEs of images that are no maps."""
+
+OURS = (*KNOWN, "map", "good")
+"""Arrays that are known in any case of letters."""
 
 
 @dataclass
@@ -30,13 +35,15 @@ class MapFiles(MapReader):
 
     An array of two axes is one map of one channel. One of three axes is one map (C, H, W) where
     several `channels` are named, and N maps (N, H, W) of one channel otherwise. One of four axes is
-    N maps (N, C, H, W). All images of a FITS file are maps unless `hdus` says which; headers are
-    not used. A pixel that is not finite in some channel is bad.
+    N maps (N, C, H, W). All images of a FITS file are maps unless `hdus` says which, or their
+    EXTNAME is that of errors, weights or masks; other keys of headers are not used. A pixel that
+    is not finite in some channel is bad, and one where an array `good`, (N, H, W) or (H, W), is 0.
 
     An npz or HDF5 may have further arrays of one value a map, and `table` gives the same for all
-    maps, one row a map: `name`, `simulation`, `cross_section` (cm^2/g), `halo` (integer; maps of
-    one halo share it), `redshift`, `log_mass` (log10 of M200c in Msun), `projection`, and other
-    numbers. The table wins over the files. A map without a halo is its own.
+    maps, one row a map: `name`, `simulation`, `cross_section` (cm^2/g), `halo` (integer or name;
+    maps of one halo share it), `redshift`, `log_mass` (log10 of M200c in Msun), `projection`, and
+    other numbers. The table wins over the files; see `MapTable` for how its rows find their maps.
+    A map without a halo, or with a negative one, is its own.
 
     Args:
         path: File, folder or pattern, or a list of those.
@@ -74,12 +81,11 @@ class MapFiles(MapReader):
         for name, column in self._renamed({n: table[n] for n in table.colnames}).items():
             values, missing = plain_values(column)
             where = f"{self.table}: column {column.name!r}"
-            if name in TEXT:
-                columns[name] = converted(name, np.where(missing, "", values.astype(str)), where)
-            elif name in KNOWN or (values.ndim == 1 and values.dtype.kind in "iufb"):
+            if name in KNOWN or (values.ndim == 1 and values.dtype.kind in "iufb"):
                 values = np.where(missing, np.array(None), values) if missing.any() else values
                 columns[name] = converted(name, values, where)
-                columns[name] *= _factor(name, column, where)
+                if name == "cross_section" and column.unit is not None:
+                    columns[name] *= _factor(column, where)
         return columns
 
     @contextmanager
@@ -89,22 +95,28 @@ class MapFiles(MapReader):
         if kind in IMAGES:
             self._check_names(path, {})
             with large_file(path, memmap=False) as file:
-                numbers = self._image_numbers(path, file)
+                numbers, notes = self._image_numbers(path, file)
                 for number in numbers:
                     check_whole(path, file, number, path.stat().st_size)
                 arrays = [(file[k].section, f"{path}: HDU {k}") for k in numbers]
-                yield map_blocks(arrays, self.channels)
+                maps = map_blocks(arrays, self.channels)
+                maps.notes = notes
+                yield maps
         elif kind in ARRAYS:
             with opened_arrays(path, SCHEMA, 1) as found:
                 self._check_names(path, found)
+                self._check_store(path)
                 known = self._renamed(found)
                 if "map" not in known:
                     raise ValueError(
                         f"{path}: no array 'map', but {sorted(found)}; name it in "
                         "data.source.columns, such as {map: kappa}"
                     )
-                maps = map_blocks([(known.pop("map"), f"{path}: map")], self.channels)
+                arrays = [(known.pop("map"), f"{path}: map")]
+                maps = map_blocks(arrays, self.channels, known.pop("good", None))
                 maps.columns = _scalars(known, maps.count, path)
+                if unused := sorted({*known} - {*maps.columns}):
+                    maps.notes.append(f"{path}: arrays {unused} are no number a map, and not used")
                 yield maps
         else:
             raise ValueError(f"{path}: data.source.path must end in one of {self.suffixes}")
@@ -113,7 +125,7 @@ class MapFiles(MapReader):
         """Return columns under our names; those that are known in any case of letters."""
         given = self.columns or {}
         others = {name: x for name, x in found.items() if name not in given.values()}
-        ours = {n.lower() if n.lower() in (*KNOWN, "map") else n: x for n, x in others.items()}
+        ours = {n.lower() if n.lower() in OURS else n: x for n, x in others.items()}
         return ours | {name: found[theirs] for name, theirs in given.items() if theirs in found}
 
     def _check_names(self, path: Path, found: Mapping[str, Any]) -> None:
@@ -125,17 +137,36 @@ class MapFiles(MapReader):
                 f"{path}: data.source.columns names {absent}, but file and table have {has}"
             )
 
-    def _image_numbers(self, path: Path, file: fits.HDUList) -> list[int]:
-        """Return the numbers of the images that are maps."""
-        plain = (k for k, unit in enumerate(file) if not isinstance(unit, fits.CompImageHDU))
-        images = [k for k in plain if file[k].is_image and file[k].shape]
-        wanted = images if self.hdus is None else self.hdus
-        if not images or not set(wanted) <= set(images):
+    def _check_store(self, path: Path) -> None:
+        """Refuse a row store whose channels and pixels are not those of the settings."""
+        attributes = stored_attributes(path, SCHEMA, 1)
+        for name in ("channels", "pixel_scale"):
+            wanted = getattr(self, name)
+            if attributes.get(name, wanted) != wanted:
+                raise ValueError(
+                    f"{path}: its {name} is {attributes[name]}, not {wanted}; set "
+                    f"data.source.{name}"
+                )
+
+    def _image_numbers(self, path: Path, file: fits.HDUList) -> tuple[list[int], list[str]]:
+        """Return the numbers of the images that are maps, and a sentence where some are not."""
+        images = [k for k, unit in enumerate(file) if unit.is_image and unit.shape]
+        plain = [k for k in images if not isinstance(file[k], fits.CompImageHDU)]
+        wanted = [k for k in plain if file[k].name.upper() not in NO_MAPS]
+        wanted = wanted if self.hdus is None else self.hdus
+        if not wanted or not set(wanted) <= set(plain):
             raise ValueError(
-                f"{path}: its images are {images or 'none'}, not counting compressed ones "
+                f"{path}: its images are {plain or 'none'}, not counting compressed ones "
                 f"(funpack), but data.source.hdus is {self.hdus}"
             )
-        return wanted
+        if len(images) == 1 or self.hdus is not None:
+            return wanted, []
+        taken, left = (
+            ", ".join(f"{k} ({file[k].name})" for k in images if (k in wanted) == is_map) or "none"
+            for is_map in (True, False)
+        )
+        text = f"of files with several images, HDUs {taken} are maps, {left} are not"
+        return wanted, [f"{text}; set data.source.hdus if this is wrong"]
 
 
 def _scalars(found: Arrays, count: int, path: Path) -> Columns:
@@ -150,10 +181,8 @@ def _scalars(found: Arrays, count: int, path: Path) -> Columns:
     return columns
 
 
-def _factor(name: str, column: Column, where: str) -> Any:
-    """Return the factor from a cross-section's stated unit to cm^2/g; 1 for all else."""
-    if name != "cross_section" or column.unit is None:
-        return 1
+def _factor(column: Column, where: str) -> np.float32:
+    """Return the factor from a cross-section's stated unit to cm^2/g."""
     try:
         return np.float32(column.unit.to("cm2 / g"))
     except UnitConversionError as error:

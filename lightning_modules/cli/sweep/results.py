@@ -159,8 +159,10 @@ def _watched(study: Study, done: Sequence[FrozenTrial]) -> Figure:
         mean = [value[place == x].mean() for x in where]
         panel.plot(where, mean, color=COLOURS[1], label="mean over trials")
         metric, _, rest = key.removeprefix("model/").partition("/")
-        panel.set(xlabel=name, ylabel=metric, title=rest)
+        panel.set(ylabel=metric, title=rest)
+        panel.tick_params(labelbottom=panel is panels[-1])
     panels[0].legend()
+    panels[-1].set_xlabel(name)
     return figure
 
 

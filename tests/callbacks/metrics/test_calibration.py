@@ -62,3 +62,8 @@ def test_conformal_intervals_hold_new_values_at_least_as_often_as_they_say() -> 
         rng.standard_t(3) <= conformal_factor(rng.standard_t(3, size=40), 0.68) for _ in range(2000)
     ]
     assert 0.65 < np.mean(held) < 0.74
+
+
+def test_a_score_that_is_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="a calibration score is NaN"):
+        conformal_factor([0.5, float("nan")], 0.5)

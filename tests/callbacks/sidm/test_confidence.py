@@ -40,8 +40,8 @@ def test_a_foreign_population_overlaps_less_than_neighbours_do() -> None:
     inside, foreign = draw("x", 0.2, 150, 1, curved), draw("y", 0.2, 150, 1, curved)
     foreign.latent[..., 2] += 6.0
     best = {x.name: max(test.overlaps(x).values()) for x in (inside, foreign)}
-    assert test.p_value(best["x"], 150) > 0.2
-    assert test.p_value(best["y"], 150) == pytest.approx(1 / 61)
+    assert test.p_value(best["x"], 150, 0.2) > 0.2
+    assert test.p_value(best["y"], 150, 0.2) == pytest.approx(1 / 21)
 
 
 def test_the_reference_of_a_value_is_between_its_neighbours() -> None:

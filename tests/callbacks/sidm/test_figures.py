@@ -96,7 +96,7 @@ def test_coverage_is_drawn_as_it_is_counted(measured: Measured) -> None:
     held = [
         low <= HIDDEN[name] <= high
         for name in HIDDEN
-        for low, high in [measured.calibration.interval(measured.posteriors[name], 0.9)]
+        for low, high in [measured.posteriors[name].interval(0.9, measured.calibration.factor(0.9))]
     ]
     assert lines["model"].get_ydata()[level] == np.mean(held)
     plain = np.asarray(lines["model, uncalibrated"].get_ydata())

@@ -177,11 +177,22 @@ def test_calibration_scales_each_arm_by_what_calibration_populations_missed(
 ) -> None:
     shifts = np.linspace(-0.1, 0.1, 99)  # wider than the posterior says
     sigma = [float(COORDINATE.inverse(0.5 + x)) for x in shifts]
-    found = Calibration([normal] * 99, sigma).interval(normal, 0.68)
+    found = Calibration([normal] * 99, sigma).intervals(normal)[0.68]
     np.testing.assert_allclose(COORDINATE.of(np.array(found)), [0.432, 0.568], atol=4e-3)
-    assert Calibration().interval(normal, 0.68) == normal.interval(0.68)
+    assert Calibration().intervals(normal)[0.68] == normal.interval(0.68)
 
 
 def test_too_few_calibration_populations_give_the_whole_prior(normal: Posterior) -> None:
-    found = Calibration([normal] * 5, [0.2] * 5).interval(normal, 0.95)
-    np.testing.assert_allclose(found, [0.0, 1.6], atol=1e-9)
+    found = Calibration([normal] * 5, [0.2] * 5)
+    np.testing.assert_allclose(found.intervals(normal)[0.95], [0.0, 1.6], atol=1e-9)
+    assert found.too_few() == [0.9, 0.95]
+
+
+def test_wider_levels_hold_narrower_ones_whatever_the_calibration(normal: Posterior) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        sigma = COORDINATE.inverse(np.clip(0.5 + 0.1 * rng.standard_t(2, 20), 0, 1)).tolist()
+        found = Calibration([normal] * 20, sigma).intervals(normal)
+        lows, highs = np.transpose([found[level] for level in sorted(found)])
+        assert (np.diff(lows) <= 0).all()
+        assert (np.diff(highs) >= 0).all()

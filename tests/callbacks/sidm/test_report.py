@@ -183,7 +183,7 @@ def test_a_regressor_is_measured_in_its_one_number(
     found = callback.run.report.as_dict()
     assert found["model/cross_section/simulation=hidden_0"] >= 0
     assert "model/ood_auc/domain=noise/score=energy" not in found
-    assert set(callback.figures) == FIGURES - {"latent", "traversal"}
+    assert set(callback.figures) == FIGURES - {"latent", "confusion", "traversal"}
 
 
 def test_loaders_alone_are_noted(

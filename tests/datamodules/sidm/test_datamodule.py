@@ -1,5 +1,6 @@
 """The batch is as documented; halos stay on one side; hidden values reach no training batch."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from datamodules import SIDMDataModule
 from datamodules.sidm.source import SIDMSource
 from lightning_modules.nn.rings import num_rings, ring_index
-from tests.datamodules.sidm.maps import TinyMaps
+from tests.datamodules.sidm.maps import OTHERS, TinyMaps
 
 LISTS = {
     "known": ["cdm", "sidm_1"],
@@ -169,6 +170,22 @@ def test_statistics_are_those_of_good_training_pixels(
     assert (found["pixel_scale"], found["channel"].tolist()) == (20.0, [0, 1])
 
 
+@pytest.mark.parametrize("stage", ["predict", "test"])
+def test_without_training_a_known_simulation_needs_no_value(folder: Path, stage: str) -> None:
+    source = TinyMaps(others={**OTHERS, "sidm_x": np.nan})
+    lists = {**LISTS, "known": ["cdm", "sidm_x", "sidm_1"]}
+    data = SIDMDataModule(source, **lists, cache_dir=str(folder))
+    data.prepare_data()
+    data.setup(stage)
+    assert data.simulations[:3] == ["cdm", "sidm_1", "sidm_x"]
+    assert data.roles["sidm_x"] == "hidden"
+    rows = data.columns["simulation"] == data.simulations.index("sidm_x")
+    assert rows.sum() == 10
+    assert data.columns["label"][rows].isnan().all()
+    with pytest.raises(ValueError, match=r"the cross-section of 'sidm_x' is missing; .*hidden"):
+        data.setup("fit")
+
+
 def test_catalogue_and_provenance(data: SIDMDataModule) -> None:
     table = data.catalogue(torch.tensor([70, 3]))
     assert table["simulation"].tolist() == ["sidm_0.1", "cdm"]
@@ -185,8 +202,18 @@ def test_wrong_data_are_refused_in_one_sentence(folder: Path) -> None:
         make(folder, known=["cdm", "noise"], foreign=["sidm_1"])
     with pytest.raises(ValueError, match=r"'hidden_001'\] have no role; name them in data\.known"):
         make(folder, hidden=["sidm_0.1", "hidden_000"])
-    with pytest.raises(ValueError, match=r"data\.known is empty"):
-        make(folder, known=[], hidden=["*"])
+    for known in ([], ["CDM*", "x*"]):
+        message = re.escape(f"no simulation matches data.known={known}, so")
+        with pytest.raises(ValueError, match=message + r".*; the data have \['cdm', 'sidm_0\.1'"):
+            make(folder, known=known, hidden=["*"])
+    with pytest.raises(ValueError, match=r"data\.known=.*; the data have maps of no simulation"):
+        make(folder, TinyMaps({}, {}), known=["s*"], hidden=["*"], calibration=[], foreign=[])
+    for value in (np.inf, -1.0):
+        source = TinyMaps(others={**OTHERS, "hidden_000": value})
+        with pytest.raises(ValueError, match=rf"of 'hidden_000' is {value:g} cm\^2/g; give a fin"):
+            make(folder, source)
+    with pytest.raises(ValueError, match=r"'noise' is missing, by which intervals .*calibration"):
+        make(folder, calibration=["calibration_*", "noise"], foreign=[])
     with pytest.raises(ValueError, match="memory_limit_gib=-1"):
         make(folder, memory_limit_gib=-1)
 

@@ -68,7 +68,9 @@ def test_maps_with_all_that_is_known(kind: str) -> None:
     assert columns["projection"].tolist() == [0] * 6
     assert found.attributes["channels"] == ["total", "xray"]
     assert found.attributes["pixel_scale"] == 20.0
-    assert found.attributes["problems"] == found.attributes["defaults"] == []
+    ordered = "rows of the table are taken in the order of the files: first maps_0, last maps_5"
+    assert found.attributes["defaults"] == ([ordered] if kind == "table" else [])
+    assert found.attributes["problems"] == []
 
 
 def test_axes_are_told_apart_by_the_channels() -> None:
@@ -132,15 +134,40 @@ def test_a_cross_section_is_converted_from_its_unit() -> None:
 
 
 def test_a_map_without_a_halo_is_its_own_and_that_is_said() -> None:
-    np.savez("a.npz", map=MAPS[:3], halo=[0, 1, 1])
-    np.savez("b.npz", map=MAPS[3:], halo=[1.0, np.nan, np.nan])
+    np.savez("a.npz", map=MAPS[:3], halo=[0, -1, -1])
+    np.savez("b.npz", map=MAPS[3:], halo=[0.0, np.nan, np.nan])
     found = store(["a.npz", "b.npz"])
     halo = found.read()["halo"].tolist()
-    assert halo[:4] == [0, 1, 1, 1]
-    assert len(set(halo)) == 4
-    assert max(halo[4:]) < 0
+    assert halo[0] == halo[3] == 0
+    assert len(set(halo)) == 5
+    assert min(halo) == 0  # a negative halo is taken for none where reference maps are kept
     (sentence,) = found.attributes["defaults"]
+    assert "with a negative one" in sentence
     assert "both sides of the split" in sentence
+
+
+def test_halos_have_names_or_long_ids() -> None:
+    """A name is the same halo in every file; 64-bit ids beside masked ones stay exact."""
+    large = 2**60 + 1
+    np.savez("a.npz", map=MAPS[:3], halo=["A2744", "7", ""])
+    np.savez("b.npz", map=MAPS[3:], halo=["7.0", "A2744", "A370"])
+    halo = store(["a.npz", "b.npz"]).read()["halo"]
+    assert (halo[0], halo[1]) == (halo[4], halo[3])
+    assert halo[1] == 7
+    assert len({*halo.tolist()}) == 4
+    assert min(halo) >= 0
+    np.savez("a.npz", map=MAPS[:3])
+    table = Table({"halo": [large, large + 1, 0]}, masked=True)
+    table["halo"].mask = [False, False, True]
+    table.write("t.ecsv")
+    assert store("a.npz", table="t.ecsv").read()["halo"].tolist()[:2] == [large, large + 1]
+
+
+def test_a_simulation_that_is_nan_is_none() -> None:
+    np.savez("maps.npz", map=MAPS, simulation=np.full(6, np.nan))
+    assert set(store().read()["simulation"]) == {""}
+    Table({"simulation": np.array([None, "a", np.nan, "a", "b", ""], object)}).write("t.csv")
+    assert store(table="t.csv").read()["simulation"].tolist() == ["", "a", "", "a", "b", ""]
 
 
 def test_bad_pixels_are_nan_and_empty_maps_are_left_out() -> None:
@@ -171,8 +198,14 @@ def test_bad_pixels_are_nan_and_empty_maps_are_left_out() -> None:
         ({"map": MAPS * 1j}, r"maps\.npz: maps hold complex128, not real numbers"),
         ({"map": MAPS * 1e40}, r"values up to 2e\+40 are more than float32 holds"),
         ({"map": MAPS, "redshift": np.zeros(5)}, r"redshift has the shape \(5,\), not \(6,\)"),
-        ({"map": MAPS, "halo": np.array(["x"] * 6)}, r"maps\.npz: halo is not numeric"),
-        ({"map": MAPS, "halo": np.full(6, 0.5)}, r"halo holds numbers that are not whole"),
+        ({"map": MAPS, "projection": ["x"] * 6}, r"projection holds 'x', not a whole number"),
+        ({"map": MAPS, "halo": np.full(6, 0.5)}, r"halo holds '0\.5', not a whole number"),
+        (
+            {"map": MAPS, "good": MAPS > 0},
+            r"good pixels are bool of the shape \(6, 2, 5, 5\); give",
+        ),
+        ({"map": MAPS, "good": MAPS[:, 0]}, r"good pixels are float64"),
+        ({"map": MAPS, "name": ["a"] * 6}, r"maps\.npz: two maps are named 'a'"),
         ({"map": np.array([{}], object)}, r"maps\.npz: not an npz of numbers and text"),
     ],
 )
@@ -208,12 +241,90 @@ def test_a_table_must_fit_the_maps() -> None:
     for rows, found in ((2, r"c\.fits: at least 3 maps"), (4, "3 maps")):
         Table({"redshift": np.zeros(rows)}).write("t.csv", overwrite=True)
         refused(f"{found}.*, but {rows} rows in the table; give one row", "*.fits", table="t.csv")
-    Table({"name": ["a", "c", "b"]}).write("t.csv", overwrite=True)
-    refused(r"map 2 is 'b', but row 2 of the table names 'c'; sort", "*.fits", table="t.csv")
-    Table({"name": ["a", "b", "c"]}).write("t.csv", overwrite=True)
-    assert store("*.fits", table="t.csv").num_rows == 3
+    for names, message in (
+        (["a", "x", "b"], r"c\.fits: the table has no row named \['c'\], but \['a', 'x', 'b'\]"),
+        (["a", "b", "c", "d"], r"rows of the table name no map: \['d'\]"),
+        (["a", "b", "b.fits"], r"two rows of the table are named 'b\.fits'"),
+    ):
+        Table({"name": names}).write("t.csv", overwrite=True)
+        refused(message, "*.fits", table="t.csv")
     with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         MapFiles("*.fits", 20.0, table="none.csv").parameters()
+
+
+def test_rows_of_a_table_find_their_maps_by_name() -> None:
+    """In the order of the files' names, map_10 comes before map_2."""
+    Path("many").mkdir()
+    for k in range(1, 13):
+        fits.PrimaryHDU(k * MAPS[0]).writeto(f"many/map_{k}.fits")
+    numbers = np.arange(1, 13)
+    for ending in ("", ".fits"):
+        table = Table({"name": [f"map_{k}{ending}" for k in numbers], "redshift": numbers / 100})
+        table.write("t.csv", overwrite=True)
+        found = store("many", table="t.csv").read()
+        np.testing.assert_allclose(
+            found["map"][:, 0, 0, 0] / MAPS[0, 0, 0, 0], found["redshift"] * 100
+        )
+        assert found["name"].tolist()[:3] == ["map_1", "map_10", "map_11"]
+    Table({"redshift": numbers / 100}).write("t.csv", overwrite=True)
+    (_, sentence) = store("many", table="t.csv").attributes["defaults"]
+    assert sentence.endswith("in the order of the files: first map_1, last map_9")
+    np.savez("maps.npz", map=MAPS[:4], name=list("abcd"))
+    Table({"name": list("dcba"), "halo": [4, 3, 2, 1]}).write("t.csv", overwrite=True)
+    assert store("maps.npz", table="t.csv").read()["halo"].tolist() == [1, 2, 3, 4]
+    np.savez("cube.npz", map=MAPS[4:])
+    refused(r"cube\.npz: the table .* array 'name'", ["maps.npz", "cube.npz"], table="t.csv")
+
+
+def test_good_pixels_of_a_file_are_used() -> None:
+    good = np.random.default_rng(2).random((6, 5, 5)) > 0.3
+    values = np.where(good[:, None], MAPS, 1e30)
+    arrays = {"map": values, "good": good, "psf": np.ones((3, 3))}
+    np.savez("maps.npz", **arrays)
+    write_hdf5("maps.h5", arrays)
+    for name in ("maps.npz", "maps.h5"):
+        found = store(name)
+        columns = found.read()
+        np.testing.assert_array_equal(columns["good"], good)
+        np.testing.assert_array_equal(np.isfinite(columns["map"][:, 0]), good)
+        assert f"{name}: arrays ['psf'] are no number" in found.attributes["defaults"][1]
+    np.savez("maps.npz", map=values, good=good[0].astype(int))
+    np.testing.assert_array_equal(store("maps.npz").read()["good"], np.repeat(good[:1], 6, axis=0))
+
+
+def test_no_map_is_read_twice_or_left_out_silently() -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        fits.PrimaryHDU(MAPS[0]).writeto(f"{folder}/map.fits")
+    assert store(["a", "b"]).read()["name"].tolist() == ["a/map", "b/map"]
+    refused(r"map\.fits: data\.source\.path gives this file twice", ["a", "a/map.fits"])
+    Path("a/other.fits.gz").touch()
+    refused(r"other\.fits\.gz: compressed; decompress it", "a")
+
+
+def test_images_of_errors_are_no_maps() -> None:
+    units = [fits.PrimaryHDU(MAPS[0]), fits.ImageHDU(MAPS[1], name="ERR")]
+    fits.HDUList([*units, fits.ImageHDU(MAPS[2], name="weight")]).writeto("maps.fits")
+    found = store()
+    np.testing.assert_array_equal(found.read()["map"], MAPS[:1].astype(np.float32))
+    (_, sentence) = found.attributes["defaults"]
+    assert "HDUs 0 (PRIMARY) are maps, 1 (ERR), 2 (WEIGHT) are not" in sentence
+    assert store(hdus=[1]).num_rows == 1
+
+
+def test_a_row_store_keeps_its_pixels() -> None:
+    np.savez("maps.npz", map=MAPS, **KNOWN)
+    settings = {"pixel_scale": 50.0, "channels": ["total", "xray"]}
+    MapFiles("maps.npz", **settings).prepare(Path("own.h5"), 0)
+    refused(
+        r"own\.h5: its pixel_scale is 50\.0, not 20\.0; set data\.source\.pixel_scale", "own.h5"
+    )
+    refused(r"own\.h5: its channels is", "own.h5", pixel_scale=50.0, channels=["xray", "total"])
+    again = store("own.h5", pixel_scale=50.0).read()
+    first = RowStore("own.h5").read()
+    assert again.keys() == first.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize(
