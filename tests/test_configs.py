@@ -54,6 +54,7 @@ SIZES = {
         "--data.source.num_halos", "12", "--data.source.population_size", "4",
         "--data.source.num_pixels", "40", "--data.source.simulation_workers", "1",
     ],
+    "MapFiles": ["--data.source.pixel_scale", "20"],
 }  # fmt: skip
 """Sizes of simulated sets that the method's tiny.yaml does not make small."""
 
@@ -147,7 +148,7 @@ def data_arguments(name: str, request: pytest.FixtureRequest) -> list[str]:
     option, fixture = WRITTEN.get(name, ("", ""))
     words = [option, str(request.getfixturevalue(fixture))] if fixture else []
     source = yaml.safe_load((config_folder() / name).read_text())["data"]["init_args"]["source"]
-    return [*words, *SIZES.get(source["class_path"], []), *fewer_maps(source["init_args"])]
+    return [*words, *SIZES.get(source["class_path"], []), *fewer_maps(source.get("init_args", {}))]
 
 
 def fewer_maps(source: dict[str, Any]) -> list[str]:
@@ -171,8 +172,8 @@ def test_printed_config_equals_its_snapshot(name: str, capsys: pytest.CaptureFix
     words = ["fit", "-c", name] if name in METHOD_CONFIGS else ["fit", "-c", METHOD_CONFIGS[0]]
     words += ["-c", name] if name in OVERLAYS else []
     text = (config_folder() / name).read_text()
-    for option in re.findall(r"--data\.source\.\w+", text.split("\n", 1)[0]):
-        words += [option, "stars.fits"]
+    for option, value in re.findall(r"(--data\.source\.\w+) (\S+)", text.split("\n", 1)[0]):
+        words += [option, value if value.isdigit() else "stars.fits"]
     with pytest.raises(SystemExit) as stop:
         main([*words, "--print_config"])
     assert stop.value.code == 0
@@ -255,12 +256,31 @@ def test_idec_stands_beside_the_mixture_of_compare(
     assert -1 < report["baseline/idec/ari/split=held_out"] <= 1
 
 
-def test_the_regressor_can_stand_beside_the_demo() -> None:
-    demo, regression = (
-        yaml.safe_load((config_folder() / f"sidm/{name}.yaml").read_text())
-        for name in ("demo", "regression")
-    )
+def test_the_regressor_stands_beside_the_demo(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The commands of the two headers, on the same data, with few maps."""
+    monkeypatch.setattr("callbacks.report.base.save_figures", lambda *args, **kwargs: None)
+    monkeypatch.setattr("callbacks.sidm.report.sidm_figures", lambda findings: {})
+    texts = [(config_folder() / f"sidm/{name}.yaml").read_text() for name in ("demo", "regression")]
+    demo, regression = map(yaml.safe_load, texts)
     assert regression["data"] == demo["data"]
+    assert regression["trainer"]["max_epochs"] == demo["trainer"]["max_epochs"]
+    command = texts[1].splitlines()[1].removeprefix("# ").split()
+    assert command[0] == "test"
+    sizes = HERE / "configs" / "sidm"
+    tiny, regressor = (["-c", str(sizes / f"{n}.yaml")] for n in ("tiny", "tiny_regressor"))
+    few = [*data_arguments("sidm/demo.yaml", request), "--data.val_fraction", "0.3"]
+    main(["fit", "-c", "sidm/demo.yaml", *tiny, *few])
+    main(["fit", "-c", "sidm/regression.yaml", *regressor, *few])
+    main([*command, *tiny, *few])
+    report = json.loads(Path("runs/sidm/demo/version_0/report.json").read_text())
+    for key in (
+        "cross_section/simulation=hidden_000",
+        "median_error",
+        "map_median/simulation=noise",
+    ):
+        assert {f"model/{key}", f"model_regression/{key}"} <= report.keys()
 
 
 @pytest.mark.parametrize("name", ["demo", "reduced", "full", "paper", "unlabelled", "foreign"])

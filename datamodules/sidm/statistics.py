@@ -19,8 +19,9 @@ def map_moments(batches: Iterable[dict[str, Tensor]], shape: tuple[int, ...]) ->
         shape: (C, H, W).
 
     Returns:
-        `ring_mean`, `ring_std` (C, K) and `log_max_mean`, `log_max_std` (C,), float32; 0 and 1
-        where there is nothing, deviation 1 where there is none.
+        `ring_mean`, `ring_std` (C, K) and `log_max_mean`, `log_max_std` (C,), float32, always
+        finite: 0 and 1 for a ring in which no map has a good pixel, as the corners outside of a
+        round footprint, and for a channel without any; deviation 1 where nothing varies.
     """
     pixels = torch.zeros(3, *shape, dtype=torch.float64)
     largest = torch.zeros(3, shape[0], dtype=torch.float64)

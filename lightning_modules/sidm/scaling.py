@@ -69,8 +69,8 @@ class MapScaling(nn.Module):
             values = statistics[name]
             if not values.isfinite().all():
                 raise ValueError(
-                    f"{name} of the training split is not finite: every ring needs good pixels "
-                    "and every channel maps above 0; look at the maps and their good pixels"
+                    f"{name} of the training split is not finite; mend the datamodule's "
+                    "training_statistics, which give 0 and 1 for rings without good pixels"
                 )
             least = LEAST_STD if name.endswith("std") else -math.inf
             getattr(self, name).copy_(values.clamp_min(least))

@@ -1,7 +1,7 @@
 """Maps in the pickles of Tregidga, Harvey et al. (2025), by a restricted unpickler."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ KEYS = {
 
 DROPPED = 1
 """Channel of files of four that has no name."""
+
+LONGEST = 200
+"""Characters of a simulation's name at most, for an array gives all names the longest's room."""
 
 
 @dataclass
@@ -60,7 +63,8 @@ class PickledMaps(MapReader):
     @contextmanager
     def opened(self, path: Path) -> Iterator[FileMaps]:
         """Read a file; a broken or dangerous one is refused in one sentence that names it."""
-        labels, images = _pair(load_plain(path), path)
+        wanted = [*KEYS, "norms", "sim", *([self.halo_key] if self.halo_key else [])]
+        labels, images = _pair(load_plain(path), wanted, path)
         pixels, places = self._channels(_image_array(images, path), path)
         count = len(pixels)
         columns = self._columns(labels, count, path)
@@ -98,8 +102,8 @@ class PickledMaps(MapReader):
         keys = {**KEYS, **({self.halo_key: "halo"} if self.halo_key else {})}
         if self.halo_key and self.halo_key not in labels:
             raise ValueError(
-                f"{path}: no key {self.halo_key!r} in its labels, but {[*labels]}; set "
-                "data.source.halo_key"
+                f"{path}: no key {self.halo_key!r} in its labels; set data.source.halo_key to one "
+                "that they have"
             )
         columns: Columns = {}
         for key, name in keys.items():
@@ -107,32 +111,49 @@ class PickledMaps(MapReader):
             columns[name] = converted(name, values, f"{path}: {key}")
         names = _per_map(plain(labels.get("sim")), count, f"{path}: sim")
         named = [name if isinstance(name, str) else path.stem for name in names]
+        if max(map(len, named)) > LONGEST:
+            raise ValueError(f"{path}: sim is longer than {LONGEST} characters; mend the file")
         columns["simulation"] = converted("simulation", np.array(named), f"{path}: sim")
         return columns
 
 
-def _pair(content: Any, path: Path) -> tuple[dict[str, Any], Any]:
-    """Return the labels, merged, and the images of a file."""
+def _pair(content: Any, wanted: Sequence[str], path: Path) -> tuple[dict[str, Any], Any]:
+    """Return the wanted labels, those of many maps in lists, and the images of a file."""
     if isinstance(content, list | tuple) and len(content) == 2:
         first, second = (plain(entry) for entry in content)
         for labels, images in ((first, second), (second, first)):
             if isinstance(labels, dict):
-                return _merged(labels), images
-            if isinstance(labels, list | tuple | np.ndarray) and len(labels):
-                each = [_merged(entry) for entry in labels if isinstance(entry, dict)]
-                if len(each) == len(labels):
-                    keys = {key: None for entry in each for key in entry}
-                    return {key: [entry.get(key) for entry in each] for key in keys}, images
+                return _chosen(labels, wanted), images
+            if isinstance(labels, np.ndarray) and labels.dtype == object:
+                labels = labels.ravel().tolist()
+            if not isinstance(labels, list | tuple) or not labels:
+                continue
+            if all(isinstance(entry, dict) for entry in labels):
+                return _of_each(labels, images, wanted, path), images
     raise ValueError(
         f"{path}: not a pair of labels (a dict or a list of dicts) and images (an array); convert "
         "it to npz where it was made"
     )
 
 
-def _merged(labels: dict[Any, Any]) -> dict[str, Any]:
-    """Return a dict with the keys of its `props` beside its own."""
+def _of_each(
+    labels: Sequence[Any], images: Any, wanted: Sequence[str], path: Path
+) -> dict[str, list[Any]]:
+    """Return the wanted labels of the maps, each a list; all of a shared dict may be many."""
+    count = len(images) if isinstance(images, list | tuple | np.ndarray) else 1
+    if len(labels) != count:
+        raise ValueError(f"{path}: {len(labels)} labels for {count} images; mend the file")
+    each = [_chosen(entry, wanted) for entry in labels]
+    keys = [key for key in wanted if any(key in entry for entry in each)]
+    return {key: [entry.get(key) for entry in each] for key in keys}
+
+
+def _chosen(labels: dict[Any, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """Return the wanted keys of a dict, those of its `props` first."""
     props = plain(labels.get("props"))
-    return {**labels, **(props if isinstance(props, dict) else {})}
+    places = [props, labels] if isinstance(props, dict) else [labels]
+    found = {key: next((x for x in places if key in x), None) for key in wanted}
+    return {key: place[key] for key, place in found.items() if place is not None}
 
 
 def _image_array(images: Any, path: Path) -> NDArray[Any]:
@@ -177,12 +198,22 @@ def _norms(value: Any, shape: tuple[int, ...], path: Path) -> NDArray[np.float64
     entries = [] if value is None else _flat(value, f"{path}: norms")
     if all(entry is None for entry in entries):
         return None
+    found = sum(_length(entry, shape[1]) for entry in entries)
+    if found != math.prod(shape):
+        raise ValueError(
+            f"{path}: {found} norms for images of {shape} (maps, channels); mend the file"
+        )
     try:
-        norms = np.array(entries, np.float64)
+        return np.array(entries, np.float64).reshape(shape)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: norms are not numbers ({error}); mend the file") from error
-    if norms.size != math.prod(shape):
-        raise ValueError(
-            f"{path}: {norms.size} norms for images of {shape} (maps, channels); mend the file"
-        )
-    return norms.reshape(shape)
+
+
+def _length(entry: Any, limit: int) -> int:
+    """Return how many numbers an entry of a list holds, 0 for lists in lists."""
+    if isinstance(entry, np.ndarray):
+        return entry.size
+    if not isinstance(entry, list | tuple):
+        return 1
+    nested = len(entry) <= limit and any(isinstance(x, list | tuple | np.ndarray) for x in entry)
+    return 0 if nested else len(entry)

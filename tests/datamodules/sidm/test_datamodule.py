@@ -10,6 +10,7 @@ import torch
 
 from datamodules import SIDMDataModule
 from datamodules.sidm.source import SIDMSource
+from datamodules.sidm.statistics import map_moments
 from lightning_modules.nn.rings import num_rings, ring_index
 from tests.datamodules.sidm.maps import OTHERS, TinyMaps
 
@@ -168,6 +169,20 @@ def test_statistics_are_those_of_good_training_pixels(
     np.testing.assert_allclose(found["log_max_mean"], np.log10(largest).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found["log_max_std"], np.log10(largest).std(axis=0), rtol=1e-5)
     assert (found["pixel_scale"], found["channel"].tolist()) == (20.0, [0, 1])
+
+
+def test_rings_outside_of_a_footprint_are_left_as_they_are() -> None:
+    """And the others are as without it, so that round maps can be trained on."""
+    ring, maps = ring_index(12, 12), torch.rand(20, 1, 12, 12) + 0.1
+    good = (ring < 5).expand(20, 12, 12)
+    maps[:, :, 5, 5] = 2.0  # the maximum is inside
+    found = map_moments([{"map": maps, "good": good}], (1, 12, 12))
+    whole = map_moments([{"map": maps, "good": torch.ones_like(good)}], (1, 12, 12))
+    assert (found["ring_mean"][0, 5:] == 0).all()
+    assert (found["ring_std"][0, 5:] == 1).all()
+    for name in ("ring_mean", "ring_std"):
+        assert torch.equal(found[name][:, :5], whole[name][:, :5])
+        assert not torch.equal(found[name][:, 5:], whole[name][:, 5:])
 
 
 @pytest.mark.parametrize("stage", ["predict", "test"])

@@ -1,6 +1,7 @@
 """The reference's pickles, in every form, give the same maps; what is wrong is one sentence."""
 
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,24 @@ def test_wrong_content_is_refused(content: Any, message: str) -> None:
     refused(message, content)
 
 
+def test_references_do_not_multiply_memory() -> None:
+    """The labels are as large as the file, and would be 60 times so if each map had its own."""
+    shared = {str(key): key for key in range(5_000)} | {"label": 0.1}
+    write("a.pkl", ([shared] * COUNT * 40, np.repeat(MAPS, 40, axis=0)))
+    tracemalloc.start()
+    found = read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["cross_section"].tolist() == [np.float32(0.1)] * COUNT * 40
+    assert peak < 8 * Path("maps/a.pkl").stat().st_size
+    refused("320 labels for 8 images", ([shared] * COUNT * 40, MAPS))
+    labels = [{"norms": [list(range(9))] * 3}] * COUNT
+    refused(r"0 norms for images of \(8, 3\)", (labels, IMAGES))
+    refused("sim is longer than 200", ({"label": 0.1, "sim": "x" * 201}, MAPS))
+
+
 def test_a_wrong_halo_key_is_refused() -> None:
-    refused(
-        r"no key 'halo' in its labels, but \['label', .*halo_key", (LABELS, IMAGES), halo_key="halo"
-    )
+    refused(r"no key 'halo' in its labels; .*halo_key", (LABELS, IMAGES), halo_key="halo")
     with pytest.raises(FileNotFoundError, match=r"none: no file \.pkl or"):
         PickledMaps("none").parameters()
 
