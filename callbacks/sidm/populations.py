@@ -67,6 +67,23 @@ class Population:
         return self.take(rank <= np.searchsorted(counts, num_maps))
 
 
+def suites(known: Sequence[Population]) -> list[list[Population]]:
+    """Return simulations that share halos together, the suite of most cross-sections first.
+
+    Simulations of one code start from the same halos; those of another code differ by more than
+    their cross-section, and are no neighbours on a path.
+
+    Args:
+        known: Of rising cross-section or not; their order is kept.
+    """
+    found: list[list[Population]] = []
+    for one in known:
+        related = [s for s in found if any(np.isin(one.halo, x.halo).any() for x in s)]
+        merged = [x for suite in related for x in suite]
+        found = [suite for suite in found if suite not in related] + [[*merged, one]]
+    return sorted(found, key=lambda suite: -len({one.cross_section for one in suite}))
+
+
 def concatenated(parts: Sequence[Population], cross_section: float) -> Population:
     """Return the maps of several populations as one, named by all of them.
 

@@ -54,8 +54,12 @@ def add_posteriors(run: TestRun, measured: Measured) -> None:
             f"{measured.subject}: {len(measured.populations.calibration)} calibration simulations "
             f"are too few for intervals of {levels}: they are the whole prior"
         )
-    for name, posterior in measured.model.left_out().items():
-        run.scope(measured.subject, simulation=name).add("left_out", posterior.median)
+    if len(measured.models) > 1:
+        paths = [" ".join(one.name for one in model.known) for model in measured.models]
+        run.report.note(f"{measured.subject}: paths by suite of haloes: {'; '.join(paths)}")
+    for model in measured.models:
+        for name, posterior in model.left_out().items():
+            run.scope(measured.subject, simulation=name).add("left_out", posterior.median)
 
 
 def add_coverage(run: TestRun, measured: Measured) -> None:
@@ -132,7 +136,7 @@ def add_rejection(run: TestRun, measured: Measured, energy: dict[str, Array]) ->
         measured: What a subject says.
         energy: -log Σ exp of the classifier's logits, by name of the population; may be empty.
     """
-    parts = [_halves(one) for one in measured.model.known]
+    parts = [_halves(one) for one in measured.anchors]
     scores = MapScores().fit([one.take(first) for one, first in parts])
     rest = [one.take(~first) for one, first in parts]
     for one in measured.populations.measured:

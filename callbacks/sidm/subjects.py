@@ -12,7 +12,7 @@ from callbacks.sidm.confidence import (
     nearest_known,
     two_sample_test,
 )
-from callbacks.sidm.populations import Array, Population
+from callbacks.sidm.populations import Array, Population, suites
 from callbacks.sidm.posterior import Calibration, Posterior, PosteriorModel
 
 
@@ -40,6 +40,10 @@ class Populations:
 class Measured:
     """What one subject says of the populations.
 
+    Known simulations that share halos are a suite and have a path of their own, if they are of two
+    cross-sections; a population is measured by the path that it is most like, by the two-sample
+    test. If no suite has two, all are one.
+
     Args:
         subject: `model`, `model_<run>` or `baseline/<name>`.
         populations: As it sees them.
@@ -55,19 +59,30 @@ class Measured:
     def __post_init__(self) -> None:
         """Measure all populations, calibrate the intervals."""
         parts = self.populations
-        self.model = PosteriorModel(parts.known, fitted=parts.training)
+        self.models = self._make_models()
+        self.model = self.models[0]
+        self._tests = [OverlapTest(model.known, seed=self.seed) for model in self.models]
+        self._chosen: dict[str, int] = {}
         truth = [one.cross_section for one in parts.calibration]
-        calibrating = [self.model.measure(one) for one in parts.calibration]
+        calibrating = [self.measure(one) for one in parts.calibration]
         self.calibration = Calibration(calibrating, truth)
-        self.posteriors = {one.name: self.model.measure(one) for one in parts.measured}
+        self.posteriors = {one.name: self.measure(one) for one in parts.measured}
         self.intervals = {
             name: self.calibration.intervals(found) for name, found in self.posteriors.items()
         }
-        self._overlap = OverlapTest(self.model.known, seed=self.seed)
+
+    @property
+    def anchors(self) -> list[Population]:
+        """Known simulations of all paths, one for each cross-section of a path."""
+        return [one for model in self.models for one in model.known]
+
+    def measure(self, population: Population) -> Posterior:
+        """Return the posterior of a population by the path that it is most like."""
+        return self.models[self._choice(population)].measure(population)
 
     def overlaps(self, population: Population) -> dict[str, float]:
         """Return the overlap of a population with each known simulation."""
-        return self._overlap.overlaps(population)
+        return {name: x for test in self._tests for name, x in test.overlaps(population).items()}
 
     def confidence(self, overlaps: Mapping[str, float], population: Population) -> float:
         """Return the p-value of the largest overlap; see `OverlapTest`.
@@ -76,8 +91,10 @@ class Measured:
             overlaps: Of the population.
             population: In question.
         """
+        test = self._tests[self._choice(population)]
         value = self.posteriors[population.name].median
-        return self._overlap.p_value(max(overlaps.values()), population.num_maps, value)
+        largest = max(overlaps[one.name] for one in test.known)
+        return test.p_value(largest, population.num_maps, value)
 
     def two_sample(self, population: Population) -> TwoSample | None:
         """Return the test of a population against the known simulations nearest in σ/m.
@@ -86,9 +103,7 @@ class Measured:
         """
         if population.num_halos < MIN_HALOS:
             return None
-        value = self.posteriors[population.name].median
-        reference = nearest_known(self.model.known, value, self.model.coordinate, self.seed)
-        return two_sample_test(population, reference)
+        return self._test(self.models[self._choice(population)], population)
 
     def widths(self, num_maps: int, names: Sequence[str]) -> Array:
         """Return the width of the 68 % interval of populations cut to a number of maps, cm^2/g.
@@ -98,5 +113,34 @@ class Measured:
             names: Of the populations, which must have as many.
         """
         chosen = [one for one in self.populations.measured if one.name in set(names)]
-        found = [self.model.measure(one.first_halos(num_maps, self.seed)) for one in chosen]
+        found = [self.measure(one.first_halos(num_maps, self.seed)) for one in chosen]
         return np.array([np.ptp(self.calibration.intervals(one)[0.68]) for one in found])
+
+    def _make_models(self) -> list[PosteriorModel]:
+        """Return a path for each suite of two or more cross-sections."""
+        parts = self.populations
+        groups = [x for x in suites(parts.known) if len({one.cross_section for one in x}) > 1]
+        models: list[PosteriorModel] = []
+        for group in groups or [parts.known]:
+            names = {one.name for one in group}
+            fitted = (
+                None if parts.training is None else [x for x in parts.training if x.name in names]
+            )
+            coordinate = models[0].coordinate if models else None
+            models.append(PosteriorModel(group, coordinate, fitted))
+        return models
+
+    def _choice(self, population: Population) -> int:
+        """Return which path a population is measured by."""
+        if len(self.models) == 1:
+            return 0
+        if population.name not in self._chosen:
+            aucs = [self._test(model, population).auc for model in self.models]
+            self._chosen[population.name] = int(np.argmin(aucs))
+        return self._chosen[population.name]
+
+    def _test(self, model: PosteriorModel, population: Population) -> TwoSample:
+        """Return the test against the known simulations of a path nearest in σ/m."""
+        value = model.measure(population).median
+        reference = nearest_known(model.known, value, model.coordinate, self.seed)
+        return two_sample_test(population, reference)

@@ -220,7 +220,7 @@ def _row(measured: Measured, one: Population) -> dict[str, Any]:
     unlike = trust["two_sample_auc"] > trust["two_sample_limit"]
     foreign = unlike or trust["confidence"] < MIN_P_VALUE
     values = dict(zip(numbers, found, strict=True))
-    beyond = posterior.median > measured.model.known[-1].cross_section
+    beyond = posterior.median > max(x.cross_section for x in measured.anchors)
     flags = {"beyond": bool(beyond), "foreign": bool(foreign)}
     return {"simulation": one.name, **values, **sizes, **trust, **flags}
 

@@ -62,7 +62,7 @@ def _draw_overlaps(panel: Axes, measured: Measured, report: Report) -> None:
     """Draw the overlap of each population with each known simulation, and its p-value."""
     overlap = _values(report, "overlap", measured.subject)
     trust = _values(report, "confidence", measured.subject)
-    populations, known = shown(measured, MAX_ROWS), measured.model.known
+    populations, known = shown(measured, MAX_ROWS), measured.anchors
     matrix = np.array(
         [[overlap[f"simulation={a.name}/known={b.name}"] for b in known] for a in populations]
     )

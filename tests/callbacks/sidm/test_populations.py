@@ -1,6 +1,6 @@
 import numpy as np
 
-from callbacks.sidm.populations import Array, MeanOfMaps, Population, resampled_halos
+from callbacks.sidm.populations import Array, MeanOfMaps, Population, resampled_halos, suites
 from tests.callbacks.sidm.toy import draw
 
 
@@ -56,3 +56,11 @@ def test_a_part_of_a_population_holds_whole_halos() -> None:
     assert 18 <= part.num_maps <= 21
     assert set(np.unique(part.halo, return_counts=True)[1]) == {3}
     assert whole.first_halos(100, seed=0).num_maps == 60
+
+
+def test_simulations_that_share_halos_are_a_suite() -> None:
+    def run(name: str, first: int, value: float) -> Population:
+        return Population(name, np.zeros((5, 1, 2)), np.arange(first, first + 5), value)
+
+    known = [run("d0", 100, 0.0), run("b0", 0, 0.0), run("b1", 4, 1.0), run("b3", 8, 0.3)]
+    assert [[one.name for one in suite] for suite in suites(known)] == [["b0", "b1", "b3"], ["d0"]]

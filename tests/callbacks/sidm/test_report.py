@@ -135,6 +135,17 @@ def test_hidden_truth_scores_and_nothing_else(
     assert found["model/median_error"] > 4 * report["model/median_error"]
 
 
+def test_cross_sections_that_are_equal_to_rounding_are_one_class(run: tuple[Path, Kept]) -> None:
+    first = run[1].run
+    label, code = first.rows["true_label"].copy(), first.rows["simulation"]
+    one, other = (code == first.datamodule.simulations.index(x) for x in ("sidm_0.1", "sidm_0.3"))
+    label[other] = np.float32(0.1 * (1 + 1e-6))
+    found = evaluated(first, true_label=label).run.report.as_dict()
+    count = int(((one | other) & first.held_out()).sum())
+    row = "model/confusion/true=0.1/"
+    assert sum(value for key, value in found.items() if key.startswith(row)) == count
+
+
 def test_a_member_twice_is_the_member(
     stars: Any,
     trained: CompactClustering,

@@ -141,14 +141,22 @@ def test_members_of_other_splits_are_refused(trained: CompactClustering) -> None
         reference_populations(ensemble)
 
 
+def test_known_maps_of_earlier_weights_are_refused(trained: CompactClustering) -> None:
+    ensemble = make_ensemble(trained, trained)
+    ensemble.members[1].reference_age += 7
+    with pytest.raises(ValueError, match=r"saw them 7 training batches before.*best\.ckpt"):
+        reference_populations(ensemble)
+
+
 def test_a_network_without_profile_is_measured(
     stars: Any, cores: SIDMDataModule, tmp_path: Path
 ) -> None:
+    """Also where halos have no names, so that each is numbered -1, -2, ..."""
     model = make_model(profile_rings=0)
     latent = np.stack([one.latent[:20, 0] for one in known()])
     model.known_label.copy_(torch.tensor(list(KNOWN.values())))
     model.reference_latent[:, :20] = torch.from_numpy(latent)
-    model.reference_halo[:, :20] = torch.arange(20)
+    model.reference_halo[:, :20] = -1 - torch.arange(20)
     stars.trainer(tmp_path, CrossSectionTable()).predict(model, cores)
     table = Table.read(tmp_path / "cross_section.ecsv")
     assert np.isfinite(table["cross_section"]).all()

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.report.base import ReportCallback, TestRun
+from datamodules import SIDMDataModule, SimulatedClusterMaps
 from datamodules.store import RowStore
 from lightning_modules.cli.app import main
+from lightning_modules.cli.beside import check_data, check_unseen
 from tests.reliability.tiny import TinyDataModule, TinyModule, TinySource
 
 TINY = "tests.reliability.tiny"
@@ -73,6 +75,7 @@ class SilentReport(PredictionReport):
     shows_beside: ClassVar[bool] = False
 
 
+ROLES: dict[str, Any] = {"known": ["cdm", "sidm_0.3", "sidm_1"], "hidden": ["sidm_0.1"]}
 REPORT = f"--trainer.callbacks+={HERE}.PredictionReport"
 
 
@@ -176,3 +179,29 @@ def test_a_tested_model_may_not_have_seen_what_is_held_out(
     for run in runs:
         Path(run, "config.yaml").unlink()
     main([*test, "--data.seed", "3"])  # nothing tells
+
+
+def test_roles_of_simulations_fix_what_is_held_out() -> None:
+    """In any order; a datamodule says which of its settings do."""
+
+    def data(**roles: list[str]) -> SIDMDataModule:
+        return SIDMDataModule(SimulatedClusterMaps(num_halos=8), **{**ROLES, **roles})
+
+    path = Path("version_0/checkpoints/best.ckpt")
+    block = {"class_path": "datamodules.SIDMDataModule", "init_args": dict(ROLES)}
+    source = {"class_path": "datamodules.SimulatedClusterMaps", "init_args": {"num_halos": 8}}
+    block["init_args"]["source"] = source
+    path.parent.mkdir(parents=True)
+    Path("version_0/config.yaml").write_text(json.dumps({"data": block}))
+    check_unseen("--ckpt_path", str(path), data())
+    check_unseen("--ckpt_path", str(path), data(known=ROLES["known"][::-1]))
+    other = {"known": ROLES["known"][:2], "hidden": ["sidm_1", "sidm_0.1"]}
+    with pytest.raises(
+        ValueError, match=r"data\.known \['cdm', .*on the same source, so its train"
+    ):
+        check_unseen("--ckpt_path", str(path), data(**other))
+    sentence = (
+        r'data\.hidden \["sidm_0\.1"\], but tested here with \[\], so its training may have seen'
+    )
+    with pytest.raises(ValueError, match=sentence):
+        check_data("--beside.a", data(), data(hidden=[], foreign=["sidm_0.1"]))

@@ -10,7 +10,7 @@ from tests.reliability.runs import Saver, assert_same_from, fit
 def test_a_resumed_training_turns_and_drops_as_the_uninterrupted_one(
     make_data: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Flips, dropout and the bottleneck are drawn from the generator that a checkpoint keeps."""
+    """Flips and dropout come from the generator that a checkpoint keeps, bottlenecks by step."""
     saver = Saver(tmp_path / "stops", "on_train_batch_end", "on_train_epoch_end")
     model = {**SMALL, "num_classes": 3, "hidden": "unlabelled", "num_reference": 2}
     arguments: dict[str, Any] = {"kind": CompactClustering, "max_epochs": 2}

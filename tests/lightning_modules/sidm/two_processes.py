@@ -43,6 +43,7 @@ def model(kind: str) -> BaseModule:
         return Regressor(**known, **PLAIN)
     classes = {"num_classes": 4 if kind == "class" else 3, "hidden": kind, "decoder_weight": 0.1}
     classes |= {"cclp_weight": 1.0}  # as much as the others
+    classes |= {"ordered_bottleneck": kind == "unlabelled"}
     return Clustering(**(SMALL | PLAIN | classes))
 
 
