@@ -80,15 +80,22 @@ def _draw_overlaps(panel: Axes, measured: Measured, report: Report) -> None:
 
 
 def _draw_two_sample(panel: Axes, measured: Measured, report: Report) -> None:
-    """Draw the area of the two-sample test of each population; hidden ones in one row if many."""
+    """Draw the area of the two-sample test of each population; hidden ones in one row if many.
+
+    Those of too few halos for the test are left out.
+    """
     auc, limit = (
         _values(report, f"two_sample_{what}", measured.subject) for what in ("auc", "limit")
     )
-    parts = measured.populations
-    many = len(parts.hidden) > MAX_ROWS // 2
-    lines: dict[str, list[str]] = {f"{len(parts.hidden)} hidden": parts.hidden} if many else {}
-    for one in parts.measured:
-        if not (many and one.name in parts.hidden):
+    panel.set(xlabel="AUC", title="Two-sample test against known maps")
+    tested = [one for one in measured.populations.measured if f"simulation={one.name}" in auc]
+    if not tested:
+        return
+    hidden = [one.name for one in tested if one.name in measured.populations.hidden]
+    many = len(hidden) > MAX_ROWS // 2
+    lines: dict[str, list[str]] = {f"{len(hidden)} hidden": hidden} if many else {}
+    for one in tested:
+        if not (many and one.name in hidden):
             lines[label_of(one, measured)] = [one.name]
     for row, names in enumerate(lines.values()):
         values = np.array([auc[f"simulation={name}"] for name in names])
@@ -102,7 +109,6 @@ def _draw_two_sample(panel: Axes, measured: Measured, report: Report) -> None:
     panel.text(line, -0.62, " foreign", color="#d55e00", fontsize=8, va="center")
     panel.set_yticks(range(len(lines)), list(lines), fontsize=8)
     panel.set(xlim=(min(0.38, *auc.values()) - 0.02, 1.03), ylim=(len(lines) - 0.4, -0.9))
-    panel.set(xlabel="AUC", title="Two-sample test against known maps")
 
 
 def _draw_rejection(panel: Axes, measured: Measured, report: Report) -> None:
