@@ -155,7 +155,7 @@ def fewer_maps(source: dict[str, Any]) -> list[str]:
     """Return what makes the maps few of simulations and populations that say their own numbers."""
     words = [f"--data.source.{name}={number}" for name, number in FEW.items() if name in source]
     if simulations := source.get("simulations"):
-        few = [{**one, "num_halos": 12} for one in simulations]
+        few = [{**one, "num_halos": 24} for one in simulations]
         words.append(f"--data.source.simulations={json.dumps(few)}")
     return words
 
