@@ -49,6 +49,11 @@ class Path:
         values = np.array([one.cross_section for one in known])
         self.anchors, self._places = coordinate.of(values), coordinate.along(values)
         features = [one.latent[:, 0].astype(np.float64) for one in fitted or known]
+        if sum(map(len, features)) <= len(features):
+            raise ValueError(
+                f"discriminants of {len(features)} known simulations need more maps than that; "
+                "bring more maps of data.known"
+            )
         labels = np.repeat(np.arange(len(features)), [len(one) for one in features])
         self._discriminants = LinearDiscriminantAnalysis().fit(np.concatenate(features), labels)
         self._known = [self.mean_of(one) for one in known]

@@ -163,6 +163,11 @@ def test_one_cross_section_is_no_path() -> None:
         PosteriorModel(known()[:1])
 
 
+def test_too_few_known_maps_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 known simulations need more maps than that"):
+        PosteriorModel(known(1), COORDINATE)
+
+
 def test_single_maps_spread_by_their_scatter_about_the_path() -> None:
     def steep(u: float) -> Array:
         return 10.0 * straight(u)
