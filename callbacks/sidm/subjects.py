@@ -42,7 +42,7 @@ class Measured:
 
     Known simulations that share halos are a suite and have a path of their own, if they are of two
     cross-sections; a population is measured by the path that it is most like, by the two-sample
-    test. If no suite has two, all are one.
+    test, or by the first if it is too small for the test. If no suite has two, all are one.
 
     Args:
         subject: `model`, `model_<run>` or `baseline/<name>`.
@@ -132,7 +132,7 @@ class Measured:
 
     def _choice(self, population: Population) -> int:
         """Return which path a population is measured by."""
-        if len(self.models) == 1:
+        if len(self.models) == 1 or population.num_halos < MIN_HALOS:
             return 0
         if population.name not in self._chosen:
             aucs = [self._test(model, population).auc for model in self.models]

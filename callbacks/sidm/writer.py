@@ -88,7 +88,8 @@ class CrossSectionTable(ShardWriter):
         halo = strangers(given, self._known)
         profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
         maps = Population(UNNAMED, latent, halo, profile=profile)
-        found = [replace(maps.take(names == name), name=str(name)) for name in dict.fromkeys(names)]
+        asked = [name for name in dict.fromkeys(names) if self.data.roles.get(name) != "known"]
+        found = [replace(maps.take(names == name), name=str(name)) for name in asked]
         if not found:
             raise ValueError(
                 f"the maps are all of known simulations ({', '.join(dict.fromkeys(names))}), by "
