@@ -49,8 +49,9 @@ class SIDMReport(ReportCallback):
     Every number is of held-out halos: those of the test split and of simulations that took no part
     in training. The unit of inference is a population, the maps of one simulation. Subjects are
     `model`; `baseline/radial_profile`, log-mean and log-scatter of map/max in ten rings, with
-    discriminants fitted on training maps and otherwise the same posterior; and `model_<name>` for
-    each other trained run (`--beside.<name>`), such as a `CrossSectionRegressor`.
+    discriminants fitted on training maps and otherwise the same posterior; `baseline/texture`, the
+    same with gradient and Laplacian in the rings, too; and `model_<name>` for each other trained
+    run (`--beside.<name>`), such as a `CrossSectionRegressor`.
 
     | key | meaning |
     |---|---|
@@ -82,10 +83,10 @@ class SIDMReport(ReportCallback):
     inputs: ClassVar[tuple[str, ...]] = ("simulation", "label", "true_label", "halo", "split")
     shown: ClassVar[tuple[str, ...]] = ("", "level=0.68", "level=0.95")
     shows_beside: ClassVar[bool] = True
-    own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile",)
+    own_subjects: ClassVar[tuple[str, ...]] = ("radial_profile", "texture")
 
     def reduce(self, batch: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what is kept of each map: the means and scatters of its rings, not its pixels."""
+        """Return what is kept of each map: profile and texture in rings, not its pixels."""
         rings = profile_features(batch["map"], batch["good"])
         return super().reduce(batch, outputs) | {"rings": rings}
 
@@ -133,13 +134,14 @@ class SIDMReport(ReportCallback):
             latent = member_latents(module, rows["latent"])
             populations = _select(run, latent, held_out, rows.get("profile"))
             yield Measured(subject, populations, self.seed), module, rows
-        if run.use_baselines:
-            latent = run.rows["rings"][:, None]
+        rings = run.rows["rings"][:, None]
+        baselines = {"radial_profile": rings[..., : rings.shape[2] // 2], "texture": rings}
+        for name, latent in baselines.items() if run.use_baselines else ():
             populations = _select(run, latent, held_out)
             training = np.flatnonzero(run.split("train"))
             training = training[subsample(len(training), self.max_fit, self.seed)]
             populations.training = _select(run, latent, training).known
-            yield Measured("baseline/radial_profile", populations, self.seed), None, {}
+            yield Measured(f"baseline/{name}", populations, self.seed), None, {}
 
     def _per_map(self, run: TestRun, held_out: Array, rows: Rows, key: str) -> dict[str, Array]:
         """Return one number a map by the name of its simulation; empty without the key."""
