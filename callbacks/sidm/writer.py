@@ -47,7 +47,7 @@ class CrossSectionTable(ShardWriter):
     """Writes σ/m of each population of the input at the end of `predict`, and prints it.
 
     A population is the maps of one `simulation`; maps of none are the population `maps`; those of
-    known simulations are not measured. Files are
+    known simulations are measured only if there are no others. Files are
     `cross_section.ecsv` and `.csv`, a row a population, in cm^2/g: median, `_q05 _q16 _q84 _q95`
     and parts of the error as the report has them, `num_maps`, `num_halos`, the largest `overlap`
     with a known simulation with its p-value `confidence`, `two_sample_auc` and whether it is
@@ -88,13 +88,9 @@ class CrossSectionTable(ShardWriter):
         halo = strangers(given, self._known)
         profile = whole.get("profile", np.zeros((len(latent), 0)))  # of no width without rings
         maps = Population(UNNAMED, latent, halo, profile=profile)
-        asked = [name for name in dict.fromkeys(names) if self.data.roles.get(name) != "known"]
+        present = list(dict.fromkeys(names))
+        asked = [name for name in present if self.data.roles.get(name) != "known"] or present
         found = [replace(maps.take(names == name), name=str(name)) for name in asked]
-        if not found:
-            raise ValueError(
-                f"the maps are all of known simulations ({', '.join(dict.fromkeys(names))}), by "
-                "which others are measured; list those to measure in data.hidden or data.foreign"
-            )
         table = population_table(self._known, found)
         self._lines = [sentence(row) for row in table]
         facts = header(trainer, module)
