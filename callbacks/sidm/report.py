@@ -161,7 +161,7 @@ class SIDMReport(ReportCallback):
     ) -> dict[str, Array]:
         """Return the class of each known map; none if nothing but these maps could tell."""
         if measured.populations.training is not None:
-            return {x.name: measured.model.classify(x) for x in measured.populations.known}
+            return measured.classes()
         if module is None or "probability" not in rows:
             return {}
         best = rows["probability"].argmax(1)

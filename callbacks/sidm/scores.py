@@ -139,15 +139,19 @@ def add_rejection(run: TestRun, measured: Measured, energy: dict[str, Array]) ->
     parts = [_halves(one) for one in measured.anchors]
     scores = MapScores().fit([one.take(first) for one, first in parts])
     rest = [one.take(~first) for one, first in parts]
+    inside = {
+        score: np.concatenate([getattr(scores, score)(one) for one in rest])
+        for score in ("mahalanobis", "nearest_neighbours")
+    }
+    known = [energy[one.name] for one in measured.populations.known if one.name in energy]
+    known_energy = np.concatenate(known) if known else np.zeros(0)
     for one in measured.populations.measured:
         if one.name in measured.populations.hidden:
             continue
-        for score in ("mahalanobis", "nearest_neighbours"):
-            inside = np.concatenate([getattr(scores, score)(x) for x in rest])
-            _add_ranking(run, measured, one, score, inside, getattr(scores, score)(one))
+        for score, values in inside.items():
+            _add_ranking(run, measured, one, score, values, getattr(scores, score)(one))
         if one.name in energy:
-            inside = np.concatenate([energy[x.name] for x in measured.populations.known])
-            _add_ranking(run, measured, one, "energy", inside, energy[one.name])
+            _add_ranking(run, measured, one, "energy", known_energy, energy[one.name])
 
 
 def add_table(run: TestRun, measured: Measured) -> None:

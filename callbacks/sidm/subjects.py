@@ -80,6 +80,17 @@ class Measured:
         """Return the posterior of a population by the path that it is most like."""
         return self.models[self._choice(population)].measure(population)
 
+    def classes(self) -> dict[str, Array]:
+        """Return what the discriminants of the first path take each known map of its suite for.
+
+        By the name of the simulation, the position of the class among all known cross-sections.
+        """
+        values = sorted({one.cross_section for one in self.populations.known})
+        place = np.array([values.index(one.cross_section) for one in self.model.known])
+        names = {name for one in self.model.known for name in one.name.split("+")}
+        known = [one for one in self.populations.known if one.name in names]
+        return {one.name: place[self.model.classify(one)] for one in known}
+
     def overlaps(self, population: Population) -> dict[str, float]:
         """Return the overlap of a population with each known simulation."""
         return {name: x for test in self._tests for name, x in test.overlaps(population).items()}

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from callbacks.report.base import TestRun
 from callbacks.report.table import Report
 from callbacks.sidm.figures.look import Findings
-from callbacks.sidm.report import SIDMReport
+from callbacks.sidm.report import SIDMReport, _impute
 from datamodules import SIDMDataModule
 from lightning_modules import CompactClustering, CrossSectionRegressor
 from tests.callbacks.sidm.cores import HIDDEN, KNOWN, SIZE, make_ensemble
@@ -195,3 +195,9 @@ def test_loaders_alone_are_noted(
     found = callback.run.report.as_dict()
     assert any("known to a SIDMDataModule alone" in note for note in found["notes"])
     assert not any(key.startswith("model/") for key in found)
+
+
+def test_a_ring_that_was_not_observed_has_the_mean_of_the_training_maps() -> None:
+    features = np.array([[1.0, np.nan], [3.0, 5.0], [100.0, 7.0], [np.nan, 9.0]])
+    _impute(features, np.array([True, True, False, False]))
+    np.testing.assert_array_equal(features, [[1.0, 5.0], [3.0, 5.0], [100.0, 7.0], [2.0, 9.0]])

@@ -38,3 +38,12 @@ def test_a_suite_of_one_value_has_no_path() -> None:
     other = shifted(twins({"cdm": 0.0}, 100, 2, first_halo=1000), "d_")
     found = Measured("model", Populations([*twins(KNOWN, 100, 1), *other], [], [], []))
     assert [one.name for one in found.anchors] == list(KNOWN)
+
+
+def test_classes_are_positions_among_the_values_of_all_suites() -> None:
+    first = twins({"cdm": 0.0, "far": 1.0}, 200, 1)
+    for one in first:
+        one.latent[..., 0] += 20 * one.cross_section  # told apart without error
+    second = shifted(twins({"cdm": 0.0, "0.2": 0.2}, 100, 2, first_halo=1000), "d_")
+    found = Measured("baseline/x", Populations([*first, *second], [], [], [], first)).classes()
+    assert {name: set(x.tolist()) for name, x in found.items()} == {"cdm": {0}, "far": {2}}
